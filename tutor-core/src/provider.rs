@@ -1,0 +1,212 @@
+//! Providers: where replies come from.
+//!
+//! Implement [`Provider`] to add one. Retries, timeouts and the like are providers that wrap
+//! providers; a whole reply is the stream, folded.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::message::{Content, FinishReason, Role, Usage};
+
+pub mod context;
+pub mod demo;
+pub mod scripted;
+
+pub use context::{Extensions, RequestContext};
+pub use demo::DemoProvider;
+pub use scripted::ScriptedProvider;
+
+/// A source of replies: an LLM behind a wire protocol, a script, a human.
+///
+/// # Behavior
+/// * [`stream`](Self::stream) starts one completion. It may return before or after the first byte
+///   has arrived.
+/// * A stream yields deltas, then exactly one [`Delta::Finished`], then ends. Or it yields one
+///   error, then ends. A stream that ends without either is reported as interrupted.
+/// * Dropping the future or the stream aborts the request upstream.
+/// * Nothing a provider logs or returns as an error contains a prompt, a reply or a key.
+///
+/// [`conformance::provider`](crate::conformance::provider) checks these laws.
+#[async_trait]
+pub trait Provider: fmt::Debug + Send + Sync + 'static {
+    /// What it is called and what it can do. Cheap; called for every turn.
+    fn info(&self) -> ProviderInfo;
+
+    /// The models that can be asked for.
+    ///
+    /// # Errors
+    /// The kinds of [`stream`](Self::stream).
+    async fn models(&self) -> Result<Vec<ModelInfo>>;
+
+    /// Starts a completion.
+    ///
+    /// # Errors
+    /// `provider_auth`, `provider_quota`, `provider_rejected`, `provider_unavailable`,
+    /// `rate_limited`, `context_too_long`, `too_large`, `timeout`, `invalid_input`; also as an
+    /// item of the stream.
+    async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream>;
+}
+
+/// A provider behind a pointer.
+pub type SharedProvider = Arc<dyn Provider>;
+
+/// What a provider yields. Owned, so that bindings can hold it.
+pub type CompletionStream = BoxStream<'static, Result<Delta>>;
+
+macro_rules! forward_provider {
+    ($pointer:ty) => {
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<T: Provider + ?Sized> Provider for $pointer {
+            fn info(&self) -> ProviderInfo {
+                (**self).info()
+            }
+            async fn models(&self) -> Result<Vec<ModelInfo>> {
+                (**self).models().await
+            }
+            async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
+                (**self).stream(request).await
+            }
+        }
+    };
+}
+forward_provider!(Arc<T>);
+forward_provider!(Box<T>);
+
+/// What a provider is called and what it can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProviderInfo {
+    /// How requests name it: `preferences.provider`, or the part before `/` in a model.
+    pub name: String,
+    /// The model that is used when a request names none.
+    pub default_model: String,
+    /// Which models may be asked for.
+    pub models: ModelChoice,
+}
+
+impl ProviderInfo {
+    /// A provider that takes any model name.
+    pub fn new(name: impl Into<String>, default_model: impl Into<String>) -> Self {
+        Self { name: name.into(), default_model: default_model.into(), models: ModelChoice::Open }
+    }
+
+    /// Restricts the models.
+    #[must_use]
+    pub fn with_models(mut self, models: ModelChoice) -> Self {
+        self.models = models;
+        self
+    }
+}
+
+/// Which models may be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelChoice {
+    /// Any name; the provider itself knows best.
+    Open,
+    /// These only; another name is `invalid_input`.
+    Listed(Vec<String>),
+    /// Always the default one: it stands in for whatever is asked for, and a notice says so.
+    StandIn,
+}
+
+/// A model that can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ModelInfo {
+    /// The name to ask for.
+    pub id: String,
+    /// The most tokens that prompt and reply may have together; `None` if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_window: Option<u64>,
+}
+
+impl ModelInfo {
+    /// A model of unknown size.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into(), context_window: None }
+    }
+}
+
+/// What a provider is asked for. Owned, so that streams and bindings can keep it.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct CompletionRequest {
+    /// The model, as the provider calls it.
+    pub model: String,
+    /// Instructions that precede the conversation.
+    pub system: Option<String>,
+    /// The conversation, oldest first; the last one is the learner's. Never empty, no message
+    /// is blank; neighbors may have the same role.
+    pub messages: Vec<PromptMessage>,
+    /// The sampling temperature, 0 to 2; `None` for the model's own.
+    pub temperature: Option<f64>,
+    /// The most tokens the reply may have; `None` for the model's own limit.
+    pub max_tokens: Option<u64>,
+    /// True if somebody watches the reply grow. Only a hint to providers that pace themselves.
+    pub streamed: bool,
+    /// Deadline, cancellation, owner.
+    pub context: RequestContext,
+}
+
+impl CompletionRequest {
+    /// A request for one reply to one message.
+    pub fn new(model: impl Into<String>, content: impl Into<Content>) -> Self {
+        Self {
+            model: model.into(),
+            messages: vec![PromptMessage { role: Role::User, content: content.into() }],
+            ..Self::default()
+        }
+    }
+}
+
+/// A message as the model sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PromptMessage {
+    /// Whose words: `User` or `Assistant`.
+    pub role: Role,
+    /// What was said.
+    pub content: Content,
+}
+
+/// One step of a completion.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Delta {
+    /// More of the reply. Empty ones are ignored.
+    Text(String),
+    /// More of the model's visible thinking.
+    Reasoning(String),
+    /// More of an explanation why the model declines; part of the reply's text.
+    Refusal(String),
+    /// A whole tool call.
+    ToolCall {
+        /// Unique in the completion.
+        id: String,
+        /// The tool.
+        name: String,
+        /// As the model wrote them: should be a JSON object.
+        arguments: String,
+    },
+    /// What was consumed so far. Snapshots: the last one counts, they are never added up.
+    Usage(Usage),
+    /// A sign of life without content.
+    Heartbeat,
+    /// What came before is void: a new attempt begins. The reason is a snake-case word.
+    Restart {
+        /// Why.
+        reason: String,
+    },
+    /// Something that the user of the API should know.
+    Notice(crate::event::Notice),
+    /// The reply is complete. Exactly once, last.
+    Finished {
+        /// Why it ended.
+        reason: FinishReason,
+    },
+}

@@ -1,0 +1,349 @@
+//! Storage: where conversations, turns and small records are kept.
+//!
+//! Implement [`SessionStore`] (and [`RecordStore`], for a whole backend) to add one;
+//! [`conformance::store`](crate::conformance::store) is the executable form of the laws below.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::error::{ErrorInfo, Result};
+use crate::id::{MessageId, OwnerId};
+use crate::message::{FinishReason, Message, Usage};
+use crate::session::{MessageQuery, Page, Session, SessionKey, SessionPatch, SessionQuery};
+use crate::time::Timestamp;
+use crate::trace::Trace;
+use crate::turn::{Turn, TurnKey, TurnStatus};
+
+pub mod memory;
+#[cfg(feature = "store-sled")]
+pub mod sled;
+
+pub use memory::MemoryStore;
+#[cfg(feature = "store-sled")]
+pub use sled::SledStore;
+
+/// Where sessions, messages and turns are kept.
+///
+/// # Behavior
+/// * Every write is all or nothing, and durable when it returns (as far as
+///   [`StoreInfo::durability`] promises). A failed write has changed nothing that can be read.
+/// * A read sees every write that was acknowledged before it began.
+/// * The owner is part of every key: another owner's data is `None` or `not_found`, like absent
+///   data.
+/// * Dropping the future of a write leaves it either done or not done.
+///
+/// # Errors
+/// Besides those named at a method, any may fail with `store_unavailable` or `data_corrupt`.
+#[async_trait]
+pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
+    /// What this store is and promises.
+    fn info(&self) -> StoreInfo;
+
+    /// Stores a new, empty session.
+    ///
+    /// # Errors
+    /// `conflict` if the owner has a session of this id.
+    async fn create_session(&self, session: Session) -> Result<()>;
+
+    /// The session, or `None`.
+    async fn session(&self, key: &SessionKey) -> Result<Option<Session>>;
+
+    /// The sessions of one owner, newest `updated_at` first; of equal times, the greater id first.
+    ///
+    /// # Errors
+    /// `invalid_input` for a cursor that no list returned.
+    async fn sessions(&self, query: SessionQuery) -> Result<Page<Session>>;
+
+    /// Changes a session and returns it as it is then.
+    ///
+    /// # Errors
+    /// `not_found`.
+    async fn update_session(&self, key: &SessionKey, patch: SessionPatch) -> Result<Session>;
+
+    /// Deletes a session with all its messages, turns and their idempotency keys. False if there
+    /// was none.
+    async fn delete_session(&self, key: &SessionKey) -> Result<bool>;
+
+    /// Messages of one session. Reading the newest N of a branch costs O(N), whatever the length
+    /// of the session.
+    ///
+    /// # Errors
+    /// `not_found` for the session; `invalid_input` for a message in the query that is not in the
+    /// session.
+    async fn messages(&self, query: MessageQuery) -> Result<Page<Message>>;
+
+    /// Begins a turn: stores the session if it is new, the learner's messages and the running
+    /// turn, and makes the last message the head. Decides about retries: the only place where an
+    /// idempotency key is taken.
+    ///
+    /// Checked in this order; when a check fails nothing is written:
+    /// 1. The key is taken by a turn with the same fingerprint: [`BegunTurn::Existing`]. With
+    ///    another fingerprint: `conflict`.
+    /// 2. [`NewTurn::new_session`] is set and the owner has a session of that id: `conflict`. It
+    ///    is not set and there is none: `not_found`.
+    /// 3. The session has a running turn: `conflict`, whose context `turn` is its id.
+    /// 4. The head is not [`NewTurn::expected_head`]: `conflict`, whose context `head` is the
+    ///    actual one (or `none`).
+    /// 5. A message id is taken in the session: `conflict`. A parent is neither in the session nor
+    ///    earlier in the batch, or the answered message is not a learner's: `invalid_input`.
+    ///
+    /// # Errors
+    /// `conflict`, `not_found`, `invalid_input` as above.
+    async fn begin_turn(&self, turn: NewTurn) -> Result<BegunTurn>;
+
+    /// Saves how far a running turn is, and renews its lease. May be lost by a crash.
+    ///
+    /// # Errors
+    /// `not_found`; `conflict` if the turn has ended.
+    async fn checkpoint_turn(&self, key: &TurnKey, checkpoint: Checkpoint) -> Result<()>;
+
+    /// Ends a turn: stores the reply (if any), makes it the head if the head is still the message
+    /// that it answers, and frees the session. Once.
+    ///
+    /// # Errors
+    /// `not_found`; `conflict` if the turn has ended, or its lease is not the expected one.
+    async fn finish_turn(&self, key: &TurnKey, end: TurnEnd) -> Result<Turn>;
+
+    /// The turn, or `None`.
+    async fn turn(&self, key: &TurnKey) -> Result<Option<Turn>>;
+
+    /// The turn that has taken this idempotency key, or `None`.
+    async fn turn_by_key(&self, owner: &OwnerId, idempotency_key: &str) -> Result<Option<Turn>>;
+
+    /// All running turns of all owners, each with its last checkpoint. For recovery.
+    async fn running_turns(&self) -> Result<Vec<RunningTurn>>;
+
+    /// Makes everything durable and lets go of files and connections. Later calls fail with
+    /// `store_unavailable`. Idempotent.
+    async fn close(&self) -> Result<()>;
+}
+
+/// A session store behind a pointer.
+pub type SharedStore = Arc<dyn SessionStore>;
+
+/// What a store is and promises.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreInfo {
+    /// Such as `sled`; for people.
+    pub name: String,
+    /// Where the data is, without credentials; for people.
+    pub location: String,
+    /// What an acknowledged write survives.
+    pub durability: Durability,
+    /// True if no other process can use the same data while this store is open. Then turns that
+    /// are running at start-up are recovered at once.
+    pub exclusive: bool,
+}
+
+/// What an acknowledged write survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// Nothing: the data is in memory.
+    None,
+    /// The end of the process, by `kill -9` too.
+    Process,
+    /// Power loss as well.
+    Power,
+}
+
+/// A turn to begin. See [`SessionStore::begin_turn`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewTurn {
+    /// The turn, `Running`.
+    pub turn: Turn,
+    /// The session to create with it; `None` if it exists. Its head and counts are the store's
+    /// business.
+    pub new_session: Option<Session>,
+    /// The session's head when the turn was prepared.
+    pub expected_head: Option<MessageId>,
+    /// What to store, in order: imported messages, then the learner's. Empty when another reply
+    /// to a stored message is asked for; then that message becomes the head.
+    pub messages: Vec<Message>,
+    /// The preferences to keep with the session.
+    pub preferences: crate::message::Metadata,
+}
+
+/// What [`SessionStore::begin_turn`] found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BegunTurn {
+    /// The turn is stored.
+    New,
+    /// The same request was sent before: this is its turn, running or ended.
+    Existing(Box<Turn>),
+}
+
+/// How far a running turn is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// The reply so far, `Partial`; `None` to renew the lease only.
+    pub partial: Option<Message>,
+    /// How the reply's text was streamed so far.
+    pub trace: Trace,
+    /// The new end of the lease.
+    pub lease_until: Timestamp,
+}
+
+/// A running turn and its last checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunningTurn {
+    /// The turn. Its trace and lease are those of the checkpoint.
+    pub turn: Turn,
+    /// The reply so far, if any was saved.
+    pub partial: Option<Message>,
+}
+
+/// How a turn ends. See [`SessionStore::finish_turn`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct TurnEnd {
+    /// Anything but `Running`.
+    pub status: TurnStatus,
+    /// The reply to store; `None` if nothing had arrived.
+    pub reply: Option<Message>,
+    /// Why it failed.
+    pub error: Option<ErrorInfo>,
+    /// Why the reply ended.
+    pub finish_reason: Option<FinishReason>,
+    /// What it consumed.
+    pub usage: Option<Usage>,
+    /// How the reply was streamed.
+    pub trace: Trace,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// End it only if its lease is still this one: recovery takes over from an instance that may
+    /// be alive.
+    pub expected_lease: Option<Timestamp>,
+}
+
+/// Small versioned documents, for what is not a conversation.
+///
+/// # Behavior
+/// The same as [`SessionStore`]. Versions of one key grow with every write and are never reused,
+/// also not after a deletion.
+#[async_trait]
+pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
+    /// The record, or `None`.
+    async fn get(&self, kind: &str, key: &str) -> Result<Option<Record>>;
+
+    /// Records of one kind in the order of their keys' bytes.
+    async fn scan(&self, kind: &str, range: KeyRange, limit: usize) -> Result<Vec<Record>>;
+
+    /// Applies all writes, or none.
+    ///
+    /// # Errors
+    /// `conflict` if a record's version is not the expected one; its context has `kind` and
+    /// `index` of the write.
+    async fn commit(&self, writes: Vec<RecordWrite>) -> Result<()>;
+}
+
+/// A stored document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The key, unique in its kind.
+    pub key: String,
+    /// Its bytes.
+    pub value: Vec<u8>,
+    /// Grows with every write, from 1.
+    pub version: u64,
+}
+
+/// Which keys to scan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyRange {
+    /// Only keys that begin with this.
+    pub prefix: String,
+    /// Only keys greater than this one.
+    pub after: Option<String>,
+}
+
+/// One write of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordWrite {
+    /// The kind of record.
+    pub kind: String,
+    /// The key in that kind.
+    pub key: String,
+    /// The new bytes; `None` deletes.
+    pub value: Option<Vec<u8>>,
+    /// What must be there for the commit to happen.
+    pub expect: Expect,
+}
+
+/// What a write expects to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Anything.
+    Any,
+    /// Nothing.
+    Absent,
+    /// This version.
+    Version(u64),
+}
+
+macro_rules! forward_stores {
+    ($pointer:ty) => {
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<T: SessionStore + ?Sized> SessionStore for $pointer {
+            fn info(&self) -> StoreInfo {
+                (**self).info()
+            }
+            async fn create_session(&self, session: Session) -> Result<()> {
+                (**self).create_session(session).await
+            }
+            async fn session(&self, key: &SessionKey) -> Result<Option<Session>> {
+                (**self).session(key).await
+            }
+            async fn sessions(&self, query: SessionQuery) -> Result<Page<Session>> {
+                (**self).sessions(query).await
+            }
+            async fn update_session(&self, key: &SessionKey, patch: SessionPatch) -> Result<Session> {
+                (**self).update_session(key, patch).await
+            }
+            async fn delete_session(&self, key: &SessionKey) -> Result<bool> {
+                (**self).delete_session(key).await
+            }
+            async fn messages(&self, query: MessageQuery) -> Result<Page<Message>> {
+                (**self).messages(query).await
+            }
+            async fn begin_turn(&self, turn: NewTurn) -> Result<BegunTurn> {
+                (**self).begin_turn(turn).await
+            }
+            async fn checkpoint_turn(&self, key: &TurnKey, checkpoint: Checkpoint) -> Result<()> {
+                (**self).checkpoint_turn(key, checkpoint).await
+            }
+            async fn finish_turn(&self, key: &TurnKey, end: TurnEnd) -> Result<Turn> {
+                (**self).finish_turn(key, end).await
+            }
+            async fn turn(&self, key: &TurnKey) -> Result<Option<Turn>> {
+                (**self).turn(key).await
+            }
+            async fn turn_by_key(&self, owner: &OwnerId, idempotency_key: &str) -> Result<Option<Turn>> {
+                (**self).turn_by_key(owner, idempotency_key).await
+            }
+            async fn running_turns(&self) -> Result<Vec<RunningTurn>> {
+                (**self).running_turns().await
+            }
+            async fn close(&self) -> Result<()> {
+                (**self).close().await
+            }
+        }
+
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<T: RecordStore + ?Sized> RecordStore for $pointer {
+            async fn get(&self, kind: &str, key: &str) -> Result<Option<Record>> {
+                (**self).get(kind, key).await
+            }
+            async fn scan(&self, kind: &str, range: KeyRange, limit: usize) -> Result<Vec<Record>> {
+                (**self).scan(kind, range, limit).await
+            }
+            async fn commit(&self, writes: Vec<RecordWrite>) -> Result<()> {
+                (**self).commit(writes).await
+            }
+        }
+    };
+}
+forward_stores!(Arc<T>);
+forward_stores!(Box<T>);
