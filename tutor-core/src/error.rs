@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -138,15 +139,17 @@ pub enum Retry {
 /// What can go wrong in the engine, in a store or in a provider.
 ///
 /// One word wide. Compare [`kind`](Self::kind), not the text: messages are for people and may
-/// change.
+/// change. Clones share the source.
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     retry: Retry,
     context: Vec<(&'static str, String)>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
@@ -209,7 +212,7 @@ impl Error {
     /// Adds what caused this error.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
+        self.0.source = Some(Arc::from(source.into()));
         self
     }
 
@@ -256,9 +259,9 @@ impl Error {
         self.context().find(|(k, _)| *k == key).map(|(_, v)| v)
     }
 
-    /// Takes the cause out, so that a binding can hand a user's own exception back to them.
-    pub fn take_source(&mut self) -> Option<Box<dyn StdError + Send + Sync>> {
-        self.0.source.take()
+    /// The cause as a type that a plug-in put there, such as a user's own exception.
+    pub fn source_as<T: StdError + 'static>(&self) -> Option<&T> {
+        self.0.source.as_ref()?.downcast_ref()
     }
 
     /// What of this error is stored with a turn and sent in an event.
@@ -280,7 +283,11 @@ impl fmt::Display for Error {
         for (i, (key, value)) in self.context().enumerate() {
             write!(f, "{}{key}={value}", if i == 0 { " (" } else { ", " })?;
         }
-        if self.0.context.is_empty() { Ok(()) } else { f.write_str(")") }
+        if self.0.context.is_empty() {
+            Ok(())
+        } else {
+            f.write_str(")")
+        }
     }
 }
 
@@ -298,7 +305,10 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        self.0
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
     }
 }
 
@@ -342,21 +352,29 @@ mod tests {
     #[test]
     fn an_error_renders_on_one_line_with_its_context() {
         let error = Error::not_found("session", "s1").with_context("owner", "o1");
-        assert_eq!(error.to_string(), "not_found: no such session (session=s1, owner=o1)");
+        assert_eq!(
+            error.to_string(),
+            "not_found: no such session (session=s1, owner=o1)"
+        );
         assert_eq!(Error::internal("broken").to_string(), "internal: broken");
     }
 
     #[test]
     fn nothing_is_retryable_unless_it_says_so() {
         assert!(!Error::new(ErrorKind::Timeout, "late").is_retryable());
-        let error = Error::new(ErrorKind::RateLimited, "slow down").retryable(Some(Duration::from_secs(2)));
+        let error =
+            Error::new(ErrorKind::RateLimited, "slow down").retryable(Some(Duration::from_secs(2)));
         assert_eq!(error.retry_after(), Some(Duration::from_secs(2)));
     }
 
     #[test]
     fn an_error_survives_being_stored() {
-        let error = Error::new(ErrorKind::RateLimited, "slow down").retryable(Some(Duration::from_millis(7)));
+        let error = Error::new(ErrorKind::RateLimited, "slow down")
+            .retryable(Some(Duration::from_millis(7)));
         let back = Error::from(error.info());
-        assert_eq!((back.kind(), back.retry_after()), (error.kind(), error.retry_after()));
+        assert_eq!(
+            (back.kind(), back.retry_after()),
+            (error.kind(), error.retry_after())
+        );
     }
 }

@@ -152,7 +152,10 @@ pub struct Notice {
 impl Notice {
     /// A notice.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into() }
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
+        }
     }
 }
 
@@ -162,9 +165,15 @@ mod tests {
 
     #[test]
     fn an_event_is_one_flat_object_with_type_and_seq() {
-        let event = TurnEvent { seq: 2, event: Event::TextDelta { text: "hi".into() } };
+        let event = TurnEvent {
+            seq: 2,
+            event: Event::TextDelta { text: "hi".into() },
+        };
         let json = serde_json::to_value(&event).unwrap();
-        assert_eq!(json, serde_json::json!({"seq": 2, "type": "text.delta", "text": "hi"}));
+        assert_eq!(
+            json,
+            serde_json::json!({"seq": 2, "type": "text.delta", "text": "hi"})
+        );
         assert_eq!(serde_json::from_value::<TurnEvent>(json).unwrap(), event);
     }
 
@@ -173,9 +182,18 @@ mod tests {
         for event in [
             Event::ReasoningDelta { text: "x".into() },
             Event::Notice(Notice::new("demo_provider", "m")),
-            Event::Usage(Usage { input_tokens: Some(1), ..Usage::default() }),
-            Event::AttemptRestarted { attempt: 2, reason: "retry".into() },
-            Event::Data { name: "hint".into(), value: Value::from(1) },
+            Event::Usage(Usage {
+                input_tokens: Some(1),
+                ..Usage::default()
+            }),
+            Event::AttemptRestarted {
+                attempt: 2,
+                reason: "retry".into(),
+            },
+            Event::Data {
+                name: "hint".into(),
+                value: Value::from(1),
+            },
         ] {
             assert_eq!(serde_json::to_value(&event).unwrap()["type"], event.kind());
         }

@@ -132,12 +132,30 @@ mod tests {
 
     #[test]
     fn ids_are_validated() {
-        for good in ["a", "0190b5c0-4d2e-7f00-8000-000000000000", "user@school.example", &"x".repeat(128)] {
+        for good in [
+            "a",
+            "0190b5c0-4d2e-7f00-8000-000000000000",
+            "user@school.example",
+            &"x".repeat(128),
+        ] {
             assert_eq!(SessionId::new(good).unwrap().as_str(), good);
         }
-        for bad in ["", ".", "..", "a b", "a/b", "a\0b", "é", "a\n", &"x".repeat(129)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a b",
+            "a/b",
+            "a\0b",
+            "é",
+            "a\n",
+            &"x".repeat(129),
+        ] {
             assert!(SessionId::new(bad).is_err(), "{bad:?}");
-            assert!(serde_json::from_value::<SessionId>(bad.into()).is_err(), "{bad:?}");
+            assert!(
+                serde_json::from_value::<SessionId>(bad.into()).is_err(),
+                "{bad:?}"
+            );
         }
     }
 }

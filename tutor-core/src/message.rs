@@ -122,7 +122,9 @@ impl Content {
                     Part::File { file_id, name, .. } => {
                         file_id.len() + name.as_deref().map_or(0, str::len)
                     }
-                    Part::ToolCall { name, arguments, .. } => name.len() + arguments.to_string().len(),
+                    Part::ToolCall {
+                        name, arguments, ..
+                    } => name.len() + arguments.to_string().len(),
                 })
                 .sum(),
         }
@@ -132,9 +134,9 @@ impl Content {
     pub fn is_blank(&self) -> bool {
         match self {
             Self::Text(text) => text.trim().is_empty(),
-            Self::Parts(parts) => {
-                parts.iter().all(|part| part.as_text().is_some_and(|text| text.trim().is_empty()))
-            }
+            Self::Parts(parts) => parts
+                .iter()
+                .all(|part| part.as_text().is_some_and(|text| text.trim().is_empty())),
         }
     }
 
@@ -339,8 +341,14 @@ mod tests {
 
     #[test]
     fn usage_tells_unknown_from_zero() {
-        let usage = Usage { input_tokens: Some(0), ..Usage::default() };
-        assert_eq!(serde_json::to_string(&usage).unwrap(), r#"{"input_tokens":0}"#);
+        let usage = Usage {
+            input_tokens: Some(0),
+            ..Usage::default()
+        };
+        assert_eq!(
+            serde_json::to_string(&usage).unwrap(),
+            r#"{"input_tokens":0}"#
+        );
         assert!(!usage.is_empty());
     }
 }

@@ -15,6 +15,7 @@ use crate::message::{Content, FinishReason, Role, Usage};
 
 pub mod context;
 pub mod demo;
+pub(crate) mod router;
 pub mod scripted;
 
 pub use context::{Extensions, RequestContext};
@@ -93,7 +94,11 @@ pub struct ProviderInfo {
 impl ProviderInfo {
     /// A provider that takes any model name.
     pub fn new(name: impl Into<String>, default_model: impl Into<String>) -> Self {
-        Self { name: name.into(), default_model: default_model.into(), models: ModelChoice::Open }
+        Self {
+            name: name.into(),
+            default_model: default_model.into(),
+            models: ModelChoice::Open,
+        }
     }
 
     /// Restricts the models.
@@ -129,7 +134,10 @@ pub struct ModelInfo {
 impl ModelInfo {
     /// A model of unknown size.
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), context_window: None }
+        Self {
+            id: id.into(),
+            context_window: None,
+        }
     }
 }
 
@@ -159,7 +167,10 @@ impl CompletionRequest {
     pub fn new(model: impl Into<String>, content: impl Into<Content>) -> Self {
         Self {
             model: model.into(),
-            messages: vec![PromptMessage { role: Role::User, content: content.into() }],
+            messages: vec![PromptMessage {
+                role: Role::User,
+                content: content.into(),
+            }],
             ..Self::default()
         }
     }

@@ -100,7 +100,12 @@ pub struct MessageQuery {
 impl MessageQuery {
     /// The newest `limit` messages of the active branch.
     pub fn latest(session: SessionKey, limit: usize) -> Self {
-        Self { session, branch: Branch::Active, range: MessageRange::Latest, limit }
+        Self {
+            session,
+            branch: Branch::Active,
+            range: MessageRange::Latest,
+            limit,
+        }
     }
 }
 
@@ -141,7 +146,10 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// Converts each item.
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
-        Page { items: self.items.into_iter().map(f).collect(), next_cursor: self.next_cursor }
+        Page {
+            items: self.items.into_iter().map(f).collect(),
+            next_cursor: self.next_cursor,
+        }
     }
 }
 
@@ -153,7 +161,9 @@ impl Page<Message> {
             MessageRange::Latest | MessageRange::Before(_) => items.first(),
             MessageRange::After(_) => items.last(),
         };
-        let next_cursor = end.filter(|_| more).map(|message| Cursor(message.id.to_string()));
+        let next_cursor = end
+            .filter(|_| more)
+            .map(|message| Cursor(message.id.to_string()));
         Self { items, next_cursor }
     }
 }
@@ -176,7 +186,11 @@ impl Cursor {
 
     /// The place behind `session` in a list ordered by `updated_at`, newest first.
     pub fn behind(session: &Session) -> Self {
-        Self(format!("{:x}.{}", session.updated_at.as_micros(), session.id))
+        Self(format!(
+            "{:x}.{}",
+            session.updated_at.as_micros(),
+            session.id
+        ))
     }
 
     /// The `(updated_at, id)` that [`behind`](Self::behind) wrote.

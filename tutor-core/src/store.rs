@@ -216,6 +216,19 @@ pub struct TurnEnd {
     pub expected_lease: Option<Timestamp>,
 }
 
+impl TurnEnd {
+    /// Makes `turn` what it is after this end. Every store uses it.
+    pub fn apply_to(&self, turn: &mut Turn) {
+        turn.status = self.status;
+        turn.ended_at = Some(self.ended_at);
+        turn.has_reply = self.reply.is_some();
+        turn.error.clone_from(&self.error);
+        turn.finish_reason = self.finish_reason;
+        turn.usage = self.usage;
+        turn.trace.clone_from(&self.trace);
+    }
+}
+
 /// Small versioned documents, for what is not a conversation.
 ///
 /// # Behavior
@@ -298,7 +311,11 @@ macro_rules! forward_stores {
             async fn sessions(&self, query: SessionQuery) -> Result<Page<Session>> {
                 (**self).sessions(query).await
             }
-            async fn update_session(&self, key: &SessionKey, patch: SessionPatch) -> Result<Session> {
+            async fn update_session(
+                &self,
+                key: &SessionKey,
+                patch: SessionPatch,
+            ) -> Result<Session> {
                 (**self).update_session(key, patch).await
             }
             async fn delete_session(&self, key: &SessionKey) -> Result<bool> {
@@ -319,7 +336,11 @@ macro_rules! forward_stores {
             async fn turn(&self, key: &TurnKey) -> Result<Option<Turn>> {
                 (**self).turn(key).await
             }
-            async fn turn_by_key(&self, owner: &OwnerId, idempotency_key: &str) -> Result<Option<Turn>> {
+            async fn turn_by_key(
+                &self,
+                owner: &OwnerId,
+                idempotency_key: &str,
+            ) -> Result<Option<Turn>> {
                 (**self).turn_by_key(owner, idempotency_key).await
             }
             async fn running_turns(&self) -> Result<Vec<RunningTurn>> {

@@ -12,7 +12,9 @@ use crate::error::{Error, Result};
 /// A moment, in microseconds since 1970-01-01T00:00:00Z.
 ///
 /// Written as RFC 3339 with exactly six digits and `Z`, so that texts sort like times.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct Timestamp(i64);
 
@@ -30,7 +32,10 @@ impl Timestamp {
     /// This moment plus `duration`; at most the last representable one.
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// How long after `earlier` this is; zero if it is not after it.
@@ -89,12 +94,18 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
 pub struct SystemRuntime;
 
 impl Runtime for SystemRuntime {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the clock"
+    )]
     fn now(&self) -> Timestamp {
         Timestamp(jiff::Timestamp::now().as_microsecond())
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that makes ids")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that makes ids"
+    )]
     fn new_id(&self) -> String {
         uuid::Uuid::now_v7().to_string()
     }
@@ -111,7 +122,10 @@ mod tests {
     fn times_have_six_digits_and_a_z() {
         let time = Timestamp::from_micros(1_764_205_323_000_000);
         assert_eq!(time.to_string(), "2025-11-27T01:02:03.000000Z");
-        assert_eq!("2025-11-27T02:02:03+01:00".parse::<Timestamp>().unwrap(), time);
+        assert_eq!(
+            "2025-11-27T02:02:03+01:00".parse::<Timestamp>().unwrap(),
+            time
+        );
         assert!("yesterday".parse::<Timestamp>().is_err());
     }
 

@@ -55,7 +55,9 @@ impl Trace {
             if let Item::Text(bytes) = *item {
                 let (text, tail) = cut(rest, bytes);
                 rest = tail;
-                *item = Item::Other(Box::new(Event::TextDelta { text: text.to_owned() }));
+                *item = Item::Other(Box::new(Event::TextDelta {
+                    text: text.to_owned(),
+                }));
             }
         }
     }
@@ -64,7 +66,9 @@ impl Trace {
     ///
     /// A turn that is still running has no terminal event here.
     pub fn replay(turn: &Turn, reply: Option<&Message>) -> Vec<TurnEvent> {
-        let text = reply.map(|message| message.content.text()).unwrap_or_default();
+        let text = reply
+            .map(|message| message.content.text())
+            .unwrap_or_default();
         let mut rest = text.as_str();
         let mut events = vec![started(turn)];
         for item in &turn.trace.0 {
@@ -73,17 +77,25 @@ impl Trace {
                     let (text, tail) = cut(rest, *bytes);
                     rest = tail;
                     if !text.is_empty() {
-                        events.push(Event::TextDelta { text: text.to_owned() });
+                        events.push(Event::TextDelta {
+                            text: text.to_owned(),
+                        });
                     }
                 }
                 Item::Other(event) => events.push(Event::clone(event)),
             }
         }
         if !rest.is_empty() {
-            events.push(Event::TextDelta { text: rest.to_owned() });
+            events.push(Event::TextDelta {
+                text: rest.to_owned(),
+            });
         }
         events.extend(terminal(turn, reply));
-        events.into_iter().zip(1..).map(|(event, seq)| TurnEvent { seq, event }).collect()
+        events
+            .into_iter()
+            .zip(1..)
+            .map(|(event, seq)| TurnEvent { seq, event })
+            .collect()
     }
 }
 
@@ -102,8 +114,14 @@ pub(crate) fn started(turn: &Turn) -> Event {
 /// The last event of `turn`; `None` while it runs.
 pub(crate) fn terminal(turn: &Turn, reply: Option<&Message>) -> Option<Event> {
     let failed = |partial: Option<&Message>| {
-        let error = turn.error.clone().unwrap_or_else(|| Error::internal("the reason was not stored").info());
-        Event::TurnFailed { error, partial: partial.cloned().map(Box::new) }
+        let error = turn
+            .error
+            .clone()
+            .unwrap_or_else(|| Error::internal("the reason was not stored").info());
+        Event::TurnFailed {
+            error,
+            partial: partial.cloned().map(Box::new),
+        }
     };
     Some(match (turn.status, reply) {
         (TurnStatus::Running, _) => return None,

@@ -46,6 +46,10 @@ pub struct Turn {
     pub instance: String,
     /// Until when that instance is believed to be alive.
     pub lease_until: Timestamp,
+    /// True if a reply is stored: always when it completed or was cancelled, else if anything had
+    /// arrived.
+    #[serde(default)]
+    pub has_reply: bool,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorInfo>,
@@ -63,7 +67,10 @@ pub struct Turn {
 impl Turn {
     /// Its full name.
     pub fn key(&self) -> TurnKey {
-        TurnKey { owner: self.owner.clone(), id: self.id.clone() }
+        TurnKey {
+            owner: self.owner.clone(),
+            id: self.id.clone(),
+        }
     }
 }
 
@@ -137,8 +144,11 @@ pub struct ChatRequest {
     /// A name for this request: sent again, it gives the same turn. 1 to
     /// [`MAX_IDEMPOTENCY_KEY_BYTES`] visible ASCII characters.
     pub idempotency_key: Option<String>,
-    /// How long the whole turn may take; `None` for the engine's limit.
+    /// How long the whole turn may take; `None`, or more, for the engine's limit.
     pub timeout: Option<Duration>,
+    /// True if the turn goes on when nobody listens to it any more; else dropping its stream
+    /// cancels it.
+    pub detached: bool,
     /// True if somebody watches the reply grow. Only a hint to providers that pace themselves.
     pub streamed: bool,
     /// What a binding needs to carry to its own providers and stores.
@@ -151,7 +161,10 @@ pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 impl ChatRequest {
     /// A learner's message to a new conversation.
     pub fn new(content: impl Into<Content>) -> Self {
-        Self { messages: vec![InputMessage::user(content)], ..Self::default() }
+        Self {
+            messages: vec![InputMessage::user(content)],
+            ..Self::default()
+        }
     }
 
     /// Goes on with this conversation.
@@ -223,7 +236,11 @@ pub struct InputMessage {
 impl InputMessage {
     /// A learner's message.
     pub fn user(content: impl Into<Content>) -> Self {
-        Self { id: None, role: Role::User, content: content.into() }
+        Self {
+            id: None,
+            role: Role::User,
+            content: content.into(),
+        }
     }
 }
 
@@ -313,12 +330,19 @@ mod tests {
         let json = r#"{"model":"gpt-4","temperature":0.7,"tone":"kind"}"#;
         let preferences: Preferences = serde_json::from_str(json).unwrap();
         assert_eq!(preferences.other["tone"], "kind");
-        assert_eq!(serde_json::to_value(preferences.to_map()).unwrap(), serde_json::from_str::<serde_json::Value>(json).unwrap());
+        assert_eq!(
+            serde_json::to_value(preferences.to_map()).unwrap(),
+            serde_json::from_str::<serde_json::Value>(json).unwrap()
+        );
     }
 
     #[test]
     fn preferences_out_of_range_are_refused() {
-        for json in [r#"{"temperature":-0.1}"#, r#"{"temperature":2.5}"#, r#"{"max_tokens":0}"#] {
+        for json in [
+            r#"{"temperature":-0.1}"#,
+            r#"{"temperature":2.5}"#,
+            r#"{"max_tokens":0}"#,
+        ] {
             let preferences: Preferences = serde_json::from_str(json).unwrap();
             assert!(preferences.validate().is_err(), "{json}");
         }

@@ -61,11 +61,19 @@ impl ScriptedProvider {
 
     /// The requests that it was sent, in order.
     pub fn requests(&self) -> Vec<CompletionRequest> {
-        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared
+            .requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn next_script(&self) -> Vec<Step> {
-        let mut scripts = self.shared.scripts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scripts = self
+            .shared
+            .scripts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if scripts.len() > 1 {
             scripts.pop_front().unwrap_or_default()
         } else {
@@ -76,8 +84,14 @@ impl ScriptedProvider {
 
 /// The script of a whole reply, word by word.
 pub fn text_script(text: &str) -> Vec<Step> {
-    let words = text.split_inclusive(' ').map(|word| Step::Yield(Delta::Text(word.to_owned())));
-    words.chain([Step::Yield(Delta::Finished { reason: FinishReason::Stop })]).collect()
+    let words = text
+        .split_inclusive(' ')
+        .map(|word| Step::Yield(Delta::Text(word.to_owned())));
+    words
+        .chain([Step::Yield(Delta::Finished {
+            reason: FinishReason::Stop,
+        })])
+        .collect()
 }
 
 #[async_trait]
@@ -91,7 +105,11 @@ impl Provider for ScriptedProvider {
     }
 
     async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
-        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        self.shared
+            .requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(request);
         let steps = VecDeque::from(self.next_script());
         Ok(stream::unfold(steps, |mut steps| async move {
             loop {

@@ -1,2 +1,3 @@
 //! stub
-#[derive(Debug)] pub struct MemoryStore;
+#[derive(Debug, Default)]
+pub struct MemoryStore;

@@ -1,2 +1,3 @@
 //! stub
-#[derive(Debug)] pub struct SledStore;
+#[derive(Debug)]
+pub struct SledStore;

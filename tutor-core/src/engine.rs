@@ -1,0 +1,220 @@
+//! What [`Tutor`](crate::Tutor) runs: the turn, from its begin to its end.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{MessageId, TurnId};
+use crate::limits::Limits;
+use crate::message::Message;
+use crate::provider::router::Router;
+use crate::session::{Branch, MessageQuery, MessageRange, SessionKey};
+use crate::store::SharedStore;
+use crate::time::SharedRuntime;
+use crate::turn::{ChatRequest, Turn, TurnKey, TurnStatus};
+
+pub(crate) mod context;
+pub(crate) mod hub;
+mod prepare;
+mod recover;
+mod run;
+#[cfg(test)]
+pub(crate) mod testing;
+mod title;
+
+use hub::{Hub, LiveTurn};
+
+/// How often a turn is prepared again because the conversation moved in between.
+const MAX_ATTEMPTS: usize = 4;
+
+/// Everything that turns share.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) store: SharedStore,
+    pub(crate) router: Router,
+    pub(crate) hub: Hub,
+    pub(crate) runtime: SharedRuntime,
+    pub(crate) limits: Limits,
+    pub(crate) system_prompt: Option<String>,
+    /// Names this engine in the turns that it runs.
+    pub(crate) instance: String,
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled when no new turn is taken any more.
+    pub(crate) closing: CancellationToken,
+    /// Cancelled when running turns have to end.
+    pub(crate) halt: CancellationToken,
+}
+
+/// A turn that somebody asked for.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// It runs here, or ended here lately.
+    Live(Arc<LiveTurn>, Turn),
+    /// It ended before; everything about it is stored.
+    Ended(Turn),
+}
+
+impl Engine {
+    /// Begins the turn that `request` asks for, or finds the one that it began earlier. When this
+    /// returns, the learner's words are stored.
+    pub(crate) async fn begin(
+        self: &Arc<Self>,
+        owner: crate::OwnerId,
+        request: ChatRequest,
+        cancel: CancellationToken,
+    ) -> Result<Asked> {
+        if self.closing.is_cancelled() {
+            return Err(Error::new(
+                ErrorKind::Overloaded,
+                "the engine is shutting down: try again in a moment",
+            )
+            .retryable(None));
+        }
+        self.check(&request)?;
+        let fingerprint = prepare::fingerprint(&request);
+        let mut attempt = 1;
+        loop {
+            if let Some(turn) = self.taken(&owner, &request, fingerprint).await? {
+                return self.find(turn).await;
+            }
+            let prepared = match self.prepare(&owner, &request, fingerprint).await {
+                Ok(prepared) => prepared,
+                Err(error)
+                    if attempt < MAX_ATTEMPTS && self.reclaim_blocker(&owner, &error).await? =>
+                {
+                    attempt += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            match self.launch(prepared, &request, cancel.clone()).await {
+                Ok(run::Launched::New(live, turn)) => return Ok(Asked::Live(live, turn)),
+                Ok(run::Launched::Existing(turn)) => return self.find(turn).await,
+                Err(error)
+                    if attempt < MAX_ATTEMPTS && self.may_prepare_again(&owner, &error).await? =>
+                {
+                    attempt += 1
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The turn that has taken the request's idempotency key.
+    async fn taken(
+        &self,
+        owner: &crate::OwnerId,
+        request: &ChatRequest,
+        fingerprint: u64,
+    ) -> Result<Option<Turn>> {
+        let Some(key) = &request.idempotency_key else {
+            return Ok(None);
+        };
+        match self.store.turn_by_key(owner, key).await? {
+            Some(turn) if turn.fingerprint == fingerprint => Ok(Some(turn)),
+            Some(_) => Err(Error::conflict(
+                "this idempotency key was used for another request: use a new key for a new request",
+            )),
+            None => Ok(None),
+        }
+    }
+
+    /// True if preparing the turn again may succeed: the conversation moved in between, or was
+    /// blocked by a turn that nobody runs any more.
+    async fn may_prepare_again(&self, owner: &crate::OwnerId, error: &Error) -> Result<bool> {
+        let moved = error.kind() == ErrorKind::Conflict && error.context_value("head").is_some();
+        Ok(moved || self.reclaim_blocker(owner, error).await?)
+    }
+
+    /// If `error` says that a turn blocks the session, and nobody runs that turn any more, ends
+    /// it and returns true.
+    async fn reclaim_blocker(&self, owner: &crate::OwnerId, error: &Error) -> Result<bool> {
+        if error.kind() != ErrorKind::Conflict {
+            return Ok(false);
+        }
+        match error.context_value("turn").map(TurnId::new) {
+            Some(Ok(id)) => self.reclaim(&TurnKey::new(owner.clone(), id)).await,
+            _ => Ok(false),
+        }
+    }
+
+    /// Where to read the events of a stored turn.
+    pub(crate) async fn find(&self, turn: Turn) -> Result<Asked> {
+        let key = turn.key();
+        if let Some(live) = self.hub.find(&key) {
+            return Ok(Asked::Live(live, turn));
+        }
+        if turn.status != TurnStatus::Running {
+            return Ok(Asked::Ended(turn));
+        }
+        // It may have ended between the two look-ups, or its instance may be gone.
+        self.reclaim(&key).await?;
+        let turn = self.turn(&key).await?;
+        if turn.status == TurnStatus::Running {
+            return Err(Error::conflict("this turn runs on another instance").retryable(None));
+        }
+        Ok(Asked::Ended(turn))
+    }
+
+    /// The stored turn.
+    pub(crate) async fn turn(&self, key: &TurnKey) -> Result<Turn> {
+        self.store
+            .turn(key)
+            .await?
+            .ok_or_else(|| Error::not_found("turn", &key.id))
+    }
+
+    /// The stored reply of an ended turn; `None` if nothing had arrived.
+    pub(crate) async fn reply(&self, turn: &Turn) -> Result<Option<Message>> {
+        if !turn.has_reply {
+            return Ok(None);
+        }
+        let session = SessionKey::new(turn.owner.clone(), turn.session_id.clone());
+        self.message(session, turn.reply_message_id.clone())
+            .await
+            .map(Some)
+    }
+
+    /// A stored message.
+    pub(crate) async fn message(&self, session: SessionKey, id: MessageId) -> Result<Message> {
+        let query = MessageQuery {
+            session,
+            branch: Branch::Leaf(id.clone()),
+            range: MessageRange::Latest,
+            limit: 1,
+        };
+        let page = self.store.messages(query).await?;
+        page.items
+            .into_iter()
+            .next_back()
+            .ok_or_else(|| Error::not_found("message", id))
+    }
+
+    /// Stops a turn that runs here, and waits until it has ended.
+    pub(crate) async fn cancel(&self, key: &TurnKey) -> Result<Turn> {
+        if let Some(live) = self.hub.find(key) {
+            live.cancel.cancel();
+            live.ended().await;
+        } else {
+            self.reclaim(key).await?;
+        }
+        self.turn(key).await
+    }
+
+    /// Takes no new turn, gives the running ones `grace` to end, ends the others as interrupted,
+    /// and closes the store. Idempotent.
+    pub(crate) async fn close(&self, grace: std::time::Duration) -> Result<()> {
+        self.closing.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            self.halt.cancel();
+            self.tasks.wait().await;
+        }
+        self.store.close().await
+    }
+}

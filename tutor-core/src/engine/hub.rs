@@ -1,0 +1,351 @@
+//! Live turns: one log of events each, read by any number of subscribers.
+//!
+//! A subscriber has a place in the shared log and no buffer of its own, so a slow one costs
+//! nothing and stalls nobody.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use futures_util::stream::{self, BoxStream, StreamExt};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, TurnEvent};
+use crate::limits::Limits;
+use crate::turn::TurnKey;
+
+/// Events that a subscriber takes from the log at a time.
+const BATCH: usize = 64;
+
+/// What an event costs in memory besides its text, in bytes.
+const EVENT_OVERHEAD: usize = 128;
+
+/// All turns that run here, and those that ended lately.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    state: Mutex<State>,
+    limits: Limits,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    turns: HashMap<TurnKey, Arc<LiveTurn>>,
+    live: usize,
+    /// Oldest first.
+    ended: VecDeque<Ended>,
+    ended_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Ended {
+    key: TurnKey,
+    bytes: usize,
+    forget_at: Instant,
+}
+
+impl Hub {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            state: Mutex::default(),
+            limits,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the log of a turn that is about to begin.
+    pub(crate) fn open(&self, key: TurnKey, cancel: CancellationToken) -> Result<Arc<LiveTurn>> {
+        let mut state = self.state();
+        self.forget_old(&mut state);
+        if state.live >= self.limits.max_live_turns {
+            return Err(Error::new(
+                ErrorKind::Overloaded,
+                "as many replies are being written as this server may write: try again in a moment",
+            )
+            .retryable(Some(std::time::Duration::from_secs(1))));
+        }
+        let live = Arc::new(LiveTurn::new(key.clone(), cancel));
+        state.turns.insert(key, Arc::clone(&live));
+        state.live += 1;
+        Ok(live)
+    }
+
+    /// Forgets a turn that never began.
+    pub(crate) fn abandon(&self, key: &TurnKey) {
+        let mut state = self.state();
+        if state.turns.remove(key).is_some() {
+            state.live -= 1;
+        }
+    }
+
+    /// Publishes the terminal event, and keeps the log for a while. The turn makes room for
+    /// another one before anybody can know that it has ended.
+    pub(crate) fn end(&self, live: &LiveTurn, terminal: Event, bytes: usize) {
+        let all = live.log().bytes + bytes;
+        {
+            let mut state = self.state();
+            state.live -= 1;
+            state.ended_bytes += all;
+            state.ended.push_back(Ended {
+                key: live.key.clone(),
+                bytes: all,
+                forget_at: Instant::now() + self.limits.replay_retention,
+            });
+            self.forget_old(&mut state);
+        }
+        live.publish(terminal, bytes);
+    }
+
+    fn forget_old(&self, state: &mut State) {
+        let now = Instant::now();
+        while let Some(oldest) = state.ended.front()
+            && (oldest.forget_at <= now || state.ended_bytes > self.limits.replay_bytes)
+        {
+            state.ended_bytes -= oldest.bytes;
+            state.turns.remove(&oldest.key);
+            state.ended.pop_front();
+        }
+    }
+
+    /// The log of a turn that runs here or ended lately.
+    pub(crate) fn find(&self, key: &TurnKey) -> Option<Arc<LiveTurn>> {
+        let mut state = self.state();
+        self.forget_old(&mut state);
+        state.turns.get(key).cloned()
+    }
+
+    /// True if the turn runs here.
+    pub(crate) fn is_live(&self, key: &TurnKey) -> bool {
+        self.state()
+            .turns
+            .get(key)
+            .is_some_and(|live| !live.log().ended)
+    }
+
+    /// The number of turns that run here.
+    pub(crate) fn live_count(&self) -> usize {
+        self.state().live
+    }
+}
+
+/// One turn's events so far, and the way to stop it.
+#[derive(Debug)]
+pub(crate) struct LiveTurn {
+    pub(crate) key: TurnKey,
+    pub(crate) cancel: CancellationToken,
+    log: Mutex<Log>,
+    /// The length of the log. Its only use is to wake subscribers.
+    published: watch::Sender<usize>,
+    /// Why the turn failed, with the source that events do not carry.
+    failure: OnceLock<Error>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    events: Vec<Arc<TurnEvent>>,
+    bytes: usize,
+    ended: bool,
+}
+
+impl LiveTurn {
+    fn new(key: TurnKey, cancel: CancellationToken) -> Self {
+        Self {
+            key,
+            cancel,
+            log: Mutex::default(),
+            published: watch::Sender::new(0),
+            failure: OnceLock::new(),
+        }
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends an event and wakes the subscribers. `bytes` is the size of its text.
+    pub(crate) fn publish(&self, event: Event, bytes: usize) {
+        let len = {
+            let mut log = self.log();
+            debug_assert!(!log.ended, "nothing follows a terminal event");
+            log.ended = event.is_terminal();
+            log.bytes += bytes + EVENT_OVERHEAD;
+            let seq = log.events.len() as u64 + 1;
+            log.events.push(Arc::new(TurnEvent { seq, event }));
+            log.events.len()
+        };
+        self.published.send_replace(len);
+    }
+
+    /// Keeps the error that the terminal event is about to tell.
+    pub(crate) fn fail(&self, error: Error) {
+        // A turn ends once; a second error could only be a consequence of the first.
+        let _ = self.failure.set(error);
+    }
+
+    /// Why the turn failed, if it did so here.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.failure.get().cloned()
+    }
+
+    /// Waits for the terminal event.
+    pub(crate) async fn ended(&self) {
+        let mut published = self.published.subscribe();
+        // Fails only if the sender is gone, and `self` holds it.
+        let _ = published.wait_for(|_| self.log().ended).await;
+    }
+
+    /// The events after number `after`: those that are there, then those that come. A place
+    /// beyond the end gives the terminal event alone.
+    pub(crate) fn subscribe(self: Arc<Self>, after: u64) -> BoxStream<'static, Arc<TurnEvent>> {
+        let subscriber = Subscriber {
+            published: self.published.subscribe(),
+            live: self,
+            next: usize::try_from(after).unwrap_or(usize::MAX),
+            batch: Vec::new().into_iter(),
+            ended: false,
+        };
+        stream::unfold(subscriber, |mut subscriber| async move {
+            let event = subscriber.next().await?;
+            Some((event, subscriber))
+        })
+        .boxed()
+    }
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    live: Arc<LiveTurn>,
+    published: watch::Receiver<usize>,
+    /// The index of the next event to take.
+    next: usize,
+    batch: std::vec::IntoIter<Arc<TurnEvent>>,
+    ended: bool,
+}
+
+impl Subscriber {
+    async fn next(&mut self) -> Option<Arc<TurnEvent>> {
+        loop {
+            if let Some(event) = self.batch.next() {
+                return Some(event);
+            }
+            if self.ended {
+                return None;
+            }
+            self.published.borrow_and_update();
+            if !self.take() && self.published.changed().await.is_err() {
+                return None;
+            }
+        }
+    }
+
+    /// Takes the next batch; false if there is nothing yet.
+    fn take(&mut self) -> bool {
+        let log = self.live.log();
+        let mut from = self.next;
+        if log.ended {
+            from = from.min(log.events.len() - 1);
+        }
+        let Some(events) = log.events.get(from..).filter(|events| !events.is_empty()) else {
+            return false;
+        };
+        let events = &events[..events.len().min(BATCH)];
+        self.next = from + events.len();
+        self.ended = log.ended && self.next == log.events.len();
+        self.batch = events.to_vec().into_iter();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::id::{OwnerId, TurnId};
+
+    fn key(n: usize) -> TurnKey {
+        TurnKey::new(OwnerId::default(), TurnId::new(format!("t{n}")).unwrap())
+    }
+
+    fn open(hub: &Hub, n: usize) -> Arc<LiveTurn> {
+        hub.open(key(n), CancellationToken::new()).unwrap()
+    }
+
+    fn text(n: usize) -> Event {
+        Event::TextDelta {
+            text: n.to_string(),
+        }
+    }
+
+    fn end() -> Event {
+        Event::TurnFailed {
+            error: Error::internal("test").info(),
+            partial: None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn replay_then_follow_equals_the_original(events in 0usize..200, cut in 0usize..202, joined_at in 0usize..202) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let hub = Hub::new(Limits::default());
+                let live = open(&hub, 0);
+                let mut joined = None;
+                for n in 0..events {
+                    if n == joined_at {
+                        joined = Some(Arc::clone(&live).subscribe(cut as u64));
+                    }
+                    live.publish(text(n), 1);
+                }
+                let joined = joined.unwrap_or_else(|| Arc::clone(&live).subscribe(cut as u64));
+                live.publish(end(), 0);
+                let whole: Vec<_> = Arc::clone(&live).subscribe(0).collect().await;
+                prop_assert_eq!(whole.len(), events + 1);
+                prop_assert!(whole.iter().zip(1..).all(|(event, seq)| event.seq == seq));
+                let tail: Vec<_> = joined.collect().await;
+                prop_assert_eq!(&tail[..], &whole[cut.min(events)..]);
+                Ok(())
+            })?;
+        }
+    }
+
+    #[tokio::test]
+    async fn one_turn_too_many_is_refused_and_an_ended_one_makes_room() {
+        let hub = Hub::new(Limits {
+            max_live_turns: 1,
+            ..Limits::default()
+        });
+        let live = open(&hub, 0);
+        let error = hub.open(key(1), CancellationToken::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Overloaded);
+        assert!(error.is_retryable());
+        hub.end(&live, end(), 0);
+        open(&hub, 1);
+        assert_eq!(hub.live_count(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ended_turns_are_forgotten_by_age_and_by_size() {
+        let limits = Limits {
+            replay_bytes: 3000,
+            ..Limits::default()
+        };
+        let hub = Hub::new(limits.clone());
+        for n in 0..2 {
+            let live = open(&hub, n);
+            hub.end(&live, end(), 2000);
+        }
+        assert!(
+            hub.find(&key(0)).is_none(),
+            "the older one exceeded the size"
+        );
+        assert!(hub.find(&key(1)).is_some());
+        tokio::time::advance(limits.replay_retention).await;
+        assert!(hub.find(&key(1)).is_none(), "too old");
+    }
+}

@@ -1,0 +1,415 @@
+//! From a request to a turn that can begin: what to store, whom to ask, and what to send.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::context::Collector;
+use super::{Engine, title};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Notice;
+use crate::id::{MessageId, OwnerId, SessionId, TurnId};
+use crate::message::{Audience, Author, Message, MessageStatus, Metadata, Role};
+use crate::provider::router::Route;
+use crate::provider::{CompletionRequest, RequestContext};
+use crate::session::{Branch, MAX_PAGE, MessageQuery, MessageRange, Session, SessionKey};
+use crate::store::NewTurn;
+use crate::trace::Trace;
+use crate::turn::{ChatRequest, InputMessage, MAX_IDEMPOTENCY_KEY_BYTES, Turn, TurnStatus};
+
+/// Messages that are read at a time while the context is filled.
+const CONTEXT_PAGE: usize = 50;
+
+/// A turn that can begin.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) new_turn: NewTurn,
+    pub(super) route: Route,
+    pub(super) completion: CompletionRequest,
+    pub(super) notices: Vec<Notice>,
+    pub(super) deadline: Instant,
+}
+
+impl Engine {
+    /// Checks what can be checked without reading anything.
+    pub(super) fn check(&self, request: &ChatRequest) -> Result<()> {
+        let limits = &self.limits;
+        request.preferences.validate()?;
+        check_object(
+            "preferences",
+            &request.preferences.to_map(),
+            limits.max_object_bytes,
+        )?;
+        if let Some(key) = &request.idempotency_key
+            && (key.is_empty()
+                || key.len() > MAX_IDEMPOTENCY_KEY_BYTES
+                || !key.bytes().all(|b| b.is_ascii_graphic()))
+        {
+            return Err(Error::invalid_input(format!(
+                "an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} visible ASCII characters"
+            )));
+        }
+        if request.regenerate.is_some() {
+            if request.messages.is_empty()
+                && request.parent_id.is_none()
+                && request.session_id.is_some()
+            {
+                return Ok(());
+            }
+            return Err(Error::invalid_input(
+                "to regenerate a reply, name its session and send neither messages nor a parent",
+            ));
+        }
+        if request.messages.len() > limits.max_request_messages {
+            return Err(too_large(
+                "messages in a request",
+                limits.max_request_messages,
+            ));
+        }
+        let bytes: usize = request.messages.iter().map(|m| m.content.len()).sum();
+        if bytes > limits.max_request_bytes {
+            return Err(too_large(
+                "bytes in the messages of a request",
+                limits.max_request_bytes,
+            ));
+        }
+        match request.messages.last() {
+            Some(last) if last.role == Role::User && !last.content.is_blank() => Ok(()),
+            Some(last) if last.role == Role::User => {
+                Err(Error::invalid_input("the learner's message is blank")
+                    .with_context("field", "messages"))
+            }
+            _ => Err(Error::invalid_input(
+                "the last message must be the learner's, with the role user",
+            )
+            .with_context("field", "messages")),
+        }
+    }
+
+    /// Reads what the turn builds on, and makes everything that it needs.
+    pub(super) async fn prepare(
+        &self,
+        owner: &OwnerId,
+        request: &ChatRequest,
+        fingerprint: u64,
+    ) -> Result<Prepared> {
+        let route = self.router.route(&request.preferences)?;
+        let now = self.runtime.now();
+        let session = match &request.session_id {
+            None => None,
+            Some(id) => {
+                let key = SessionKey::new(owner.clone(), id.clone());
+                Some(
+                    self.store
+                        .session(&key)
+                        .await?
+                        .ok_or_else(|| Error::not_found("session", id))?,
+                )
+            }
+        };
+        if let Some(running) = session
+            .as_ref()
+            .and_then(|session| session.running_turn.as_ref())
+        {
+            return Err(Error::conflict(
+                "a reply is being written in this session: wait for it or cancel it",
+            )
+            .with_context("turn", running));
+        }
+        let is_new = session.is_none();
+        let session = match session {
+            Some(session) => session,
+            None => self.new_session(owner, request, now)?,
+        };
+        let turn_id = TurnId::new(self.runtime.new_id())?;
+        let plan = self.plan(&session, is_new, request).await?;
+        let mut messages = Vec::with_capacity(plan.input.len());
+        let mut parent_id = plan.parent.clone();
+        for (input, status) in plan.input {
+            let message =
+                self.learner_message(&session.id, &turn_id, parent_id, input, status, now)?;
+            parent_id = Some(message.id.clone());
+            messages.push(message);
+        }
+        let user_message_id =
+            parent_id.ok_or_else(|| Error::internal("a turn answers a message"))?;
+        let context = self
+            .context(&session, is_new, plan.parent.as_ref(), &messages)
+            .await?;
+
+        let mut notices = route.notices.clone();
+        let unknown: Vec<&str> = request
+            .preferences
+            .other
+            .keys()
+            .map(String::as_str)
+            .collect();
+        if !unknown.is_empty() {
+            notices.push(Notice::new(
+                "preference_unknown",
+                format!(
+                    "these preferences are stored but have no effect: {}",
+                    unknown.join(", ")
+                ),
+            ));
+        }
+        if context.truncated {
+            notices.push(Notice::new(
+                "history_truncated",
+                "the conversation is longer than the model is sent: its oldest messages were left out",
+            ));
+        }
+        let timeout = request
+            .timeout
+            .unwrap_or(Duration::MAX)
+            .min(self.limits.turn_timeout);
+        let deadline = Instant::now() + timeout;
+        let completion = CompletionRequest {
+            model: route.model.clone(),
+            system: self.system_prompt.clone(),
+            messages: context.messages,
+            temperature: request.preferences.temperature,
+            max_tokens: request.preferences.max_tokens,
+            streamed: request.streamed,
+            context: RequestContext {
+                deadline: Some(deadline),
+                extensions: request.extensions.clone(),
+                ..RequestContext::new(owner.clone())
+            },
+        };
+        let turn = Turn {
+            id: turn_id,
+            owner: owner.clone(),
+            session_id: session.id.clone(),
+            user_message_id,
+            reply_message_id: MessageId::new(self.runtime.new_id())?,
+            status: TurnStatus::Running,
+            provider: route.name.clone(),
+            model: route.model.clone(),
+            started_at: now,
+            ended_at: None,
+            idempotency_key: request.idempotency_key.clone(),
+            fingerprint,
+            instance: self.instance.clone(),
+            lease_until: now.saturating_add(self.limits.lease),
+            has_reply: false,
+            error: None,
+            finish_reason: None,
+            usage: None,
+            trace: Trace::default(),
+        };
+        let new_turn = NewTurn {
+            turn,
+            expected_head: session.head.clone(),
+            new_session: is_new.then_some(session),
+            messages,
+            preferences: request.preferences.to_map(),
+        };
+        Ok(Prepared {
+            new_turn,
+            route,
+            completion,
+            notices,
+            deadline,
+        })
+    }
+
+    /// Refuses metadata that is too large.
+    pub(crate) fn check_metadata(&self, metadata: &Metadata) -> Result<()> {
+        check_object("metadata", metadata, self.limits.max_object_bytes)
+    }
+
+    fn new_session(
+        &self,
+        owner: &OwnerId,
+        request: &ChatRequest,
+        now: crate::time::Timestamp,
+    ) -> Result<Session> {
+        if request.parent_id.is_some() {
+            return Err(Error::invalid_input(
+                "to answer from a message, name its session",
+            ));
+        }
+        let first = request.messages.iter().find(|m| m.role == Role::User);
+        Ok(Session {
+            id: SessionId::new(self.runtime.new_id())?,
+            owner: owner.clone(),
+            title: title::from_text(&first.map(|m| m.content.text()).unwrap_or_default()),
+            created_at: now,
+            updated_at: now,
+            message_count: 0,
+            head: None,
+            running_turn: None,
+            preferences: Metadata::new(),
+            metadata: Metadata::new(),
+        })
+    }
+
+    /// Which messages of the request are new, and what they follow.
+    async fn plan(&self, session: &Session, is_new: bool, request: &ChatRequest) -> Result<Plan> {
+        if let Some(reply) = &request.regenerate {
+            let reply = self.message(session.key(), reply.clone()).await?;
+            let parent = match (reply.role, reply.parent_id) {
+                (Role::Assistant, Some(parent)) => parent,
+                _ => {
+                    return Err(Error::invalid_input(
+                        "only a reply to a message can be written again",
+                    ));
+                }
+            };
+            return Ok(Plan {
+                parent: Some(parent),
+                input: Vec::new(),
+            });
+        }
+        let learner_at = request
+            .messages
+            .iter()
+            .rposition(|m| m.role != Role::User)
+            .map_or(0, |at| at + 1);
+        let (earlier, learner) = request.messages.split_at(learner_at);
+        if is_new {
+            let imported = earlier.iter().map(|m| (m.clone(), MessageStatus::Imported));
+            let said = learner.iter().map(|m| (m.clone(), MessageStatus::Complete));
+            return Ok(Plan {
+                parent: None,
+                input: imported.chain(said).collect(),
+            });
+        }
+        let parent = match &request.parent_id {
+            Some(parent) => Some(self.message(session.key(), parent.clone()).await?.id),
+            None => session.head.clone(),
+        };
+        let mut learner = learner;
+        // A front end that posts its whole transcript repeats a message whose answer failed.
+        if request.messages.len() > 1
+            && let Some(head) = &parent
+        {
+            let head = self.message(session.key(), head.clone()).await?;
+            let same =
+                |m: &InputMessage| m.id.as_ref() == Some(&head.id) || m.content == head.content;
+            if head.role == Role::User && learner.first().is_some_and(same) {
+                learner = &learner[1..];
+            }
+        }
+        let input = learner
+            .iter()
+            .map(|m| (m.clone(), MessageStatus::Complete))
+            .collect();
+        Ok(Plan { parent, input })
+    }
+
+    fn learner_message(
+        &self,
+        session: &SessionId,
+        turn: &TurnId,
+        parent_id: Option<MessageId>,
+        input: InputMessage,
+        status: MessageStatus,
+        timestamp: crate::time::Timestamp,
+    ) -> Result<Message> {
+        let id = match input.id {
+            Some(id) => id,
+            None => MessageId::new(self.runtime.new_id())?,
+        };
+        Ok(Message {
+            id,
+            session_id: session.clone(),
+            parent_id,
+            turn_id: Some(turn.clone()),
+            role: input.role,
+            content: input.content,
+            status,
+            author: if input.role == Role::Assistant {
+                Author::Tutor
+            } else {
+                Author::Learner
+            },
+            visible_to: Audience::everyone(),
+            timestamp,
+            provider: None,
+            model: None,
+            usage: None,
+            finish_reason: None,
+            metadata: Metadata::new(),
+        })
+    }
+
+    /// What the model sees: the new messages, and as much before them as fits.
+    async fn context(
+        &self,
+        session: &Session,
+        is_new: bool,
+        parent: Option<&MessageId>,
+        messages: &[Message],
+    ) -> Result<super::context::Context> {
+        let mut collector =
+            Collector::new(self.limits.context_tokens, self.system_prompt.as_deref());
+        messages
+            .iter()
+            .rev()
+            .for_each(|message| collector.offer(message));
+        let mut range = MessageRange::Latest;
+        while let (false, Some(leaf), false) = (is_new, parent, collector.is_full()) {
+            let page = self
+                .store
+                .messages(MessageQuery {
+                    session: session.key(),
+                    branch: Branch::Leaf(leaf.clone()),
+                    range,
+                    limit: CONTEXT_PAGE.min(MAX_PAGE),
+                })
+                .await?;
+            page.items
+                .iter()
+                .rev()
+                .for_each(|message| collector.offer(message));
+            match (page.next_cursor, page.items.first()) {
+                (Some(_), Some(first)) => range = MessageRange::Before(first.id.clone()),
+                _ => break,
+            }
+        }
+        Ok(collector.finish())
+    }
+}
+
+/// The new messages of a request, oldest first, and what the first one follows.
+struct Plan {
+    parent: Option<MessageId>,
+    input: Vec<(InputMessage, MessageStatus)>,
+}
+
+/// Refuses a caller's JSON object of more than `max` bytes.
+fn check_object(name: &'static str, object: &Metadata, max: usize) -> Result<()> {
+    match serde_json::to_string(object) {
+        Ok(json) if json.len() <= max => Ok(()),
+        _ => Err(too_large("bytes of JSON in an object", max).with_context("field", name)),
+    }
+}
+
+fn too_large(what: &str, max: usize) -> Error {
+    Error::new(
+        ErrorKind::TooLarge,
+        format!("more than {max} {what}: send less"),
+    )
+}
+
+/// A digest of everything in a request that decides its answer: FNV-1a, stable for ever.
+pub(super) fn fingerprint(request: &ChatRequest) -> u64 {
+    let messages: Vec<_> = request
+        .messages
+        .iter()
+        .map(|m| (m.role, &m.content))
+        .collect();
+    let parts = (
+        &request.session_id,
+        messages,
+        request.preferences.to_map(),
+        &request.parent_id,
+        &request.regenerate,
+    );
+    let json = serde_json::to_vec(&parts).unwrap_or_default();
+    json.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

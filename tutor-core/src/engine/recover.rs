@@ -1,0 +1,75 @@
+//! Turns that nobody runs any more: a crash, or a store that failed at the wrong moment, left
+//! them running.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{RunningTurn, TurnEnd};
+use crate::turn::{TurnKey, TurnStatus};
+
+/// Turns that are ended at a time, so that a store can write them together.
+const CONCURRENCY: usize = 64;
+
+impl Engine {
+    /// Ends all turns that nobody runs, keeping what had been saved. Returns how many they were.
+    pub(crate) async fn recover(&self) -> Result<usize> {
+        let running = self.store.running_turns().await?;
+        let recovered: Vec<bool> = stream::iter(running)
+            .map(|turn| self.interrupt(turn))
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        Ok(recovered.into_iter().filter(|done| *done).count())
+    }
+
+    /// Ends one turn if nobody runs it. False if somebody does, or it had ended already.
+    pub(crate) async fn reclaim(&self, key: &TurnKey) -> Result<bool> {
+        if self.hub.is_live(key) {
+            return Ok(false);
+        }
+        let running = self.store.running_turns().await?;
+        match running
+            .into_iter()
+            .find(|running| running.turn.key() == *key)
+        {
+            Some(turn) => self.interrupt(turn).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn interrupt(&self, RunningTurn { turn, partial }: RunningTurn) -> Result<bool> {
+        let key = turn.key();
+        let now = self.runtime.now();
+        let ours = self.store.info().exclusive || turn.instance == self.instance;
+        if self.hub.is_live(&key) || (!ours && turn.lease_until > now) {
+            return Ok(false);
+        }
+        let error = Error::new(
+            ErrorKind::Interrupted,
+            "the server stopped while this reply was written: ask again",
+        )
+        .retryable(None);
+        let end = TurnEnd {
+            status: TurnStatus::Interrupted,
+            reply: partial,
+            error: Some(error.info()),
+            finish_reason: None,
+            usage: turn.usage,
+            trace: turn.trace.clone(),
+            ended_at: now,
+            expected_lease: Some(turn.lease_until),
+        };
+        match self.store.finish_turn(&key, end).await {
+            Ok(_) => {
+                tracing::warn!(turn = %key.id, "a turn that was left running is now interrupted");
+                Ok(true)
+            }
+            // It ended, or was renewed, or its session was deleted in the meantime.
+            Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The engine's bounds: each with a name, a unit, a default, and what happens when it is reached.
+
+use std::time::Duration;
+
+/// How much the engine takes on. Every bound protects those already served: it ends in a clear
+/// error to the newcomer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Turns running at a time, over all owners. One more is refused with `overloaded`.
+    pub max_live_turns: usize,
+    /// Messages in one request. More are `too_large`.
+    pub max_request_messages: usize,
+    /// Bytes of one message, and of all messages of a request. More are `too_large`.
+    pub max_request_bytes: usize,
+    /// Bytes of a request's preferences, or of a session's metadata, as JSON. More are
+    /// `too_large`.
+    pub max_object_bytes: usize,
+    /// Bytes of a reply: text, reasoning and tool calls. A longer one ends the turn with
+    /// `too_large`; what had arrived is kept.
+    pub max_reply_bytes: usize,
+    /// Events of a turn. More end it with `too_large`; what had arrived is kept.
+    pub max_events: usize,
+    /// How long a turn may take. Longer ends it with `timeout`; what had arrived is kept.
+    pub turn_timeout: Duration,
+    /// How often the partial reply of a running turn is saved.
+    pub checkpoint_interval: Duration,
+    /// How long a running turn is believed to be alive without a sign of life from its instance.
+    pub lease: Duration,
+    /// How long the events of an ended turn stay in memory. Later replays read the store.
+    pub replay_retention: Duration,
+    /// Bytes of all events of ended turns in memory; the oldest go first.
+    pub replay_bytes: usize,
+    /// Tokens of history that a model is sent, by estimate. Older messages are left out.
+    pub context_tokens: usize,
+    /// How long closing waits for running turns. Later ones end as interrupted.
+    pub close_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_live_turns: 1024,
+            max_request_messages: 1000,
+            max_request_bytes: 1 << 20,
+            max_object_bytes: 16 << 10,
+            max_reply_bytes: 4 << 20,
+            max_events: 200_000,
+            turn_timeout: Duration::from_secs(600),
+            checkpoint_interval: Duration::from_secs(1),
+            lease: Duration::from_secs(30),
+            replay_retention: Duration::from_secs(300),
+            replay_bytes: 64 << 20,
+            context_tokens: 32_000,
+            close_grace: Duration::from_secs(10),
+        }
+    }
+}

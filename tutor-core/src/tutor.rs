@@ -1,0 +1,410 @@
+//! [`Tutor`]: the engine as its users see it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Asked, Engine};
+use crate::error::{Error, Result};
+use crate::id::{MessageId, OwnerId, SessionId, TurnId};
+use crate::message::{Message, Metadata};
+use crate::provider::{ModelInfo, ProviderInfo};
+use crate::session::{
+    Branch, Cursor, MAX_PAGE, MAX_TITLE_CHARS, MessageQuery, MessageRange, Page, Session,
+    SessionKey, SessionPatch, SessionQuery,
+};
+use crate::store::StoreInfo;
+use crate::trace::Trace;
+use crate::turn::{ChatRequest, Reply, Turn, TurnKey};
+
+mod builder;
+mod stream;
+
+pub use builder::TutorBuilder;
+pub use stream::TurnStream;
+
+/// A tutor: conversations with learners, durable and streamed.
+///
+/// Cheap to clone; clones share everything. A handle is scoped to one owner and cannot name
+/// another one's data; [`for_owner`](Self::for_owner) makes a handle for somebody else.
+///
+/// Must be used inside a tokio runtime.
+#[derive(Clone, Debug)]
+pub struct Tutor {
+    engine: Arc<Engine>,
+    owner: OwnerId,
+}
+
+impl Tutor {
+    /// Begins to configure a tutor.
+    pub fn builder() -> TutorBuilder {
+        TutorBuilder::default()
+    }
+
+    /// A tutor that keeps its data in this directory and answers by the demo provider.
+    ///
+    /// # Errors
+    /// `store_locked` if another process uses the directory, `store_unavailable` or
+    /// `data_corrupt` if it cannot be used, naming it.
+    #[cfg(feature = "store-sled")]
+    pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Self> {
+        let store = crate::store::SledStore::open(path).await?;
+        Self::builder().store(store).build().await
+    }
+
+    /// The same tutor for another owner.
+    #[must_use]
+    pub fn for_owner(&self, owner: OwnerId) -> Self {
+        Self {
+            engine: Arc::clone(&self.engine),
+            owner,
+        }
+    }
+
+    /// Whose data this handle reads and writes.
+    pub fn owner(&self) -> &OwnerId {
+        &self.owner
+    }
+
+    /// Asks, and waits for the whole reply.
+    ///
+    /// # Cancellation
+    /// Dropping the future cancels the turn, unless the request is
+    /// [`detached`](ChatRequest::detached).
+    ///
+    /// # Errors
+    /// Those of [`stream`](Self::stream), and what ended the turn. Whatever had arrived by then is
+    /// stored.
+    pub async fn chat(&self, request: impl Into<ChatRequest>) -> Result<Reply> {
+        self.stream(request).await?.reply().await
+    }
+
+    /// Asks, and returns the events as they come. When this returns, the learner's words are
+    /// stored.
+    ///
+    /// A request with an idempotency key that was sent before gives the events of the turn that
+    /// it began, from the first.
+    ///
+    /// # Cancellation
+    /// Dropping the future or the stream cancels the turn, unless the request is
+    /// [`detached`](ChatRequest::detached); what had arrived is kept.
+    ///
+    /// # Errors
+    /// Before anything is stored: `invalid_input`, `too_large`; `not_found` for the session or a
+    /// message; `conflict` if the session has a running turn (its id is in the context as
+    /// `turn`) or the idempotency key names another request; `overloaded`; errors of the store.
+    /// Later failures are the stream's last event.
+    pub async fn stream(&self, request: impl Into<ChatRequest>) -> Result<TurnStream> {
+        let request = request.into();
+        let cancel = CancellationToken::new();
+        let guard = (!request.detached).then(|| cancel.clone().drop_guard());
+        let asked = self
+            .engine
+            .begin(self.owner.clone(), request, cancel.clone())
+            .await?;
+        Ok(match asked {
+            // Only whoever began a turn cancels it by going away.
+            Asked::Live(live, turn) => {
+                let guard = guard.filter(|_| turn.status == crate::TurnStatus::Running);
+                TurnStream::live(live, turn, 0, guard)
+            }
+            Asked::Ended(turn) => self.replay(turn, 0).await?,
+        })
+    }
+
+    /// The events of a turn after number `after` (0 for all): first those that have happened,
+    /// then those that come. Any number of subscribers may listen; dropping the stream leaves the
+    /// turn alone. A number beyond the last event gives that one alone.
+    ///
+    /// # Errors
+    /// `not_found`; errors of the store.
+    pub async fn events(&self, turn: &TurnId, after: u64) -> Result<TurnStream> {
+        let turn = self.turn(turn).await?;
+        match self.engine.find(turn).await? {
+            Asked::Live(live, turn) => Ok(TurnStream::live(live, turn, after, None)),
+            Asked::Ended(turn) => self.replay(turn, after).await,
+        }
+    }
+
+    async fn replay(&self, turn: Turn, after: u64) -> Result<TurnStream> {
+        let reply = self.engine.reply(&turn).await?;
+        let events = Trace::replay(&turn, reply.as_ref());
+        Ok(TurnStream::stored(turn, events, after))
+    }
+
+    /// Stops a turn and returns it as it ended. What had arrived is kept. A turn that has ended
+    /// already is returned as it is.
+    ///
+    /// # Errors
+    /// `not_found`; errors of the store.
+    pub async fn cancel(&self, turn: &TurnId) -> Result<Turn> {
+        self.engine.cancel(&self.turn_key(turn)).await
+    }
+
+    /// A turn.
+    ///
+    /// # Errors
+    /// `not_found`; errors of the store.
+    pub async fn turn(&self, turn: &TurnId) -> Result<Turn> {
+        self.engine.turn(&self.turn_key(turn)).await
+    }
+
+    /// A page of sessions, the latest used first. `limit` is 1 to [`MAX_PAGE`]; `cursor` goes on
+    /// behind an earlier page.
+    ///
+    /// # Errors
+    /// `invalid_input` for a limit or cursor that is none; errors of the store.
+    pub async fn sessions(&self, limit: usize, cursor: Option<Cursor>) -> Result<Page<Session>> {
+        check_limit(limit)?;
+        self.engine
+            .store
+            .sessions(SessionQuery {
+                owner: self.owner.clone(),
+                limit,
+                cursor,
+            })
+            .await
+    }
+
+    /// A session.
+    ///
+    /// # Errors
+    /// `not_found`; errors of the store.
+    pub async fn session(&self, id: &SessionId) -> Result<Session> {
+        let session = self.engine.store.session(&self.session_key(id)).await?;
+        session.ok_or_else(|| Error::not_found("session", id))
+    }
+
+    /// Creates an empty session.
+    ///
+    /// # Errors
+    /// `conflict` if the id is taken; `invalid_input`, `too_large`; errors of the store.
+    pub async fn create_session(&self, new: NewSession) -> Result<Session> {
+        let NewSession {
+            id,
+            title,
+            metadata,
+        } = new;
+        let title = title.unwrap_or_else(|| "New conversation".to_owned());
+        self.check_session(Some(&title), Some(&metadata))?;
+        let engine = &self.engine;
+        let now = engine.runtime.now();
+        let id = match id {
+            Some(id) => id,
+            None => SessionId::new(engine.runtime.new_id())?,
+        };
+        let session = Session {
+            id,
+            owner: self.owner.clone(),
+            title,
+            created_at: now,
+            updated_at: now,
+            message_count: 0,
+            head: None,
+            running_turn: None,
+            preferences: Metadata::new(),
+            metadata,
+        };
+        engine.store.create_session(session.clone()).await?;
+        Ok(session)
+    }
+
+    /// Changes a session's title or metadata and returns it; what is `None` stays as it is.
+    ///
+    /// # Errors
+    /// `not_found`, `invalid_input`, `too_large`; errors of the store.
+    pub async fn update_session(
+        &self,
+        id: &SessionId,
+        title: Option<String>,
+        metadata: Option<Metadata>,
+    ) -> Result<Session> {
+        self.check_session(title.as_deref(), metadata.as_ref())?;
+        let patch = SessionPatch {
+            title,
+            metadata,
+            updated_at: self.engine.runtime.now(),
+        };
+        self.engine
+            .store
+            .update_session(&self.session_key(id), patch)
+            .await
+    }
+
+    fn check_session(&self, title: Option<&str>, metadata: Option<&Metadata>) -> Result<()> {
+        if let Some(title) = title
+            && (title.trim().is_empty() || title.chars().count() > MAX_TITLE_CHARS)
+        {
+            return Err(Error::invalid_input(format!(
+                "a title has 1 to {MAX_TITLE_CHARS} characters"
+            ))
+            .with_context("field", "title"));
+        }
+        metadata.map_or(Ok(()), |metadata| self.engine.check_metadata(metadata))
+    }
+
+    /// Deletes a session with everything in it, cancelling its running turn. False if there was
+    /// none.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn delete_session(&self, id: &SessionId) -> Result<bool> {
+        let key = self.session_key(id);
+        if let Some(running) = self
+            .engine
+            .store
+            .session(&key)
+            .await?
+            .and_then(|s| s.running_turn)
+        {
+            self.engine.cancel(&self.turn_key(&running)).await?;
+        }
+        self.engine.store.delete_session(&key).await
+    }
+
+    /// A page of a session's messages, oldest first.
+    ///
+    /// # Errors
+    /// `not_found` for the session; `invalid_input` for a limit, or a message that is not in the
+    /// session; errors of the store.
+    pub async fn messages(&self, session: &SessionId, range: Messages) -> Result<Page<Message>> {
+        check_limit(range.limit)?;
+        let query = MessageQuery {
+            session: self.session_key(session),
+            branch: range.branch,
+            range: range.range,
+            limit: range.limit,
+        };
+        self.engine.store.messages(query).await
+    }
+
+    /// The configured providers, the default first.
+    pub fn providers(&self) -> Vec<ProviderInfo> {
+        self.engine
+            .router
+            .providers()
+            .map(|provider| provider.info())
+            .collect()
+    }
+
+    /// The models of one provider.
+    ///
+    /// # Errors
+    /// `not_found` for the provider; what the provider answers.
+    pub async fn models(&self, provider: &str) -> Result<Vec<ModelInfo>> {
+        match self
+            .engine
+            .router
+            .providers()
+            .find(|p| p.info().name == provider)
+        {
+            Some(provider) => provider.models().await,
+            None => Err(Error::not_found("provider", provider)),
+        }
+    }
+
+    /// Where the data is, and what acknowledged writes survive.
+    pub fn store_info(&self) -> StoreInfo {
+        self.engine.store.info()
+    }
+
+    /// Replies that are being written now, over all owners.
+    pub fn live_turns(&self) -> usize {
+        self.engine.hub.live_count()
+    }
+
+    /// Closes the tutor and all its clones: takes no new turn, waits
+    /// [`close_grace`](crate::Limits::close_grace) for those that run, ends the others as
+    /// interrupted, and closes the store. Idempotent.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn close(&self) -> Result<()> {
+        self.engine.close(self.engine.limits.close_grace).await
+    }
+
+    /// [`close`](Self::close) with another grace.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn close_within(&self, grace: Duration) -> Result<()> {
+        self.engine.close(grace).await
+    }
+
+    fn session_key(&self, id: &SessionId) -> SessionKey {
+        SessionKey::new(self.owner.clone(), id.clone())
+    }
+
+    fn turn_key(&self, id: &TurnId) -> TurnKey {
+        TurnKey::new(self.owner.clone(), id.clone())
+    }
+}
+
+fn check_limit(limit: usize) -> Result<()> {
+    if (1..=MAX_PAGE).contains(&limit) {
+        return Ok(());
+    }
+    Err(
+        Error::invalid_input(format!("a page has 1 to {MAX_PAGE} items"))
+            .with_context("field", "limit"),
+    )
+}
+
+/// A session to create.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NewSession {
+    /// Its id; `None` for a new one.
+    pub id: Option<SessionId>,
+    /// Its title, 1 to [`MAX_TITLE_CHARS`] characters.
+    pub title: Option<String>,
+    /// The caller's own data.
+    pub metadata: Metadata,
+}
+
+/// Which messages of a session to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Messages {
+    /// At most this many, 1 to [`MAX_PAGE`].
+    pub limit: usize,
+    /// Along which branch.
+    pub branch: Branch,
+    /// From where, in which direction.
+    pub range: MessageRange,
+}
+
+impl Messages {
+    /// The newest `limit` messages of the active branch.
+    pub fn latest(limit: usize) -> Self {
+        Self {
+            limit,
+            branch: Branch::Active,
+            range: MessageRange::Latest,
+        }
+    }
+
+    /// The newest `limit` messages of the active branch older than this one.
+    pub fn before(message: MessageId, limit: usize) -> Self {
+        Self {
+            limit,
+            branch: Branch::Active,
+            range: MessageRange::Before(message),
+        }
+    }
+
+    /// The oldest `limit` messages of the active branch newer than this one.
+    pub fn after(message: MessageId, limit: usize) -> Self {
+        Self {
+            limit,
+            branch: Branch::Active,
+            range: MessageRange::After(message),
+        }
+    }
+}
+
+impl Default for Messages {
+    /// The newest [`MAX_PAGE`] messages of the active branch.
+    fn default() -> Self {
+        Self::latest(MAX_PAGE)
+    }
+}

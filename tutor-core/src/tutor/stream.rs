@@ -1,0 +1,155 @@
+//! The events of one turn, as a stream.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt};
+use tokio_util::sync::DropGuard;
+
+use crate::engine::hub::LiveTurn;
+use crate::error::{Error, Result};
+use crate::event::{Event, TurnEvent};
+use crate::id::{SessionId, TurnId};
+use crate::turn::{Reply, Turn};
+
+/// The events of one turn, numbered without gaps. The last one is terminal; then the stream ends.
+///
+/// A failed turn ends with `turn.failed`; [`error`](Self::error) then has the whole error.
+pub struct TurnStream {
+    turn: Turn,
+    events: BoxStream<'static, Arc<TurnEvent>>,
+    live: Option<Arc<LiveTurn>>,
+    cancel_on_drop: Option<DropGuard>,
+}
+
+impl TurnStream {
+    pub(crate) fn live(
+        live: Arc<LiveTurn>,
+        turn: Turn,
+        after: u64,
+        guard: Option<DropGuard>,
+    ) -> Self {
+        let events = Arc::clone(&live).subscribe(after);
+        Self {
+            turn,
+            events,
+            live: Some(live),
+            cancel_on_drop: guard,
+        }
+    }
+
+    pub(crate) fn stored(turn: Turn, events: Vec<TurnEvent>, after: u64) -> Self {
+        let after = usize::try_from(after)
+            .unwrap_or(usize::MAX)
+            .min(events.len().saturating_sub(1));
+        let events = stream::iter(events.into_iter().skip(after).map(Arc::new)).boxed();
+        Self {
+            turn,
+            events,
+            live: None,
+            cancel_on_drop: None,
+        }
+    }
+
+    /// The turn.
+    pub fn turn_id(&self) -> &TurnId {
+        &self.turn.id
+    }
+
+    /// The conversation, also if it was just created.
+    pub fn session_id(&self) -> &SessionId {
+        &self.turn.session_id
+    }
+
+    /// The next event; `None` after the terminal one.
+    pub async fn next(&mut self) -> Option<Arc<TurnEvent>> {
+        let event = self.events.next().await?;
+        self.seen(&event);
+        Some(event)
+    }
+
+    /// Stops the turn. The stream goes on to its terminal event. Idempotent.
+    pub fn cancel(&self) {
+        if let Some(live) = &self.live {
+            live.cancel.cancel();
+        }
+    }
+
+    /// Why the turn failed; `None` while it has not.
+    pub fn error(&self) -> Option<Error> {
+        match &self.live {
+            Some(live) => live.failure(),
+            None => self.turn.error.clone().map(Error::from),
+        }
+    }
+
+    /// Reads to the end and puts the reply together.
+    ///
+    /// # Errors
+    /// What ended the turn.
+    pub async fn reply(mut self) -> Result<Reply> {
+        let mut warnings = Vec::new();
+        while let Some(event) = self.next().await {
+            match &event.event {
+                Event::Notice(notice) => warnings.push(notice.clone()),
+                Event::TurnFailed { error, .. } => {
+                    return Err(self
+                        .error()
+                        .unwrap_or_else(|| Error::from(error.clone()))
+                        .with_context("turn", self.turn_id())
+                        .with_context("session", self.session_id()));
+                }
+                Event::TurnFinished {
+                    message,
+                    finish_reason,
+                    status,
+                } => {
+                    return Ok(Reply {
+                        message: Box::as_ref(message).clone(),
+                        session_id: self.turn.session_id.clone(),
+                        turn_id: self.turn.id.clone(),
+                        status: *status,
+                        finish_reason: *finish_reason,
+                        usage: message.usage,
+                        warnings,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Err(Error::internal(
+            "a turn's events ended without a terminal one",
+        ))
+    }
+
+    fn seen(&mut self, event: &TurnEvent) {
+        if event.event.is_terminal()
+            && let Some(guard) = self.cancel_on_drop.take()
+        {
+            guard.disarm();
+        }
+    }
+}
+
+impl Stream for TurnStream {
+    type Item = Arc<TurnEvent>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.events.poll_next_unpin(cx);
+        if let Poll::Ready(Some(event)) = &polled {
+            self.seen(event);
+        }
+        polled
+    }
+}
+
+impl fmt::Debug for TurnStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TurnStream")
+            .field("turn", &self.turn.id)
+            .finish_non_exhaustive()
+    }
+}
