@@ -1,0 +1,148 @@
+"""Runs every test of the project and adds up what the runners say.
+
+Installs what the tests need into the project (a Python venv, npm packages) or, when root, by the
+package manager (a browser). Ends with the line "N passed, N failed", and fails if anything failed
+or was skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+NODE_PACKAGE = ROOT / "bindings" / "node"
+BROWSER_TESTS = ROOT / "tutor-http" / "tests" / "browser"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+# How each runner tells its counts: a pattern of the line, and which group is what.
+SUMMARIES = {
+    "cargo": re.compile(r"^test result: .*? (?P<passed>\d+) passed; (?P<failed>\d+) failed; (?P<skipped>\d+) ignored"),
+    "pytest": re.compile(r"^=*\s*(?=.*\bin [\d.]+s)(?:.*?(?P<failed>\d+) failed)?(?:.*?(?P<passed>\d+) passed)?(?:.*?(?P<skipped>\d+) skipped)?(?:.*?(?P<errors>\d+) error)?"),
+    "node": re.compile(r"^# (?:(?:pass (?P<passed>\d+))|(?:fail (?P<failed>\d+))|(?:(?:skipped|cancelled|todo) (?P<skipped>\d+)))$"),
+}
+
+
+@dataclass
+class Total:
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def add(self, other: Total) -> None:
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+
+
+def run(title: str, command: list[str], runner: str | None = None, cwd: Path = ROOT, env: dict[str, str] | None = None) -> Total:
+    """Runs a command, shows what it prints, and counts. Without a runner it is one test."""
+    print(f"\n── {title}: {' '.join(command)}", flush=True)
+    start = time.monotonic()
+    process = subprocess.Popen(
+        command, cwd=cwd, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+    )
+    total = Total()
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        if runner and (match := SUMMARIES[runner].match(line.strip())):
+            counts = {name: int(value) for name, value in match.groupdict().items() if value}
+            total.passed += counts.get("passed", 0)
+            total.failed += counts.get("failed", 0) + counts.get("errors", 0)
+            total.skipped += counts.get("skipped", 0)
+    ok = process.wait() == 0
+    if runner is None:
+        total = Total(passed=int(ok), failed=int(not ok))
+    elif not ok and not total.failed:
+        total.failed = 1
+    elif ok and not total.passed:
+        print(f"{title}: no test was executed")
+        total.failed = 1
+    print(f"── {title}: {'ok' if ok else 'FAILED'} in {time.monotonic() - start:.0f} s", flush=True)
+    return total
+
+
+def need(title: str, command: list[str], cwd: Path = ROOT) -> bool:
+    """A step of the set-up; its failure is a failed test."""
+    result = run(title, command, cwd=cwd)
+    TOTAL.add(Total(failed=result.failed))
+    return result.failed == 0
+
+
+def browser() -> str | None:
+    """A browser, installed if it is missing and we may."""
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        subprocess.run(["apt-get", "update", "-qq"], stdin=subprocess.DEVNULL, check=False)
+        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]
+        subprocess.run(install, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+        found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    return found
+
+
+def rust() -> None:
+    packages = ["-p", "tutor-core", "-p", "tutor-http", "-p", "neuro-tutor-examples"]
+    TOTAL.add(run("format", ["cargo", "fmt", "--all", "--check"]))
+    lints = ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]
+    TOTAL.add(run("lints", lints))
+    TOTAL.add(run("rust", ["cargo", "test", "--locked", "--all-features", "--no-fail-fast", *packages], "cargo"))
+    features = ["cargo", "check", "--locked", "-p", "tutor-core", "--no-default-features"]
+    TOTAL.add(run("core without features", features))
+    TOTAL.add(run("licences and bans", [str(PYTHON), ".ci/deny.py"]))
+
+
+def python() -> None:
+    if need("python package", [str(PYTHON), "-m", "pip", "install", "-q", "./bindings/python"]):
+        TOTAL.add(run("python", [str(PYTHON), "-m", "pytest", "bindings/python/tests"], "pytest"))
+
+
+def node() -> None:
+    if need("node package", ["npm", "ci", "--no-audit", "--no-fund"], cwd=NODE_PACKAGE) and need(
+        "node build", ["npm", "run", "build"], cwd=NODE_PACKAGE
+    ):
+        TOTAL.add(run("node", ["npm", "test"], "node", cwd=NODE_PACKAGE))
+
+
+def server() -> None:
+    if not need("server", ["cargo", "build", "--locked", "-p", "tutor-http"]):
+        return
+    binary = {"NEURO_TUTOR": str(ROOT / "target" / "debug" / "neuro-tutor")}
+    clients = [str(PYTHON), "-m", "pytest", "tutor-http/tests/clients", "examples/tests"]
+    TOTAL.add(run("clients and documents", clients, "pytest", env=binary))
+    path = browser()
+    if path is None:
+        print("browser tests need chromium: install it and run again")
+        TOTAL.add(Total(failed=1))
+    elif need("browser driver", ["npm", "ci", "--no-audit", "--no-fund"], cwd=BROWSER_TESTS):
+        env = {**binary, "BROWSER": path}
+        TOTAL.add(run("browser", ["node", "--test", "--test-reporter=tap"], "node", cwd=BROWSER_TESTS, env=env))
+
+
+def main() -> int:
+    if not PYTHON.exists() and not need("venv", [sys.executable, "-m", "venv", str(VENV)]):
+        return 1
+    requirements = [str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", ".ci/requirements.txt"]
+    if need("python tools", requirements):
+        wanted = sys.argv[1:] or ["rust", "python", "node", "server"]
+        for step in (rust, python, node, server):
+            if step.__name__ in wanted:
+                step()
+    if TOTAL.skipped:
+        print(f"{TOTAL.skipped} tests were skipped, which counts as failed")
+        TOTAL.failed += TOTAL.skipped
+    print(f"\n{TOTAL.passed} passed, {TOTAL.failed} failed")
+    return 0 if TOTAL.failed == 0 and TOTAL.passed else 1
+
+
+TOTAL = Total()
+if __name__ == "__main__":
+    sys.exit(main())

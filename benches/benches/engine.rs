@@ -1,0 +1,73 @@
+//! What a turn and an event cost in the engine: scripted provider, memory store.
+//!
+//! `cargo bench -p neuro-tutor-benches --bench engine`
+
+#![expect(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a benchmark that cannot run has no result"
+)]
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use neuro_tutor_benches::Deltas;
+use tokio::runtime::Runtime;
+use tutor_core::{ChatRequest, SessionId, Tutor};
+
+async fn tutor(deltas: usize) -> Tutor {
+    Tutor::builder()
+        .provider(Deltas(deltas))
+        .build()
+        .await
+        .unwrap()
+}
+
+/// A whole turn, by the number of its text deltas: the slope is the cost of an event.
+fn turn(c: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let mut group = c.benchmark_group("turn");
+    for deltas in [1, 100, 1000] {
+        let tutor = runtime.block_on(tutor(deltas));
+        group.throughput(Throughput::Elements(deltas as u64));
+        group.bench_function(BenchmarkId::new("deltas", deltas), |b| {
+            b.to_async(&runtime)
+                .iter(|| async { black_box(tutor.chat("What is a cell?").await.unwrap()) });
+        });
+    }
+    group.finish();
+}
+
+/// A turn in a session that already has this many messages: should be flat.
+fn history(c: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let mut group = c.benchmark_group("history");
+    for turns in [5, 500, 5000] {
+        let (tutor, session) = runtime.block_on(async {
+            let tutor = tutor(1).await;
+            let session: SessionId = tutor.chat("start").await.unwrap().session_id;
+            for _ in 1..turns {
+                tutor
+                    .chat(ChatRequest::new("go on").with_session(session.clone()))
+                    .await
+                    .unwrap();
+            }
+            // Each measured turn adds to the history; it starts from this length.
+            (tutor, session)
+        });
+        group.bench_function(BenchmarkId::new("messages", turns * 2), |b| {
+            b.to_async(&runtime).iter(|| async {
+                black_box(
+                    tutor
+                        .chat(ChatRequest::new("go on").with_session(session.clone()))
+                        .await
+                        .unwrap(),
+                )
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, turn, history);
+criterion_main!(benches);

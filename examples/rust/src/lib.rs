@@ -1,0 +1,1 @@
+//! The examples are the binaries of this crate; its tests run them.

@@ -1,0 +1,42 @@
+//! Runs every example as its user would.
+
+use std::process::Command;
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_quick_start_answers_twice_and_reads_the_conversation_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = run(
+        env!("CARGO_BIN_EXE_quickstart"),
+        &[directory.path().to_str().unwrap()],
+    );
+    assert_eq!(
+        out.lines()
+            .filter(|line| line.starts_with("user: "))
+            .count(),
+        2,
+        "{out}"
+    );
+    assert_eq!(
+        out.lines()
+            .filter(|line| line.starts_with("assistant: "))
+            .count(),
+        2,
+        "{out}"
+    );
+}
+
+#[test]
+fn a_custom_provider_answers() {
+    let out = run(env!("CARGO_BIN_EXE_custom_provider"), &[]);
+    assert_eq!(out.trim(), "What do you think yourself? (1)");
+}

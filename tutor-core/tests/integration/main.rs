@@ -1,0 +1,6 @@
+//! All integration tests of the crate, in one binary.
+
+mod boundaries;
+mod laws;
+mod support;
+mod tidy;
