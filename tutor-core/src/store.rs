@@ -17,6 +17,7 @@ use crate::trace::Trace;
 use crate::turn::{Turn, TurnKey, TurnStatus};
 
 pub mod memory;
+mod rules;
 #[cfg(feature = "store-sled")]
 pub mod sled;
 
@@ -53,10 +54,10 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// The sessions of one owner, newest `updated_at` first; of equal times, the greater id first.
     ///
     /// # Errors
-    /// `invalid_input` for a cursor that no list returned.
+    /// `invalid_input` for a cursor that no list returned, or a limit out of range.
     async fn sessions(&self, query: SessionQuery) -> Result<Page<Session>>;
 
-    /// Changes a session and returns it as it is then.
+    /// Changes a session and returns it as it is then. `updated_at` never goes back.
     ///
     /// # Errors
     /// `not_found`.
@@ -69,9 +70,14 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// Messages of one session. Reading the newest N of a branch costs O(N), whatever the length
     /// of the session.
     ///
+    /// [`MessageRange::Before`](crate::session::MessageRange::Before) a message of a branch reads
+    /// that message's own ancestors: paging back goes on where it began, also if the active branch
+    /// changes meanwhile.
+    ///
     /// # Errors
     /// `not_found` for the session; `invalid_input` for a message in the query that is not in the
-    /// session.
+    /// session, for [`MessageRange::After`](crate::session::MessageRange::After) a message that is
+    /// not on the branch, and for a limit out of range.
     async fn messages(&self, query: MessageQuery) -> Result<Page<Message>>;
 
     /// Begins a turn: stores the session if it is new, the learner's messages and the running
@@ -86,27 +92,32 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// 3. The session has a running turn: `conflict`, whose context `turn` is its id.
     /// 4. The head is not [`NewTurn::expected_head`]: `conflict`, whose context `head` is the
     ///    actual one (or `none`).
-    /// 5. A message id is taken in the session: `conflict`. A parent is neither in the session nor
-    ///    earlier in the batch, or the answered message is not a learner's: `invalid_input`.
+    /// 5. A message id, or the reply's, is taken in the session: `conflict`. A parent is neither in
+    ///    the session nor earlier in the batch, or the answered message is not a learner's:
+    ///    `invalid_input`. The owner has a turn of that id: `conflict`.
     ///
     /// # Errors
-    /// `conflict`, `not_found`, `invalid_input` as above.
+    /// `conflict`, `not_found`, `invalid_input` as above; `invalid_input` for a turn that
+    /// contradicts itself: not running, its parts of different sessions, or its last message not
+    /// the one it answers.
     async fn begin_turn(&self, turn: NewTurn) -> Result<BegunTurn>;
 
     /// Saves how far a running turn is, and renews its lease. May be lost by a crash.
     ///
     /// # Errors
-    /// `not_found`; `conflict` if the turn has ended.
+    /// `not_found`; `conflict` if the turn has ended; `invalid_input` for a partial reply that is
+    /// not this turn's.
     async fn checkpoint_turn(&self, key: &TurnKey, checkpoint: Checkpoint) -> Result<()>;
 
     /// Ends a turn: stores the reply (if any), makes it the head if the head is still the message
     /// that it answers, and frees the session. Once.
     ///
     /// # Errors
-    /// `not_found`; `conflict` if the turn has ended, or its lease is not the expected one.
+    /// `not_found`; `conflict` if the turn has ended, or its lease is not the expected one;
+    /// `invalid_input` for a status that is no end, or a reply that is not this turn's.
     async fn finish_turn(&self, key: &TurnKey, end: TurnEnd) -> Result<Turn>;
 
-    /// The turn, or `None`.
+    /// The turn, or `None`. While it runs, its trace and lease are those of its last checkpoint.
     async fn turn(&self, key: &TurnKey) -> Result<Option<Turn>>;
 
     /// The turn that has taken this idempotency key, or `None`.
@@ -158,7 +169,8 @@ pub struct NewTurn {
     pub new_session: Option<Session>,
     /// The session's head when the turn was prepared.
     pub expected_head: Option<MessageId>,
-    /// What to store, in order: imported messages, then the learner's. Empty when another reply
+    /// What to store, in order: imported messages, then the learner's, of which the last is the
+    /// one that the turn answers. Empty when another reply
     /// to a stored message is asked for; then that message becomes the head.
     pub messages: Vec<Message>,
     /// The preferences to keep with the session.
@@ -177,7 +189,7 @@ pub enum BegunTurn {
 /// How far a running turn is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
-    /// The reply so far, `Partial`; `None` to renew the lease only.
+    /// The reply so far, `Partial`; `None` to renew the lease only and keep reply and trace.
     pub partial: Option<Message>,
     /// How the reply's text was streamed so far.
     pub trace: Trace,
@@ -242,13 +254,18 @@ pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
     /// Records of one kind in the order of their keys' bytes.
     async fn scan(&self, kind: &str, range: KeyRange, limit: usize) -> Result<Vec<Record>>;
 
-    /// Applies all writes, or none.
+    /// Applies all writes in order, or none. A write of a key that an earlier one wrote finds
+    /// what that one left.
     ///
     /// # Errors
     /// `conflict` if a record's version is not the expected one; its context has `kind` and
-    /// `index` of the write.
+    /// `index` of the write. `invalid_input` if a kind or key is longer than
+    /// [`MAX_RECORD_KEY_BYTES`].
     async fn commit(&self, writes: Vec<RecordWrite>) -> Result<()>;
 }
+
+/// The longest kind, and the longest key, of a record in bytes.
+pub const MAX_RECORD_KEY_BYTES: usize = 1024;
 
 /// A stored document.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -257,7 +274,7 @@ pub struct Record {
     pub key: String,
     /// Its bytes.
     pub value: Vec<u8>,
-    /// Grows with every write, from 1.
+    /// At least 1; grows with every write of this key.
     pub version: u64,
 }
 

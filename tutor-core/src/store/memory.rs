@@ -1,3 +1,478 @@
-//! stub
-#[derive(Debug, Default)]
-pub struct MemoryStore;
+//! A store in memory: for tests and for trying out. Says most plainly what every store does.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::error::{Error, Result};
+use crate::id::{MessageId, OwnerId, SessionId, TurnId};
+use crate::message::Message;
+use crate::session::{
+    Branch, Cursor, MessageQuery, MessageRange, Page, Session, SessionKey, SessionPatch,
+    SessionQuery,
+};
+use crate::store::{
+    BegunTurn, Checkpoint, Durability, Expect, KeyRange, NewTurn, Record, RecordStore, RecordWrite,
+    RunningTurn, SessionStore, StoreInfo, TurnEnd, rules,
+};
+use crate::turn::{Turn, TurnKey, TurnStatus};
+
+/// A store that keeps everything in memory, and nothing longer than it lives itself.
+///
+/// Clones share their data.
+#[derive(Clone, Default)]
+pub struct MemoryStore(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    owners: BTreeMap<OwnerId, Owned>,
+    records: BTreeMap<(String, String), Record>,
+    last_version: u64,
+    closed: bool,
+}
+
+/// All that one owner has: nobody gets at it under another name.
+#[derive(Default)]
+struct Owned {
+    sessions: BTreeMap<SessionId, Conversation>,
+    turns: HashMap<TurnId, RunningTurn>,
+    turns_by_key: HashMap<String, TurnId>,
+}
+
+struct Conversation {
+    session: Session,
+    messages: Vec<Message>,
+    positions: HashMap<MessageId, usize>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.closed {
+            Err(rules::closed())
+        } else {
+            Ok(state)
+        }
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl SessionStore for MemoryStore {
+    fn info(&self) -> StoreInfo {
+        StoreInfo {
+            name: "memory".to_owned(),
+            location: "memory".to_owned(),
+            durability: Durability::None,
+            exclusive: true,
+        }
+    }
+
+    async fn create_session(&self, session: Session) -> Result<()> {
+        let mut state = self.lock()?;
+        let owned = state.owners.entry(session.owner.clone()).or_default();
+        if owned.sessions.contains_key(&session.id) {
+            return Err(rules::session_exists(&session.id));
+        }
+        owned.sessions.insert(
+            session.id.clone(),
+            Conversation::new(rules::created(session)),
+        );
+        Ok(())
+    }
+
+    async fn session(&self, key: &SessionKey) -> Result<Option<Session>> {
+        Ok(self
+            .lock()?
+            .conversation(key)
+            .map(|found| found.session.clone()))
+    }
+
+    async fn sessions(&self, query: SessionQuery) -> Result<Page<Session>> {
+        rules::check_limit(query.limit)?;
+        let place = query
+            .cursor
+            .as_ref()
+            .map(Cursor::session_place)
+            .transpose()?;
+        let state = self.lock()?;
+        let mut sessions: Vec<&Session> = state
+            .owners
+            .get(&query.owner)
+            .into_iter()
+            .flat_map(|owned| owned.sessions.values())
+            .map(|conversation| &conversation.session)
+            .filter(|s| {
+                place
+                    .as_ref()
+                    .is_none_or(|(time, id)| (s.updated_at, &s.id) < (*time, id))
+            })
+            .collect();
+        sessions.sort_unstable_by(|a, b| (b.updated_at, &b.id).cmp(&(a.updated_at, &a.id)));
+        let more = sessions.len() > query.limit;
+        sessions.truncate(query.limit);
+        let next_cursor = sessions
+            .last()
+            .filter(|_| more)
+            .map(|last| Cursor::behind(last));
+        Ok(Page {
+            items: sessions.into_iter().cloned().collect(),
+            next_cursor,
+        })
+    }
+
+    async fn update_session(&self, key: &SessionKey, patch: SessionPatch) -> Result<Session> {
+        let mut state = self.lock()?;
+        let conversation = state.conversation_mut(key)?;
+        rules::patch(&mut conversation.session, patch);
+        Ok(conversation.session.clone())
+    }
+
+    async fn delete_session(&self, key: &SessionKey) -> Result<bool> {
+        let mut state = self.lock()?;
+        let Some(owned) = state.owners.get_mut(&key.owner) else {
+            return Ok(false);
+        };
+        if owned.sessions.remove(&key.id).is_none() {
+            return Ok(false);
+        }
+        owned
+            .turns
+            .retain(|_, running| running.turn.session_id != key.id);
+        owned
+            .turns_by_key
+            .retain(|_, turn| owned.turns.contains_key(turn));
+        Ok(true)
+    }
+
+    async fn messages(&self, query: MessageQuery) -> Result<Page<Message>> {
+        rules::check_limit(query.limit)?;
+        let state = self.lock()?;
+        let conversation = state
+            .conversation(&query.session)
+            .ok_or_else(|| Error::not_found("session", &query.session.id))?;
+        let (positions, more) = conversation.page(&query)?;
+        let items = positions
+            .into_iter()
+            .map(|at| conversation.messages[at].clone())
+            .collect();
+        Ok(Page::of_messages(items, &query.range, more))
+    }
+
+    async fn begin_turn(&self, new: NewTurn) -> Result<BegunTurn> {
+        rules::check_new_turn(&new)?;
+        let mut state = self.lock()?;
+        let owned = state.owners.entry(new.turn.owner.clone()).or_default();
+        if let Some(existing) = owned.taken_key(&new.turn)? {
+            return Ok(BegunTurn::Existing(Box::new(existing.clone())));
+        }
+        owned.check_new_turn(&new)?;
+        owned.begin_turn(new);
+        Ok(BegunTurn::New)
+    }
+
+    async fn checkpoint_turn(&self, key: &TurnKey, checkpoint: Checkpoint) -> Result<()> {
+        let mut state = self.lock()?;
+        let (_, running) = state.turn_mut(key)?;
+        rules::check_checkpoint(&running.turn, &checkpoint)?;
+        rules::checkpoint(running, checkpoint);
+        Ok(())
+    }
+
+    async fn finish_turn(&self, key: &TurnKey, end: TurnEnd) -> Result<Turn> {
+        let mut state = self.lock()?;
+        let (conversation, running) = state.turn_mut(key)?;
+        rules::check_end(&running.turn, &end)?;
+        running.partial = None;
+        if let Some(reply) = rules::end(&mut conversation.session, &mut running.turn, end) {
+            conversation.push(reply);
+        }
+        Ok(running.turn.clone())
+    }
+
+    async fn turn(&self, key: &TurnKey) -> Result<Option<Turn>> {
+        let state = self.lock()?;
+        let running = state
+            .owners
+            .get(&key.owner)
+            .and_then(|owned| owned.turns.get(&key.id));
+        Ok(running.map(|running| running.turn.clone()))
+    }
+
+    async fn turn_by_key(&self, owner: &OwnerId, idempotency_key: &str) -> Result<Option<Turn>> {
+        let state = self.lock()?;
+        let turn = state
+            .owners
+            .get(owner)
+            .and_then(|owned| owned.turn_by_key(idempotency_key));
+        Ok(turn.cloned())
+    }
+
+    async fn running_turns(&self) -> Result<Vec<RunningTurn>> {
+        let state = self.lock()?;
+        let all = state.owners.values().flat_map(|owned| owned.turns.values());
+        Ok(all
+            .filter(|running| running.turn.status == TurnStatus::Running)
+            .cloned()
+            .collect())
+    }
+
+    async fn close(&self) -> Result<()> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = State {
+            closed: true,
+            ..State::default()
+        };
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl RecordStore for MemoryStore {
+    async fn get(&self, kind: &str, key: &str) -> Result<Option<Record>> {
+        Ok(self
+            .lock()?
+            .records
+            .get(&(kind.to_owned(), key.to_owned()))
+            .cloned())
+    }
+
+    async fn scan(&self, kind: &str, range: KeyRange, limit: usize) -> Result<Vec<Record>> {
+        let state = self.lock()?;
+        let first = (kind.to_owned(), range.prefix.clone());
+        let from = match range.after.map(|after| (kind.to_owned(), after)) {
+            Some(after) if after >= first => Bound::Excluded(after),
+            _ => Bound::Included(first),
+        };
+        let found = state.records.range((from, Bound::Unbounded));
+        Ok(found
+            .take_while(|((k, key), _)| k == kind && key.starts_with(&range.prefix))
+            .map(|(_, record)| record.clone())
+            .take(limit)
+            .collect())
+    }
+
+    async fn commit(&self, writes: Vec<RecordWrite>) -> Result<()> {
+        writes.iter().try_for_each(rules::check_record_write)?;
+        let mut state = self.lock()?;
+        let mut version = state.last_version;
+        let mut changes: HashMap<(String, String), Option<Record>> = HashMap::new();
+        for (index, write) in writes.into_iter().enumerate() {
+            let name = (write.kind, write.key);
+            let now = match changes.get(&name) {
+                Some(change) => change.as_ref(),
+                None => state.records.get(&name),
+            };
+            let met = match write.expect {
+                Expect::Any => true,
+                Expect::Absent => now.is_none(),
+                Expect::Version(expected) => now.is_some_and(|record| record.version == expected),
+            };
+            if !met {
+                return Err(rules::record_changed(&name.0, index));
+            }
+            version += 1;
+            let record = write.value.map(|value| Record {
+                key: name.1.clone(),
+                value,
+                version,
+            });
+            changes.insert(name, record);
+        }
+        for (name, change) in changes {
+            match change {
+                Some(record) => state.records.insert(name, record),
+                None => state.records.remove(&name),
+            };
+        }
+        state.last_version = version;
+        Ok(())
+    }
+}
+
+impl State {
+    fn conversation(&self, key: &SessionKey) -> Option<&Conversation> {
+        self.owners.get(&key.owner)?.sessions.get(&key.id)
+    }
+
+    fn conversation_mut(&mut self, key: &SessionKey) -> Result<&mut Conversation> {
+        self.owners
+            .get_mut(&key.owner)
+            .and_then(|owned| owned.sessions.get_mut(&key.id))
+            .ok_or_else(|| Error::not_found("session", &key.id))
+    }
+
+    fn turn_mut(&mut self, key: &TurnKey) -> Result<(&mut Conversation, &mut RunningTurn)> {
+        self.owners
+            .get_mut(&key.owner)
+            .and_then(|owned| {
+                let running = owned.turns.get_mut(&key.id)?;
+                Some((owned.sessions.get_mut(&running.turn.session_id)?, running))
+            })
+            .ok_or_else(|| Error::not_found("turn", &key.id))
+    }
+}
+
+impl Owned {
+    fn turn_by_key(&self, idempotency_key: &str) -> Option<&Turn> {
+        let id = self.turns_by_key.get(idempotency_key)?;
+        Some(&self.turns.get(id)?.turn)
+    }
+
+    /// The turn that the same request began before.
+    fn taken_key(&self, turn: &Turn) -> Result<Option<&Turn>> {
+        let earlier = turn
+            .idempotency_key
+            .as_deref()
+            .and_then(|key| self.turn_by_key(key));
+        match earlier {
+            Some(earlier) if earlier.fingerprint != turn.fingerprint => {
+                Err(rules::key_reused(&earlier.id))
+            }
+            earlier => Ok(earlier),
+        }
+    }
+
+    fn check_new_turn(&self, new: &NewTurn) -> Result<()> {
+        let id = &new.turn.session_id;
+        let found = self.sessions.get(id);
+        match (found, &new.new_session) {
+            (Some(_), Some(_)) => return Err(rules::session_exists(id)),
+            (None, None) => return Err(Error::not_found("session", id)),
+            _ => {}
+        }
+        let session = found.map(|conversation| &conversation.session);
+        if let Some(turn) = session.and_then(|session| session.running_turn.as_ref()) {
+            return Err(rules::session_is_busy(id, turn));
+        }
+        let head = session.and_then(|session| session.head.as_ref());
+        if head != new.expected_head.as_ref() {
+            return Err(rules::head_moved(id, head));
+        }
+        rules::check_messages(new, |id| {
+            Ok(found.and_then(|conversation| Some(conversation.get(id)?.role)))
+        })?;
+        if self.turns.contains_key(&new.turn.id) {
+            return Err(rules::turn_exists(&new.turn.id));
+        }
+        Ok(())
+    }
+
+    fn begin_turn(&mut self, mut new: NewTurn) {
+        let created = new
+            .new_session
+            .take()
+            .map(rules::created)
+            .map(Conversation::new);
+        if let Some(conversation) = created {
+            self.sessions
+                .insert(new.turn.session_id.clone(), conversation);
+        }
+        if let Some(conversation) = self.sessions.get_mut(&new.turn.session_id) {
+            rules::begin(&mut conversation.session, &new);
+            new.messages
+                .into_iter()
+                .for_each(|message| conversation.push(message));
+        }
+        if let Some(key) = new.turn.idempotency_key.clone() {
+            self.turns_by_key.insert(key, new.turn.id.clone());
+        }
+        self.turns.insert(
+            new.turn.id.clone(),
+            RunningTurn {
+                turn: new.turn,
+                partial: None,
+            },
+        );
+    }
+}
+
+impl Conversation {
+    fn new(session: Session) -> Self {
+        Self {
+            session,
+            messages: Vec::new(),
+            positions: HashMap::new(),
+        }
+    }
+
+    fn push(&mut self, message: Message) {
+        self.positions
+            .insert(message.id.clone(), self.messages.len());
+        self.messages.push(message);
+    }
+
+    fn get(&self, id: &MessageId) -> Option<&Message> {
+        Some(&self.messages[*self.positions.get(id)?])
+    }
+
+    fn position(&self, id: &MessageId) -> Result<usize> {
+        self.positions
+            .get(id)
+            .copied()
+            .ok_or_else(|| rules::message_not_in_session(id))
+    }
+
+    fn parent(&self, at: usize) -> Option<usize> {
+        self.positions
+            .get(self.messages[at].parent_id.as_ref()?)
+            .copied()
+    }
+
+    /// Where the messages of a page are, in conversation order, and whether there are more.
+    fn page(&self, query: &MessageQuery) -> Result<(Vec<usize>, bool)> {
+        let all = query.branch == Branch::All;
+        let leaf = match &query.branch {
+            Branch::All => self.messages.len().checked_sub(1),
+            Branch::Active => self
+                .session
+                .head
+                .as_ref()
+                .map(|head| self.position(head))
+                .transpose()?,
+            Branch::Leaf(leaf) => Some(self.position(leaf)?),
+        };
+        let before = |at: &usize| {
+            if all {
+                at.checked_sub(1)
+            } else {
+                self.parent(*at)
+            }
+        };
+        let back_from = |start: Option<usize>| std::iter::successors(start, before);
+        let mut page: Vec<usize> = match &query.range {
+            MessageRange::Latest => back_from(leaf).take(query.limit + 1).collect(),
+            MessageRange::Before(id) => {
+                let start = before(&self.position(id)?);
+                back_from(start).take(query.limit + 1).collect()
+            }
+            MessageRange::After(id) => {
+                let stop = self.position(id)?;
+                let line: Vec<usize> = back_from(leaf).take_while(|at| *at != stop).collect();
+                if line.last().map_or(leaf, before) != Some(stop) {
+                    return Err(rules::message_not_on_branch(id));
+                }
+                line.into_iter().rev().take(query.limit + 1).collect()
+            }
+        };
+        let more = page.len() > query.limit;
+        page.truncate(query.limit);
+        if !matches!(query.range, MessageRange::After(_)) {
+            page.reverse();
+        }
+        Ok((page, more))
+    }
+}
