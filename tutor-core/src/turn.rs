@@ -202,6 +202,29 @@ impl ChatRequest {
         self
     }
 
+    /// Answers from this message instead of the head.
+    #[must_use]
+    pub fn with_parent(mut self, parent: MessageId) -> Self {
+        self.parent_id = Some(parent);
+        self
+    }
+
+    /// Asks for another reply beside this one.
+    pub fn regenerate(session: SessionId, reply: MessageId) -> Self {
+        Self {
+            session_id: Some(session),
+            regenerate: Some(reply),
+            ..Self::default()
+        }
+    }
+
+    /// Lets the turn go on when nobody listens to it any more.
+    #[must_use]
+    pub fn detached(mut self) -> Self {
+        self.detached = true;
+        self
+    }
+
     /// Replaces the preferences.
     #[must_use]
     pub fn with_preferences(mut self, preferences: Preferences) -> Self {

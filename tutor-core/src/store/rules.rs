@@ -196,12 +196,7 @@ pub(crate) fn checkpoint(running: &mut RunningTurn, checkpoint: Checkpoint) {
 
 /// What the end of a turn does to it and its session. Gives the reply back, to be stored.
 pub(crate) fn end(session: &mut Session, turn: &mut Turn, end: TurnEnd) -> Option<Message> {
-    turn.status = end.status;
-    turn.ended_at = Some(end.ended_at);
-    turn.error = end.error;
-    turn.finish_reason = end.finish_reason;
-    turn.usage = end.usage;
-    turn.trace = end.trace;
+    end.apply_to(turn);
     session.running_turn = None;
     session.updated_at = session.updated_at.max(end.ended_at);
     if let Some(reply) = &end.reply {

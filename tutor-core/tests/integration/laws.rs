@@ -358,10 +358,7 @@ async fn law_7_the_same_key_gives_the_same_turn_running_or_ended() {
 async fn law_7_many_concurrent_requests_of_one_key_begin_one_turn() {
     let provider = ScriptedProvider::reply("once");
     let tutor = tutor(&provider).await;
-    let request = ChatRequest {
-        detached: true,
-        ..ChatRequest::new("hi").with_idempotency_key("k")
-    };
+    let request = ChatRequest::new("hi").with_idempotency_key("k").detached();
     let replies =
         futures_util::future::join_all((0..32).map(|_| tutor.chat(request.clone()))).await;
     let turns: std::collections::HashSet<TurnId> =
@@ -509,10 +506,12 @@ async fn dropping_the_stream_cancels_the_turn_unless_it_is_detached() {
         let provider =
             ScriptedProvider::new([vec![text("x"), Step::Wait(Arc::clone(&gate)), done()]]);
         let tutor = tutor(&provider).await;
+        let request = ChatRequest::new("hi");
         let mut stream = tutor
-            .stream(ChatRequest {
-                detached,
-                ..ChatRequest::new("hi")
+            .stream(if detached {
+                request.detached()
+            } else {
+                request
             })
             .await
             .unwrap();
@@ -688,8 +687,7 @@ async fn a_regenerated_reply_and_an_edited_question_are_siblings() {
     let tutor = tutor(&provider).await;
     let first = tutor.chat("q").await.unwrap();
     let session = first.session_id.clone();
-    let mut again = ChatRequest::default().with_session(session.clone());
-    again.regenerate = Some(first.message.id.clone());
+    let again = ChatRequest::regenerate(session.clone(), first.message.id.clone());
     let second = tutor.chat(again).await.unwrap();
     assert_eq!(second.message.parent_id, first.message.parent_id);
     assert_eq!(texts(&tutor, &session).await, ["q", "second"]);
@@ -746,6 +744,8 @@ async fn bad_requests_are_refused_before_anything_is_stored_or_asked() {
     let tutor = tutor(&provider).await;
     let mut no_messages = ChatRequest::new("x");
     no_messages.messages.clear();
+    let mut no_session = ChatRequest::new("x");
+    no_session.regenerate = Some("m".parse().unwrap());
     let mut not_a_learner = ChatRequest::new("x");
     not_a_learner.messages[0].role = Role::Assistant;
     let bad = [
@@ -757,14 +757,8 @@ async fn bad_requests_are_refused_before_anything_is_stored_or_asked() {
         ChatRequest::new("x").with_model(""),
         ChatRequest::new("x").with_idempotency_key(""),
         ChatRequest::new("x").with_idempotency_key("é"),
-        ChatRequest {
-            regenerate: Some("m".parse().unwrap()),
-            ..ChatRequest::new("x")
-        },
-        ChatRequest {
-            parent_id: Some("m".parse().unwrap()),
-            ..ChatRequest::new("x")
-        },
+        no_session,
+        ChatRequest::new("x").with_parent("m".parse().unwrap()),
     ];
     for request in bad {
         let error = tutor.chat(request).await.unwrap_err();
@@ -803,10 +797,7 @@ async fn closing_waits_for_running_turns_then_ends_them_as_interrupted() {
         .await
         .unwrap();
     let stream = tutor
-        .stream(ChatRequest {
-            detached: true,
-            ..ChatRequest::new("hi")
-        })
+        .stream(ChatRequest::new("hi").detached())
         .await
         .unwrap();
     tutor.close().await.unwrap();
