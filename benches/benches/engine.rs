@@ -38,17 +38,21 @@ fn turn(c: &mut Criterion) {
     group.finish();
 }
 
-/// A turn in a session that already has this many messages: should be flat.
+/// The size of a question and of its reply in a long conversation, in bytes.
+const MESSAGE_BYTES: usize = 400;
+
+/// A turn in a session that already has this many messages: should be flat, as the model is sent
+/// what fits its budget, whatever came before.
 fn history(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let mut group = c.benchmark_group("history");
-    for turns in [5, 500, 5000] {
+    for turns in [500, 5000, 50_000] {
         let (tutor, session) = runtime.block_on(async {
-            let tutor = tutor(1).await;
+            let tutor = tutor(MESSAGE_BYTES / 8).await;
             let session: SessionId = tutor.chat("start").await.unwrap().session_id;
             for _ in 1..turns {
                 tutor
-                    .chat(ChatRequest::new("go on").with_session(session.clone()))
+                    .chat(ChatRequest::new("x".repeat(MESSAGE_BYTES)).with_session(session.clone()))
                     .await
                     .unwrap();
             }
@@ -59,7 +63,10 @@ fn history(c: &mut Criterion) {
             b.to_async(&runtime).iter(|| async {
                 black_box(
                     tutor
-                        .chat(ChatRequest::new("go on").with_session(session.clone()))
+                        .chat(
+                            ChatRequest::new("x".repeat(MESSAGE_BYTES))
+                                .with_session(session.clone()),
+                        )
                         .await
                         .unwrap(),
                 )
