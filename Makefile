@@ -17,7 +17,7 @@ check:
 	cargo test --locked -p tutor-core --lib
 
 test:
-	@python3 .ci/test.py
+	@python3 .ci/tests.py
 
 coverage:
 	@python3 .ci/coverage.py

@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
+TOOLS = ROOT / ".work" / "tools"
 NODE_PACKAGE = ROOT / "bindings" / "node"
 BROWSER_TESTS = ROOT / "tutor-http" / "tests" / "browser"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -89,6 +90,14 @@ def browser() -> str | None:
     return found
 
 
+def tool(name: str, *options: str) -> str | None:
+    """A cargo tool, built into the checkout if it is missing."""
+    path = TOOLS / "bin" / name
+    if path.exists() or need(name, ["cargo", "install", "--quiet", "--locked", "--root", str(TOOLS), name, *options]):
+        return str(path)
+    return None
+
+
 def rust() -> None:
     packages = ["-p", "tutor-core", "-p", "tutor-http", "-p", "neuro-tutor-examples"]
     TOTAL.add(run("format", ["cargo", "fmt", "--all", "--check"]))
@@ -97,7 +106,10 @@ def rust() -> None:
     TOTAL.add(run("rust", ["cargo", "test", "--locked", "--all-features", "--no-fail-fast", *packages], "cargo"))
     features = ["cargo", "check", "--locked", "-p", "tutor-core", "--no-default-features"]
     TOTAL.add(run("core without features", features))
-    TOTAL.add(run("licences and bans", [str(PYTHON), ".ci/deny.py"]))
+    deny = tool("cargo-deny", "--no-default-features")
+    if deny:
+        checks = ["--offline", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]
+        TOTAL.add(run("licences and bans", [deny, *checks]))
 
 
 def python() -> None:
