@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::error::{Error, ErrorKind, Result};
+
 /// How much the engine takes on. Every bound protects those already served: it ends in a clear
 /// error to the newcomer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,45 @@ pub struct Limits {
     pub context_tokens: usize,
     /// How long closing waits for running turns. Later ones end as interrupted.
     pub close_grace: Duration,
+}
+
+/// The longest duration that a limit may have: a year.
+const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+impl Limits {
+    /// Refuses limits under which nothing could run.
+    pub(crate) fn check(&self) -> Result<()> {
+        let durations = [
+            ("turn_timeout", self.turn_timeout),
+            ("checkpoint_interval", self.checkpoint_interval),
+            ("lease", self.lease),
+            ("replay_retention", self.replay_retention),
+            ("close_grace", self.close_grace),
+        ];
+        for (name, duration) in durations {
+            let may_be_zero = matches!(name, "replay_retention" | "close_grace");
+            if duration > MAX_DURATION || (duration.is_zero() && !may_be_zero) {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    format!("the limit {name} is more than zero and at most a year"),
+                ));
+            }
+        }
+        let counts = [
+            ("max_live_turns", self.max_live_turns),
+            ("max_request_messages", self.max_request_messages),
+            ("max_request_bytes", self.max_request_bytes),
+            ("max_reply_bytes", self.max_reply_bytes),
+            ("max_events", self.max_events),
+        ];
+        match counts.into_iter().find(|(_, count)| *count == 0) {
+            Some((name, _)) => Err(Error::new(
+                ErrorKind::Config,
+                format!("the limit {name} is not zero"),
+            )),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Default for Limits {

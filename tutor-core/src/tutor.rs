@@ -103,14 +103,10 @@ impl Tutor {
             .engine
             .begin(self.owner.clone(), request, cancel.clone())
             .await?;
-        Ok(match asked {
-            // Only whoever began a turn cancels it by going away.
-            Asked::Live(live, turn) => {
-                let guard = guard.filter(|_| turn.status == crate::TurnStatus::Running);
-                TurnStream::live(live, turn, 0, guard)
-            }
-            Asked::Ended(turn) => self.replay(turn, 0).await?,
-        })
+        match asked {
+            Asked::Live(live, turn) => Ok(TurnStream::live(live, turn, 0, guard)),
+            Asked::Ended(turn) => self.replay(turn, 0).await,
+        }
     }
 
     /// The events of a turn after number `after` (0 for all): first those that have happened,

@@ -42,9 +42,8 @@ impl Engine {
     ) -> Result<Launched> {
         let turn = prepared.new_turn.turn.clone();
         let live = self.hub.open(turn.key(), cancel.clone())?;
-        let span = tracing::info_span!(
-            "turn", turn = %turn.id, session = %turn.session_id, provider = turn.provider, model = turn.model
-        );
+        // A model's name is what a caller wrote; the provider's is the operator's.
+        let span = tracing::info_span!("turn", turn = %turn.id, provider = turn.provider);
         prepared.completion.context.cancel = cancel;
         prepared.completion.context.span = span.clone();
         prepared.completion.context.extensions = request.extensions.clone();

@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use super::Tutor;
 use crate::engine::Engine;
 use crate::engine::hub::Hub;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::id::OwnerId;
 use crate::limits::Limits;
 use crate::provider::router::Router;
@@ -79,12 +79,7 @@ impl TutorBuilder {
     /// `config` for contradictory settings; errors of the store.
     pub async fn build(self) -> Result<Tutor> {
         let limits = self.limits;
-        if limits.checkpoint_interval.is_zero() || limits.lease.is_zero() {
-            return Err(Error::new(
-                ErrorKind::Config,
-                "checkpoint_interval and lease are not zero",
-            ));
-        }
+        limits.check()?;
         let providers = if self.providers.is_empty() {
             vec![Arc::new(DemoProvider::new()) as SharedProvider]
         } else {

@@ -840,3 +840,16 @@ async fn unknown_preferences_are_kept_with_the_session_and_named_in_a_notice() {
     assert_eq!(session.preferences["tone"], "kind");
     assert_eq!(session.title, "hi");
 }
+
+#[tokio::test]
+async fn limits_under_which_nothing_could_run_are_refused_by_name() {
+    let mut no_turns = Limits::default();
+    no_turns.max_live_turns = 0;
+    let mut for_ever = Limits::default();
+    for_ever.turn_timeout = Duration::MAX;
+    for (limits, name) in [(no_turns, "max_live_turns"), (for_ever, "turn_timeout")] {
+        let error = Tutor::builder().limits(limits).build().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.message().contains(name), "{error}");
+    }
+}
