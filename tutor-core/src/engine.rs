@@ -192,15 +192,17 @@ impl Engine {
             .ok_or_else(|| Error::not_found("message", id))
     }
 
-    /// Stops a turn that runs here, and waits until it has ended.
+    /// Stops a turn, and waits until it has ended.
     pub(crate) async fn cancel(&self, key: &TurnKey) -> Result<Turn> {
         if let Some(live) = self.hub.find(key) {
             live.cancel.cancel();
             live.ended().await;
-        } else {
-            self.reclaim(key).await?;
         }
-        self.turn(key).await
+        let turn = self.turn(key).await?;
+        if turn.status == TurnStatus::Running && self.reclaim(key).await? {
+            return self.turn(key).await;
+        }
+        Ok(turn)
     }
 
     /// Takes no new turn, gives the running ones `grace` to end, ends the others as interrupted,

@@ -8,17 +8,17 @@ const MESSAGE_OVERHEAD: usize = 4;
 
 /// About how many tokens `text` is: a quarter of its bytes. Too high for most scripts and code,
 /// which errs on the safe side, and constant in memory.
-pub fn estimate_tokens(text: &str) -> usize {
+pub(crate) fn estimate_tokens(text: &str) -> usize {
     text.len().div_ceil(4)
 }
 
 /// What of a conversation a model is sent.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Context {
+pub(crate) struct Context {
     /// Oldest first; never empty if the newest message can be sent at all.
-    pub messages: Vec<PromptMessage>,
+    pub(crate) messages: Vec<PromptMessage>,
     /// True if older messages were left out.
-    pub truncated: bool,
+    pub(crate) truncated: bool,
 }
 
 /// Collects messages from the newest backwards until the budget is spent.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, TurnEvent};
 use crate::limits::Limits;
+use crate::store::TurnEnd;
 use crate::turn::TurnKey;
 
 /// Events that a subscriber takes from the log at a time.
@@ -118,6 +119,11 @@ impl Hub {
         state.turns.get(key).cloned()
     }
 
+    /// Forgets the log of a turn that was ended in another way than it says.
+    pub(crate) fn forget(&self, key: &TurnKey) {
+        self.state().turns.remove(key);
+    }
+
     /// True if the turn runs here.
     pub(crate) fn is_live(&self, key: &TurnKey) -> bool {
         self.state()
@@ -142,6 +148,8 @@ pub(crate) struct LiveTurn {
     published: watch::Sender<usize>,
     /// Why the turn failed, with the source that events do not carry.
     failure: OnceLock<Error>,
+    /// How the turn ended, if that could not be stored.
+    unstored: Mutex<Option<TurnEnd>>,
 }
 
 #[derive(Debug, Default)]
@@ -159,6 +167,7 @@ impl LiveTurn {
             log: Mutex::default(),
             published: watch::Sender::new(0),
             failure: OnceLock::new(),
+            unstored: Mutex::default(),
         }
     }
 
@@ -191,6 +200,19 @@ impl LiveTurn {
         self.failure.get().cloned()
     }
 
+    /// Keeps an end that could not be stored, until it can.
+    pub(crate) fn keep_end(&self, end: TurnEnd) {
+        *self.unstored.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    }
+
+    /// The end that could not be stored.
+    pub(crate) fn unstored_end(&self) -> Option<TurnEnd> {
+        self.unstored
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// Waits for the terminal event.
     pub(crate) async fn ended(&self) {
         let mut published = self.published.subscribe();
@@ -212,6 +234,7 @@ impl LiveTurn {
             let event = subscriber.next().await?;
             Some((event, subscriber))
         })
+        .fuse()
         .boxed()
     }
 }

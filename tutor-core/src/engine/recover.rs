@@ -28,14 +28,24 @@ impl Engine {
         if self.hub.is_live(key) {
             return Ok(false);
         }
-        let running = self.store.running_turns().await?;
-        match running
-            .into_iter()
-            .find(|running| running.turn.key() == *key)
-        {
-            Some(turn) => self.interrupt(turn).await,
-            None => Ok(false),
+        let unstored = self.hub.find(key).and_then(|live| live.unstored_end());
+        let reclaimed = match unstored {
+            Some(end) => self.end(key, end).await?,
+            None => {
+                let running = self.store.running_turns().await?;
+                match running
+                    .into_iter()
+                    .find(|running| running.turn.key() == *key)
+                {
+                    Some(turn) => self.interrupt(turn).await?,
+                    None => false,
+                }
+            }
+        };
+        if reclaimed {
+            self.hub.forget(key);
         }
+        Ok(reclaimed)
     }
 
     async fn interrupt(&self, RunningTurn { turn, partial }: RunningTurn) -> Result<bool> {
@@ -60,12 +70,16 @@ impl Engine {
             ended_at: now,
             expected_lease: Some(turn.lease_until),
         };
-        match self.store.finish_turn(&key, end).await {
-            Ok(_) => {
-                tracing::warn!(turn = %key.id, "a turn that was left running is now interrupted");
+        self.end(&key, end).await
+    }
+
+    /// Ends a turn late. False if it has ended, was renewed, or went with its session.
+    async fn end(&self, key: &TurnKey, end: TurnEnd) -> Result<bool> {
+        match self.store.finish_turn(key, end).await {
+            Ok(turn) => {
+                tracing::warn!(turn = %key.id, status = turn.status.as_str(), "a turn that was left running was ended");
                 Ok(true)
             }
-            // It ended, or was renewed, or its session was deleted in the meantime.
             Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => {
                 Ok(false)
             }

@@ -249,11 +249,11 @@ impl Engine {
             }
             Err(failure) => {
                 // What cannot be stored is not called finished: the client sees a failure, and
-                // the turn is recovered as interrupted when the store is back.
+                // the turn is ended in the store as soon as somebody needs it.
                 tracing::error!(code = failure.code(), error = %failure, "the end of a turn could not be stored");
+                let end = unstorable(end, &failure);
                 end.apply_to(&mut turn);
-                turn.status = TurnStatus::Failed;
-                turn.error = Some(failure.info());
+                live.keep_end(end);
                 live.fail(failure);
                 trace::terminal(&turn, None)
             }
@@ -261,6 +261,25 @@ impl Engine {
         if let Some(terminal) = terminal {
             self.hub.end(live, terminal, draft.text.len());
         }
+    }
+}
+
+/// The end of a turn whose real end could not be stored.
+fn unstorable(end: TurnEnd, failure: &Error) -> TurnEnd {
+    let partial = |reply: Message| Message {
+        status: MessageStatus::Partial,
+        finish_reason: None,
+        ..reply
+    };
+    TurnEnd {
+        status: TurnStatus::Failed,
+        reply: end
+            .reply
+            .filter(|reply| !reply.content.is_empty())
+            .map(partial),
+        error: Some(failure.info()),
+        finish_reason: None,
+        ..end
     }
 }
 

@@ -121,6 +121,7 @@ impl Provider for ScriptedProvider {
                 }
             }
         })
+        .fuse()
         .boxed())
     }
 }

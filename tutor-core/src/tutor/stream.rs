@@ -15,7 +15,8 @@ use crate::event::{Event, TurnEvent};
 use crate::id::{SessionId, TurnId};
 use crate::turn::{Reply, Turn};
 
-/// The events of one turn, numbered without gaps. The last one is terminal; then the stream ends.
+/// The events of one turn, numbered without gaps. The last one is terminal; after it the stream
+/// yields nothing, however often it is asked.
 ///
 /// A failed turn ends with `turn.failed`; [`error`](Self::error) then has the whole error.
 pub struct TurnStream {
@@ -45,7 +46,9 @@ impl TurnStream {
         let after = usize::try_from(after)
             .unwrap_or(usize::MAX)
             .min(events.len().saturating_sub(1));
-        let events = stream::iter(events.into_iter().skip(after).map(Arc::new)).boxed();
+        let events = stream::iter(events.into_iter().skip(after).map(Arc::new))
+            .fuse()
+            .boxed();
         Self {
             turn,
             events,

@@ -2,5 +2,6 @@
 
 mod boundaries;
 mod laws;
+mod simulation;
 mod support;
 mod tidy;
