@@ -89,11 +89,31 @@ impl TurnStream {
         }
     }
 
+    /// Lets go like dropping the stream, and waits for what that does: if it cancels the turn,
+    /// then until the turn has ended and its session is free.
+    pub async fn close(mut self) {
+        drop(self.cancel_on_drop.take());
+        if let Some(live) = &self.live
+            && live.cancel.is_cancelled()
+        {
+            live.ended().await;
+        }
+    }
+
     /// Reads to the end and puts the reply together.
     ///
     /// # Errors
     /// What ended the turn.
     pub async fn reply(mut self) -> Result<Reply> {
+        self.read_reply().await
+    }
+
+    /// [`reply`](Self::reply) for a caller that may stop waiting, and then
+    /// [`close`](Self::close)s the stream.
+    ///
+    /// # Errors
+    /// What ended the turn.
+    pub async fn read_reply(&mut self) -> Result<Reply> {
         let mut warnings = Vec::new();
         while let Some(event) = self.next().await {
             match &event.event {

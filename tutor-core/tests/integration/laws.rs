@@ -530,6 +530,30 @@ async fn dropping_the_stream_cancels_the_turn_unless_it_is_detached() {
     }
 }
 
+#[tokio::test]
+async fn a_closed_stream_leaves_its_session_free_and_other_peoples_turns_alone() {
+    let gate = Arc::new(Notify::new());
+    let provider = ScriptedProvider::new([
+        vec![text("x"), Step::Wait(Arc::clone(&gate)), done()],
+        vec![text("y"), done()],
+    ]);
+    let tutor = tutor(&provider).await;
+    let mut stream = tutor.stream("hi").await.unwrap();
+    until(&mut stream, "text.delta").await;
+    let (turn, session) = (stream.turn_id().clone(), stream.session_id().clone());
+
+    tutor.events(&turn, 0).await.unwrap().close().await;
+    assert_eq!(tutor.turn(&turn).await.unwrap().status, TurnStatus::Running);
+
+    stream.close().await;
+    assert_eq!(
+        tutor.turn(&turn).await.unwrap().status,
+        TurnStatus::Cancelled
+    );
+    let again = ChatRequest::new("again").with_session(session);
+    assert_eq!(tutor.chat(again).await.unwrap().text(), "y");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_turn_ends_at_its_deadline_and_keeps_what_had_arrived() {
     let never = Arc::new(Notify::new());
