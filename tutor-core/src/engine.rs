@@ -1,5 +1,6 @@
 //! What [`Tutor`](crate::Tutor) runs: the turn, from its begin to its end.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -30,7 +31,6 @@ use hub::{Hub, LiveTurn};
 const MAX_ATTEMPTS: usize = 4;
 
 /// Everything that turns share.
-#[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) store: SharedStore,
     pub(crate) router: Router,
@@ -54,6 +54,16 @@ pub(crate) enum Asked {
     Live(Arc<LiveTurn>, Turn),
     /// It ended before; everything about it is stored.
     Ended(Turn),
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("store", &self.store)
+            .field("router", &self.router)
+            .field("live_turns", &self.hub.live_count())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Engine {

@@ -1,10 +1,13 @@
 //! The canonical stream grammar. The only definition: every face and every wire protocol is an
 //! encoder of it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::ErrorInfo;
+use crate::hidden::Hidden;
 use crate::id::{MessageId, SessionId, TurnId};
 use crate::message::{FinishReason, Message, Usage};
 use crate::turn::TurnStatus;
@@ -23,7 +26,7 @@ pub struct TurnEvent {
 }
 
 /// What happened in a turn. In JSON an object whose `type` is the tag.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 #[non_exhaustive]
 pub enum Event {
@@ -114,6 +117,45 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         partial: Option<Box<Message>>,
     },
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct(self.kind());
+        match self {
+            Self::TurnStarted {
+                turn_id,
+                session_id,
+                ..
+            } => shown
+                .field("turn_id", turn_id)
+                .field("session_id", session_id),
+            Self::TextDelta { text } | Self::ReasoningDelta { text } => {
+                shown.field("text", &Hidden(text))
+            }
+            Self::ToolCall { call_id, .. } | Self::ToolResult { call_id, .. } => {
+                shown.field("call_id", call_id)
+            }
+            Self::AttemptRestarted { attempt, reason } => {
+                shown.field("attempt", attempt).field("reason", reason)
+            }
+            Self::Notice(notice) => shown.field("code", &notice.code),
+            Self::Data { name, .. } => shown.field("name", name),
+            Self::Usage(usage) => shown.field("usage", usage),
+            Self::TurnFinished {
+                message,
+                finish_reason,
+                status,
+            } => shown
+                .field("message", message)
+                .field("finish_reason", finish_reason)
+                .field("status", status),
+            Self::TurnFailed { error, partial } => {
+                shown.field("error", error).field("partial", partial)
+            }
+        };
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl Event {

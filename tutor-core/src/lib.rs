@@ -82,6 +82,7 @@ pub mod time;
 pub mod limits;
 pub mod tutor;
 mod engine;
+mod hidden;
 pub mod trace;
 pub mod store;
 pub mod provider;

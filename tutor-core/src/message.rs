@@ -1,10 +1,12 @@
 //! Messages: what the learner and the tutor said.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::hidden::Hidden;
 use crate::id::{MessageId, SessionId, TurnId};
 use crate::time::Timestamp;
 
@@ -15,7 +17,7 @@ pub type Metadata = Map<String, Value>;
 ///
 /// Messages form a tree: each has a parent, and a session's head names the leaf of the active
 /// branch. A plain conversation is a line.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     /// Unique in the session.
     pub id: MessageId,
@@ -58,6 +60,20 @@ pub struct Message {
     pub metadata: Metadata,
 }
 
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &self.id)
+            .field("parent_id", &self.parent_id)
+            .field("turn_id", &self.turn_id)
+            .field("role", &self.role)
+            .field("content", &self.content)
+            .field("status", &self.status)
+            .field("timestamp", &self.timestamp)
+            .finish_non_exhaustive()
+    }
+}
+
 fn everyone() -> BTreeSet<Audience> {
     Audience::everyone()
 }
@@ -92,7 +108,7 @@ impl Role {
 /// What was said: a text, or parts of several kinds.
 ///
 /// In JSON a string, or an array of parts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Content {
     /// Only text.
@@ -146,6 +162,15 @@ impl Content {
     }
 }
 
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.debug_tuple("Text").field(&Hidden(text)).finish(),
+            Self::Parts(parts) => f.debug_tuple("Parts").field(parts).finish(),
+        }
+    }
+}
+
 impl From<String> for Content {
     fn from(text: String) -> Self {
         Self::Text(text)
@@ -159,7 +184,7 @@ impl From<&str> for Content {
 }
 
 /// A piece of a message.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Part {
@@ -196,6 +221,17 @@ pub enum Part {
         /// A JSON object, or the raw text as a JSON string if the model wrote something else.
         arguments: Value,
     },
+}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text { text } => f.debug_tuple("Text").field(&Hidden(text)).finish(),
+            Self::Image { url, .. } => f.debug_tuple("Image").field(&Hidden(url)).finish(),
+            Self::File { .. } => f.write_str("File"),
+            Self::ToolCall { .. } => f.write_str("ToolCall"),
+        }
+    }
 }
 
 impl Part {

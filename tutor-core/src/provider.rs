@@ -11,6 +11,7 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::hidden::Hidden;
 use crate::message::{Content, FinishReason, Role, Usage};
 
 pub mod context;
@@ -142,7 +143,7 @@ impl ModelInfo {
 }
 
 /// What a provider is asked for. Owned, so that streams and bindings can keep it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CompletionRequest {
     /// The model, as the provider calls it.
@@ -160,6 +161,17 @@ pub struct CompletionRequest {
     pub streamed: bool,
     /// Deadline, cancellation, owner.
     pub context: RequestContext,
+}
+
+impl fmt::Debug for CompletionRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompletionRequest")
+            .field("messages", &self.messages)
+            .field("temperature", &self.temperature)
+            .field("max_tokens", &self.max_tokens)
+            .field("streamed", &self.streamed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl CompletionRequest {
@@ -186,7 +198,7 @@ pub struct PromptMessage {
 }
 
 /// One step of a completion.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Delta {
     /// More of the reply. Empty ones are ignored.
@@ -220,4 +232,29 @@ pub enum Delta {
         /// Why it ended.
         reason: FinishReason,
     },
+}
+
+impl fmt::Debug for Delta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |f: &mut fmt::Formatter<'_>, name, text: &str| {
+            f.debug_tuple(name).field(&Hidden(text)).finish()
+        };
+        match self {
+            Self::Text(t) => text(f, "Text", t),
+            Self::Reasoning(t) => text(f, "Reasoning", t),
+            Self::Refusal(t) => text(f, "Refusal", t),
+            Self::ToolCall { id, arguments, .. } => f
+                .debug_struct("ToolCall")
+                .field("id", id)
+                .field("arguments", &Hidden(arguments))
+                .finish_non_exhaustive(),
+            Self::Usage(usage) => f.debug_tuple("Usage").field(usage).finish(),
+            Self::Heartbeat => f.write_str("Heartbeat"),
+            Self::Restart { reason } => f.debug_struct("Restart").field("reason", reason).finish(),
+            Self::Notice(notice) => f.debug_tuple("Notice").field(&notice.code).finish(),
+            Self::Finished { reason } => {
+                f.debug_struct("Finished").field("reason", reason).finish()
+            }
+        }
+    }
 }

@@ -1,14 +1,17 @@
 //! Sessions: conversations, and the pages in which they are listed.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::hidden::{Hidden, HiddenObject};
 use crate::id::{MessageId, OwnerId, SessionId, TurnId};
 use crate::message::{Message, Metadata};
 use crate::time::Timestamp;
 
 /// A conversation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Session {
     /// Unique per owner.
     pub id: SessionId,
@@ -34,6 +37,23 @@ pub struct Session {
     /// The caller's own data.
     #[serde(default)]
     pub metadata: Metadata,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("owner", &self.owner)
+            .field("title", &Hidden(&self.title))
+            .field("created_at", &self.created_at)
+            .field("updated_at", &self.updated_at)
+            .field("message_count", &self.message_count)
+            .field("head", &self.head)
+            .field("running_turn", &self.running_turn)
+            .field("preferences", &HiddenObject(&self.preferences))
+            .field("metadata", &HiddenObject(&self.metadata))
+            .finish()
+    }
 }
 
 /// The longest title, in characters.
@@ -63,7 +83,7 @@ impl Session {
 }
 
 /// Changes to a session; what is `None` stays as it is.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct SessionPatch {
     /// A new title.
     pub title: Option<String>,
@@ -71,6 +91,16 @@ pub struct SessionPatch {
     pub metadata: Option<Metadata>,
     /// When the change is made.
     pub updated_at: Timestamp,
+}
+
+impl fmt::Debug for SessionPatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionPatch")
+            .field("title", &self.title.as_deref().map(Hidden))
+            .field("metadata", &self.metadata.as_ref().map(HiddenObject))
+            .field("updated_at", &self.updated_at)
+            .finish()
+    }
 }
 
 /// Which sessions to list: those of one owner, newest `updated_at` first.

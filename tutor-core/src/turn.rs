@@ -1,11 +1,13 @@
 //! Turns: one exchange each. Begun once, ended once, and everything in between is events.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorInfo, Result};
 use crate::event::Notice;
+use crate::hidden::HiddenObject;
 use crate::id::{MessageId, OwnerId, SessionId, TurnId};
 use crate::message::{Content, FinishReason, Message, Metadata, Role, Usage};
 use crate::provider::context::Extensions;
@@ -268,7 +270,7 @@ impl InputMessage {
 }
 
 /// How a reply is to be made: an open object with a few known members.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Preferences {
     /// A model's name, or `provider/name`.
@@ -286,6 +288,16 @@ pub struct Preferences {
     /// Members that this version does not know: stored, echoed, named in a notice.
     #[serde(flatten)]
     pub other: Metadata,
+}
+
+impl fmt::Debug for Preferences {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Preferences")
+            .field("temperature", &self.temperature)
+            .field("max_tokens", &self.max_tokens)
+            .field("other", &HiddenObject(&self.other))
+            .finish_non_exhaustive()
+    }
 }
 
 impl Preferences {

@@ -1,5 +1,6 @@
 //! [`Tutor`]: the engine as its users see it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -348,7 +349,7 @@ fn check_limit(limit: usize) -> Result<()> {
 }
 
 /// A session to create.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct NewSession {
     /// Its id; `None` for a new one.
     pub id: Option<SessionId>,
@@ -356,6 +357,14 @@ pub struct NewSession {
     pub title: Option<String>,
     /// The caller's own data.
     pub metadata: Metadata,
+}
+
+impl fmt::Debug for NewSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewSession")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Which messages of a session to read.

@@ -1,5 +1,6 @@
 //! How a [`Tutor`] is configured.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,7 @@ use crate::time::{Runtime, SharedRuntime, SystemRuntime};
 
 /// Configures a [`Tutor`]. Everything has a default: conversations in memory, answered by the
 /// demo provider.
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[must_use]
 pub struct TutorBuilder {
     store: Option<SharedStore>,
@@ -28,6 +29,15 @@ pub struct TutorBuilder {
     system_prompt: Option<String>,
     limits: Limits,
     runtime: Option<SharedRuntime>,
+}
+
+impl fmt::Debug for TutorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TutorBuilder")
+            .field("store", &self.store)
+            .field("providers", &self.providers)
+            .finish_non_exhaustive()
+    }
 }
 
 impl TutorBuilder {

@@ -877,3 +877,43 @@ async fn limits_under_which_nothing_could_run_are_refused_by_name() {
         assert!(error.message().contains(name), "{error}");
     }
 }
+
+#[tokio::test]
+async fn nobodys_words_are_in_debug_output() {
+    const CANARY: &str = "canary-7f3a";
+    let provider = ScriptedProvider::new([vec![
+        text(CANARY),
+        Step::Yield(Delta::Reasoning(CANARY.into())),
+        Step::Yield(Delta::ToolCall {
+            id: "1".into(),
+            name: "f".into(),
+            arguments: format!("{{\"a\":\"{CANARY}\"}}"),
+        }),
+        done(),
+    ]]);
+    let tutor = Tutor::builder()
+        .provider(provider.clone())
+        .system_prompt(CANARY)
+        .build()
+        .await
+        .unwrap();
+    let preferences = serde_json::from_value(serde_json::json!({"note": CANARY})).unwrap();
+    let request = ChatRequest::new(CANARY).with_preferences(preferences);
+    let mut shown = format!("{request:?} {tutor:?}");
+    let stream = tutor.stream(request).await.unwrap();
+    let (session, turn) = (stream.session_id().clone(), stream.turn_id().clone());
+    shown += &format!("{stream:?}");
+    shown += &format!("{:?}", all(stream).await);
+    shown += &format!(
+        "{:?} {:?}",
+        provider.requests(),
+        tutor.session(&session).await.unwrap()
+    );
+    shown += &format!(
+        "{:?} {:?}",
+        tutor.turn(&turn).await,
+        tutor.messages(&session, Messages::default()).await
+    );
+    shown += &format!("{tutor:#?}");
+    assert!(!shown.contains(CANARY), "{shown}");
+}
