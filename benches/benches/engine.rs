@@ -4,7 +4,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    missing_docs,
     reason = "a benchmark that cannot run has no result"
 )]
 

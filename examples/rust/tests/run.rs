@@ -1,5 +1,7 @@
 //! Runs every example as its user would.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::process::Command;
 
 fn run(program: &str, arguments: &[&str]) -> String {

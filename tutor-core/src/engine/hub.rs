@@ -227,7 +227,7 @@ impl LiveTurn {
             published: self.published.subscribe(),
             live: self,
             next: usize::try_from(after).unwrap_or(usize::MAX),
-            batch: Vec::new().into_iter(),
+            batch: VecDeque::new(),
             ended: false,
         };
         stream::unfold(subscriber, |mut subscriber| async move {
@@ -245,14 +245,14 @@ struct Subscriber {
     published: watch::Receiver<usize>,
     /// The index of the next event to take.
     next: usize,
-    batch: std::vec::IntoIter<Arc<TurnEvent>>,
+    batch: VecDeque<Arc<TurnEvent>>,
     ended: bool,
 }
 
 impl Subscriber {
     async fn next(&mut self) -> Option<Arc<TurnEvent>> {
         loop {
-            if let Some(event) = self.batch.next() {
+            if let Some(event) = self.batch.pop_front() {
                 return Some(event);
             }
             if self.ended {
@@ -278,7 +278,7 @@ impl Subscriber {
         let events = &events[..events.len().min(BATCH)];
         self.next = from + events.len();
         self.ended = log.ended && self.next == log.events.len();
-        self.batch = events.to_vec().into_iter();
+        self.batch.extend(events.iter().cloned());
         true
     }
 }

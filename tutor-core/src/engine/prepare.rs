@@ -249,13 +249,10 @@ impl Engine {
     async fn plan(&self, session: &Session, is_new: bool, request: &ChatRequest) -> Result<Plan> {
         if let Some(reply) = &request.regenerate {
             let reply = self.message(session.key(), reply.clone()).await?;
-            let parent = match (reply.role, reply.parent_id) {
-                (Role::Assistant, Some(parent)) => parent,
-                _ => {
-                    return Err(Error::invalid_input(
-                        "only a reply to a message can be written again",
-                    ));
-                }
+            let (Role::Assistant, Some(parent)) = (reply.role, reply.parent_id) else {
+                return Err(Error::invalid_input(
+                    "only a reply to a message can be written again",
+                ));
             };
             return Ok(Plan {
                 parent: Some(parent),
