@@ -18,6 +18,7 @@ use crate::turn::{ChatRequest, Turn, TurnKey, TurnStatus};
 
 pub(crate) mod context;
 pub(crate) mod hub;
+mod draft;
 mod prepare;
 mod recover;
 mod run;

@@ -11,16 +11,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::Engine;
+use super::draft::Draft;
 use super::hub::LiveTurn;
 use super::prepare::Prepared;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, Notice};
-use crate::message::{
-    Audience, Author, Content, FinishReason, Message, MessageStatus, Metadata, Part, Role, Usage,
-};
+use crate::event::Event;
+use crate::message::{FinishReason, Message, MessageStatus};
 use crate::provider::{CompletionStream, Delta, Provider};
 use crate::store::{BegunTurn, Checkpoint, TurnEnd};
-use crate::trace::{self, Trace};
+use crate::trace;
 use crate::turn::{ChatRequest, Turn, TurnStatus};
 
 /// What came of the attempt to begin a turn.
@@ -156,18 +155,6 @@ impl Engine {
                 () = &mut timeout => {
                     return Err(Error::new(ErrorKind::Timeout, "the reply took longer than this turn may take").retryable(None));
                 }
-                step = next => match step {
-                    Step::Connected(result) => stream = Some(result?),
-                    Step::Delta(None) => {
-                        return Err(interrupted("the provider's stream ended without saying that the reply is complete").retryable(None));
-                    }
-                    Step::Delta(Some(delta)) => {
-                        if let Some(reason) = draft.take(live, delta?) {
-                            return Ok(reason);
-                        }
-                        draft.check(limits)?;
-                    }
-                },
                 () = async { match &mut saving { Some(saving) => saving.await, None => std::future::pending().await } } => {
                     saving = None;
                 }
@@ -178,6 +165,20 @@ impl Engine {
                         saving = Some(self.checkpoint(draft, live).boxed());
                     }
                 }
+                step = next => match step {
+                    Step::Connected(result) => stream = Some(result?),
+                    Step::Delta(None) => {
+                        return Err(interrupted("the provider's stream ended without saying that the reply is complete").retryable(None));
+                    }
+                    Step::Delta(Some(delta)) => {
+                        if let Some(reason) = draft.take(live, delta?) {
+                            return Ok(reason);
+                        }
+                        draft.check(limits)?;
+                        // A provider that is always ready must not keep a worker to itself.
+                        tokio::task::coop::consume_budget().await;
+                    }
+                },
             }
         }
     }
@@ -189,7 +190,7 @@ impl Engine {
             trace: draft.trace.clone(),
             lease_until: self.runtime.now().saturating_add(self.limits.lease),
         };
-        draft.dirty = false;
+        draft.saved();
         let (store, key) = (Arc::clone(&self.store), live.key.clone());
         async move {
             if let Err(error) = store.checkpoint_turn(&key, checkpoint).await {
@@ -238,9 +239,13 @@ impl Engine {
             Ok(turn) => {
                 match &error {
                     None => tracing::debug!(status = turn.status.as_str(), "turn ended"),
-                    Some(error) => {
-                        tracing::warn!(code = error.code(), error = %error, "turn failed")
-                    }
+                    // Not the whole error: a plug-in may have put anything into it.
+                    Some(error) => tracing::warn!(
+                        code = error.code(),
+                        reason = error.context_value("reason"),
+                        request_id = error.context_value("request_id"),
+                        "turn failed"
+                    ),
                 }
                 if let Some(error) = error {
                     live.fail(error);
@@ -250,7 +255,10 @@ impl Engine {
             Err(failure) => {
                 // What cannot be stored is not called finished: the client sees a failure, and
                 // the turn is ended in the store as soon as somebody needs it.
-                tracing::error!(code = failure.code(), error = %failure, "the end of a turn could not be stored");
+                tracing::error!(
+                    code = failure.code(),
+                    "the end of a turn could not be stored"
+                );
                 let end = unstorable(end, &failure);
                 end.apply_to(&mut turn);
                 live.keep_end(end);
@@ -294,179 +302,4 @@ fn panicked() -> Error {
 
 fn interrupted(message: &'static str) -> Error {
     Error::new(ErrorKind::Interrupted, message)
-}
-
-/// The reply as far as it is.
-struct Draft {
-    turn: Turn,
-    text: String,
-    calls: Vec<Part>,
-    trace: Trace,
-    usage: Option<Usage>,
-    attempt: u32,
-    events: usize,
-    /// Bytes of everything that arrived, also of what a restart made void.
-    bytes: usize,
-    dirty: bool,
-}
-
-impl Draft {
-    fn new(turn: &Turn) -> Self {
-        Self {
-            turn: turn.clone(),
-            text: String::new(),
-            calls: Vec::new(),
-            trace: Trace::default(),
-            usage: None,
-            attempt: 1,
-            events: 0,
-            bytes: 0,
-            dirty: false,
-        }
-    }
-
-    fn is_dirty(&self) -> bool {
-        self.dirty
-    }
-
-    /// Takes a step of the provider; the reason if it was the last one.
-    fn take(&mut self, live: &LiveTurn, delta: Delta) -> Option<FinishReason> {
-        match delta {
-            Delta::Text(text) | Delta::Refusal(text) => {
-                if !text.is_empty() {
-                    self.publish(live, Event::TextDelta { text });
-                }
-            }
-            Delta::Reasoning(text) => {
-                if !text.is_empty() {
-                    self.publish(live, Event::ReasoningDelta { text });
-                }
-            }
-            Delta::ToolCall {
-                id,
-                name,
-                arguments,
-            } => {
-                let arguments = match serde_json::from_str(&arguments) {
-                    Ok(value @ serde_json::Value::Object(_)) => value,
-                    Ok(_) | Err(_) => serde_json::Value::String(arguments),
-                };
-                self.publish(
-                    live,
-                    Event::ToolCall {
-                        call_id: id,
-                        name,
-                        arguments,
-                    },
-                );
-            }
-            Delta::Restart { reason } => {
-                self.attempt += 1;
-                let attempt = self.attempt;
-                self.publish(live, Event::AttemptRestarted { attempt, reason });
-            }
-            Delta::Notice(Notice { code, message }) => {
-                self.publish(live, Event::Notice(Notice { code, message }));
-            }
-            Delta::Usage(usage) => self.usage = Some(usage),
-            Delta::Heartbeat => {}
-            Delta::Finished { reason } => return Some(reason),
-        }
-        None
-    }
-
-    /// Publishes an event and keeps what it says.
-    fn publish(&mut self, live: &LiveTurn, event: Event) {
-        self.trace.record(&event, &self.text);
-        let bytes = match &event {
-            Event::TextDelta { text } => {
-                self.text.push_str(text);
-                text.len()
-            }
-            Event::ReasoningDelta { text } => text.len(),
-            Event::ToolCall {
-                call_id,
-                name,
-                arguments,
-            } => {
-                self.calls.push(Part::ToolCall {
-                    call_id: call_id.clone(),
-                    name: name.clone(),
-                    arguments: arguments.clone(),
-                });
-                name.len() + arguments.to_string().len()
-            }
-            Event::AttemptRestarted { .. } => {
-                self.text.clear();
-                self.calls.clear();
-                0
-            }
-            _ => 0,
-        };
-        self.events += 1;
-        self.bytes += bytes;
-        self.dirty = true;
-        live.publish(event, bytes);
-    }
-
-    fn check(&self, limits: &crate::limits::Limits) -> Result<()> {
-        if self.bytes > limits.max_reply_bytes {
-            return Err(too_large("bytes", limits.max_reply_bytes));
-        }
-        if self.events > limits.max_events {
-            return Err(too_large("events", limits.max_events));
-        }
-        Ok(())
-    }
-
-    /// The reply as a message; `None` if nothing has arrived.
-    fn message(
-        &self,
-        status: MessageStatus,
-        finish_reason: Option<FinishReason>,
-        timestamp: crate::time::Timestamp,
-    ) -> Option<Message> {
-        let is_empty = self.text.is_empty() && self.calls.is_empty();
-        (!is_empty).then(|| self.whole(status, finish_reason, timestamp))
-    }
-
-    fn whole(
-        &self,
-        status: MessageStatus,
-        finish_reason: Option<FinishReason>,
-        timestamp: crate::time::Timestamp,
-    ) -> Message {
-        let text = (!self.text.is_empty()).then(|| Part::Text {
-            text: self.text.clone(),
-        });
-        let content = if self.calls.is_empty() {
-            Content::Text(self.text.clone())
-        } else {
-            Content::Parts(text.into_iter().chain(self.calls.iter().cloned()).collect())
-        };
-        Message {
-            id: self.turn.reply_message_id.clone(),
-            session_id: self.turn.session_id.clone(),
-            parent_id: Some(self.turn.user_message_id.clone()),
-            turn_id: Some(self.turn.id.clone()),
-            role: Role::Assistant,
-            content,
-            status,
-            author: Author::Tutor,
-            visible_to: Audience::everyone(),
-            timestamp,
-            provider: Some(self.turn.provider.clone()),
-            model: Some(self.turn.model.clone()),
-            usage: self.usage,
-            finish_reason,
-            metadata: Metadata::new(),
-        }
-    }
-}
-
-fn too_large(what: &str, max: usize) -> Error {
-    Error::new(
-        ErrorKind::TooLarge,
-        format!("the reply has more than {max} {what}"),
-    )
 }

@@ -917,3 +917,12 @@ async fn nobodys_words_are_in_debug_output() {
     shown += &format!("{tutor:#?}");
     assert!(!shown.contains(CANARY), "{shown}");
 }
+
+#[tokio::test]
+async fn a_provider_that_never_waits_can_still_be_cancelled() {
+    let endless = tutor_core::provider::scripted::Step::Yield(Delta::Heartbeat);
+    let tutor = tutor(&ScriptedProvider::new([vec![endless; 2_000_000]])).await;
+    let stream = tutor.stream("hi").await.unwrap();
+    let turn = tutor.cancel(stream.turn_id()).await.unwrap();
+    assert_eq!(turn.status, TurnStatus::Cancelled);
+}
