@@ -86,6 +86,8 @@ mod hidden;
 pub mod trace;
 pub mod store;
 pub mod provider;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 
 pub use async_trait::async_trait;
 

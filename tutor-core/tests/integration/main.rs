@@ -10,5 +10,6 @@
 mod boundaries;
 mod laws;
 mod simulation;
+mod stores;
 mod support;
 mod tidy;

@@ -1,0 +1,204 @@
+//! The laws of the plug-in traits as library code, to be run by the tests of any implementation.
+//!
+//! A store is tested by three lines:
+//!
+//! ```
+//! use tutor_core::store::MemoryStore;
+//!
+//! async fn make() -> (MemoryStore, ()) {
+//!     (MemoryStore::new(), ())
+//! }
+//! tutor_core::store_laws!(session_laws, make);
+//! tutor_core::record_laws!(record_laws, make);
+//! # fn main() {}
+//! ```
+//!
+//! `make` gives an empty store, and whatever must live as long as the store does, such as its
+//! temporary directory. Each law becomes a `#[test]` of its name.
+//!
+//! Not covered by semantic versioning: a new version may know more laws.
+
+pub mod faulty;
+pub mod records;
+pub mod sample;
+pub mod store;
+
+pub use faulty::FaultyStore;
+
+/// Runs a law on a runtime of its own, with two threads, so that what is concurrent is parallel.
+#[doc(hidden)]
+#[expect(clippy::unwrap_used, reason = "a law fails by panicking, like a test")]
+pub fn run<F: Future<Output = ()>>(law: F) {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(law);
+}
+
+/// Makes a module of tests, one for each law of [`SessionStore`](crate::SessionStore).
+///
+/// `store_laws!(name, make)`: the name of the module, and an `async fn` beside it that gives an
+/// empty store and what must live as long as it.
+#[macro_export]
+macro_rules! store_laws {
+    ($name:ident, $make:ident) => {
+        $crate::laws! { $name, $make, store, $crate::store::SessionStore;
+            sessions: [
+                a_created_session_is_read_back_empty
+                creating_a_session_twice_conflicts_and_changes_nothing
+                sessions_are_listed_newest_first_and_of_equal_times_the_greater_id_first
+                pages_of_sessions_meet_without_gap_or_repeat
+                paging_goes_on_where_it_was_when_sessions_move_come_and_go
+                a_cursor_that_no_list_returned_is_refused
+                a_list_limit_out_of_range_is_refused
+                an_update_changes_what_it_names_and_moves_the_session_up
+                an_update_never_moves_the_time_back
+                an_update_of_an_absent_session_is_not_found
+                a_deleted_session_leaves_nothing
+                deleting_a_session_leaves_its_neighbors_alone
+                deleting_an_absent_session_is_false
+                a_deleted_session_can_be_created_anew_and_is_empty
+            ]
+            owners: [
+                owners_do_not_see_each_others_data
+                ids_cannot_forge_the_prefix_of_another_owner_or_session
+                owners_can_use_the_same_ids_and_keys
+            ]
+            begin: [
+                begin_stores_session_messages_turn_and_head
+                begin_on_an_existing_session_moves_head_count_time_and_preferences
+                begin_without_messages_makes_the_answered_message_the_head
+                begin_takes_imported_messages_in_order
+                a_repeated_request_finds_its_turn_running_or_ended_and_writes_nothing
+                a_key_of_another_request_conflicts_and_writes_nothing
+                a_new_session_that_exists_conflicts_and_writes_nothing
+                a_session_that_is_missing_is_not_found_and_nothing_is_written
+                a_session_with_a_running_turn_conflicts_and_names_it
+                a_stale_head_conflicts_names_the_actual_one_and_writes_nothing
+                a_message_id_that_is_taken_conflicts_and_writes_nothing
+                a_parent_outside_the_session_is_refused_and_nothing_is_written
+                an_answered_message_that_is_no_learners_is_refused_and_nothing_is_written
+                a_turn_id_that_is_taken_conflicts_and_writes_nothing
+                the_checks_of_begin_are_made_in_order
+                a_turn_that_contradicts_itself_is_refused
+                of_concurrent_begins_with_one_key_exactly_one_is_new
+                of_concurrent_begins_in_one_session_exactly_one_is_new
+                a_dropped_begin_is_done_or_not_done
+            ]
+            finish: [
+                finish_stores_the_reply_as_head_and_frees_the_session
+                finish_without_a_reply_keeps_the_head_and_frees_the_session
+                every_end_is_kept_with_the_turn
+                a_turn_ends_once
+                of_concurrent_ends_exactly_one_is_stored
+                finish_of_an_absent_turn_is_not_found
+                finish_with_another_lease_conflicts_and_writes_nothing
+                an_end_that_does_not_fit_its_turn_is_refused_and_nothing_is_written
+                a_checkpoint_renews_the_lease_and_keeps_the_partial_reply_out_of_the_session
+                a_checkpoint_without_a_reply_renews_the_lease_only
+                a_checkpoint_of_an_absent_or_ended_turn_is_refused
+                running_turns_are_those_of_all_owners_with_their_checkpoints
+                whoever_tries_again_after_a_failed_write_gets_there
+            ]
+            messages: [
+                a_message_is_read_back_as_it_was_stored
+                messages_of_any_size_are_read_back_as_they_were_stored
+                a_line_is_read_from_both_ends_without_gap_or_repeat
+                the_newest_messages_come_oldest_first_with_a_cursor_to_older_ones
+                an_empty_session_has_an_empty_page
+                a_branch_is_the_line_from_its_leaf_to_the_first_message
+                all_branches_are_read_in_the_order_of_storing
+                paging_back_follows_the_branch_on_which_it_began
+                a_message_after_which_the_branch_does_not_go_on_is_refused
+                a_message_outside_the_session_is_refused
+                messages_of_an_absent_session_are_not_found
+                a_page_limit_out_of_range_is_refused
+            ]
+            close: [
+                a_closed_store_is_unavailable
+                closing_twice_is_fine
+            ]
+        }
+    };
+}
+
+/// Makes a module of tests, one for each law of [`RecordStore`](crate::RecordStore).
+///
+/// `record_laws!(name, make)`: as in [`store_laws!`](crate::store_laws).
+#[macro_export]
+macro_rules! record_laws {
+    ($name:ident, $make:ident) => {
+        $crate::laws! { $name, $make, records, $crate::store::RecordStore;
+            writing: [
+                a_record_is_read_back_until_it_is_deleted
+                versions_grow_with_every_write_and_are_not_reused_after_a_deletion
+                an_expectation_that_is_not_met_conflicts_and_nothing_is_written
+                the_writes_of_a_commit_are_made_in_order
+                values_of_any_size_and_content_are_kept
+                a_key_that_is_too_long_is_refused
+                of_concurrent_writers_each_version_goes_to_one
+            ]
+            scanning: [
+                a_scan_is_in_the_order_of_the_keys_bytes
+                a_scan_goes_on_behind_a_key_and_stays_in_its_prefix
+                kinds_do_not_mix
+            ]
+        }
+    };
+}
+
+/// Makes the tests of [`store_laws!`](crate::store_laws) and [`record_laws!`](crate::record_laws).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! laws {
+    ($name:ident, $make:ident, $laws:ident, $interface:path; $($subject:ident: [$($law:ident)+])+) => {
+        mod $name {
+            $($(
+                #[test]
+                fn $law() {
+                    $crate::conformance::run(async {
+                        let (store, _guard) = super::$make().await;
+                        let store: ::std::sync::Arc<dyn $interface> = ::std::sync::Arc::new(store);
+                        $crate::conformance::$laws::$subject::$law(store).await;
+                    });
+                }
+            )+)+
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// The public functions of a file whose argument is a store.
+    fn laws(text: &str) -> impl Iterator<Item = &str> {
+        text.lines().filter_map(|line| {
+            let (name, _) = line
+                .strip_prefix("pub async fn ")?
+                .split_once("(store: Arc<dyn ")?;
+            Some(name)
+        })
+    }
+
+    #[test]
+    fn every_law_is_run_by_its_macro() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let lists = fs::read_to_string(source.join("conformance.rs")).unwrap();
+        let listed: Vec<&str> = lists.lines().map(str::trim).collect();
+        let mut found = 0;
+        for folder in ["store", "records"] {
+            for entry in fs::read_dir(source.join("conformance").join(folder)).unwrap() {
+                let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+                for law in laws(&text) {
+                    assert!(listed.contains(&law), "{law} is in no list");
+                    found += 1;
+                }
+            }
+        }
+        assert!(found > 50, "only {found} laws were found");
+    }
+}
