@@ -128,7 +128,7 @@ def server() -> None:
     if not need("server", ["cargo", "build", "--locked", "-p", "tutor-http"]):
         return
     binary = {"NEURO_TUTOR": str(ROOT / "target" / "debug" / "neuro-tutor")}
-    clients = [str(PYTHON), "-m", "pytest", "tutor-http/tests/clients", "examples/tests"]
+    clients = [str(PYTHON), "-m", "pytest", "-c", ".ci/pytest.ini", "--rootdir", ".", "tutor-http/tests/clients", "examples/tests"]
     TOTAL.add(run("clients and documents", clients, "pytest", env=binary))
     path = browser()
     if path is None:

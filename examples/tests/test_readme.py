@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import ROOT, blocks
+from documents import ROOT, blocks
 from server import serve
 
 
