@@ -42,3 +42,9 @@ fn a_custom_provider_answers() {
     let out = run(env!("CARGO_BIN_EXE_custom_provider"), &[]);
     assert_eq!(out.trim(), "What do you think yourself? (1)");
 }
+
+#[test]
+fn a_custom_store_sees_every_turn() {
+    let out = run(env!("CARGO_BIN_EXE_custom_store"), &[]);
+    assert_eq!(out.trim(), "1 turn begun, 1 ended");
+}
