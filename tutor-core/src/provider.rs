@@ -16,12 +16,45 @@ use crate::message::{Content, FinishReason, Role, Usage};
 
 pub mod context;
 pub mod demo;
-pub(crate) mod router;
 pub mod scripted;
+pub mod config;
+pub mod key;
+pub mod fault;
+pub mod timeout;
+pub mod retry;
+pub(crate) mod router;
+#[cfg(feature = "provider-openai")]
+pub mod openai;
+#[cfg(feature = "provider-anthropic")]
+pub mod anthropic;
+#[cfg(feature = "provider-http")]
+pub(crate) mod attachment;
+#[cfg(feature = "provider-http")]
+pub(crate) mod http;
+#[cfg(feature = "provider-http")]
+pub(crate) mod reply;
+#[cfg(feature = "provider-http")]
+pub(crate) mod rejection;
+#[cfg(feature = "provider-http")]
+pub(crate) mod sse;
+#[cfg(feature = "provider-http")]
+pub(crate) mod json;
+#[cfg(test)]
+#[cfg(all(feature = "provider-openai", feature = "provider-anthropic"))]
+mod cuts;
 
+#[cfg(feature = "provider-anthropic")]
+pub use anthropic::AnthropicProvider;
+pub use config::{ProviderConfig, ProviderKind};
 pub use context::{Extensions, RequestContext};
 pub use demo::DemoProvider;
+pub use fault::Fault;
+pub use key::ApiKey;
+#[cfg(feature = "provider-openai")]
+pub use openai::OpenAiProvider;
+pub use retry::RetryProvider;
 pub use scripted::ScriptedProvider;
+pub use timeout::{TimeoutProvider, Timeouts};
 
 /// A source of replies: an LLM behind a wire protocol, a script, a human.
 ///

@@ -1,0 +1,354 @@
+//! The body of an answer, turned into deltas.
+//!
+//! [`Reply`] does it without any input or output, so that every cut of every body can be tested;
+//! [`completion`] feeds it from a socket.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::fault::{Failure, Fault};
+use super::http::{Answer, Body, HttpClient, MAX_DOCUMENT_BYTES, Media};
+use super::json::escape_controls;
+use super::rejection::Rejection;
+use super::sse::{Decoder, Frame, LimitExceeded};
+use super::{CompletionStream, Delta};
+
+/// How long the rest is waited for when the reply is complete but not its protocol.
+const TAIL_GRACE: Duration = Duration::from_secs(2);
+/// The same while the usage has not come yet.
+const USAGE_GRACE: Duration = Duration::from_secs(10);
+/// How much is read, and for how long, to hand a connection back in a clean state.
+const DRAIN_BYTES: usize = 64 << 10;
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// What a wire protocol makes of the frames of a stream.
+pub(crate) trait Protocol: Send + 'static {
+    /// The data of one event; appends to `out` what it means.
+    fn event(&mut self, json: &str, out: &mut Vec<Delta>) -> Result<Progress, Failure>;
+
+    /// A whole reply, which servers that ignore `stream` give.
+    fn document(&mut self, json: &str, out: &mut Vec<Delta>) -> Result<(), Failure>;
+
+    /// The stream is over; appends what was kept back and `Finished`, or says why not.
+    fn finish(&mut self, out: &mut Vec<Delta>) -> Result<(), Failure>;
+}
+
+/// How far a reply is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "provider-openai"),
+    expect(
+        dead_code,
+        reason = "only Chat Completions can be complete before its end"
+    )
+)]
+pub(crate) enum Progress {
+    /// More is to come.
+    Running,
+    /// The reply is complete; its usage may follow.
+    Replied,
+    /// Reply and usage are complete; only the protocol's end is missing.
+    Counted,
+    /// Nothing more will come.
+    Ended,
+}
+
+/// A reply that is being received.
+#[derive(Debug)]
+pub(crate) struct Reply<P> {
+    protocol: P,
+    media: Media,
+    reading: Reading,
+    progress: Progress,
+}
+
+#[derive(Debug)]
+enum Reading {
+    /// Nothing but white space has come: it may become anything.
+    Nothing(Vec<u8>),
+    Events(Decoder),
+    Document(Vec<u8>),
+}
+
+impl<P: Protocol> Reply<P> {
+    pub(crate) fn new(protocol: P, media: Media) -> Self {
+        Self {
+            protocol,
+            media,
+            reading: Reading::Nothing(Vec::new()),
+            progress: Progress::Running,
+        }
+    }
+
+    /// Takes the next bytes, cut anywhere. After an error or [`Progress::Ended`] nothing more is to
+    /// be pushed.
+    pub(crate) fn push(&mut self, bytes: &[u8], out: &mut Vec<Delta>) -> Result<Progress, Failure> {
+        match &mut self.reading {
+            Reading::Nothing(start) => {
+                start.extend_from_slice(bytes);
+                // Only the body tells: content types are often wrong or missing.
+                let begin = start.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(start);
+                let first = begin.iter().find(|b| !b.is_ascii_whitespace());
+                let next = match first {
+                    None | Some(0xEF) if begin.len() < 3 => return Ok(self.progress),
+                    None if start.len() > MAX_DOCUMENT_BYTES => {
+                        return Err(limit("document_bytes"));
+                    }
+                    None => return Ok(self.progress),
+                    Some(b'<') => return Err(Failure::hopeless(Fault::Malformed)),
+                    Some(b'{' | b'[') => Reading::Document(Vec::new()),
+                    Some(_) => Reading::Events(Decoder::default()),
+                };
+                let start = mem::take(start);
+                self.reading = next;
+                self.push(&start, out)
+            }
+            Reading::Events(decoder) => {
+                let mut frames = Vec::new();
+                let pushed = decoder.push(bytes, &mut frames);
+                self.frames(frames, out)?;
+                pushed.map_err(exceeded)?;
+                Ok(self.progress)
+            }
+            Reading::Document(document) => {
+                document.extend_from_slice(bytes);
+                if document.len() > MAX_DOCUMENT_BYTES {
+                    Err(limit("document_bytes"))
+                } else {
+                    Ok(self.progress)
+                }
+            }
+        }
+    }
+
+    /// The body is over.
+    pub(crate) fn finish(&mut self, out: &mut Vec<Delta>) -> Result<(), Failure> {
+        match mem::replace(&mut self.reading, Reading::Nothing(Vec::new())) {
+            Reading::Nothing(_) if self.media == Media::EventStream => {
+                Err(Failure::new(Fault::TruncatedStream))
+            }
+            Reading::Nothing(_) => Err(Failure::new(Fault::EmptyResponse)),
+            Reading::Events(mut decoder) => {
+                let mut frames = Vec::new();
+                decoder.finish(&mut frames).map_err(exceeded)?;
+                self.frames(frames, out)?;
+                if self.progress == Progress::Ended {
+                    Ok(())
+                } else {
+                    self.protocol.finish(out)
+                }
+            }
+            Reading::Document(document) => {
+                let text = String::from_utf8_lossy(&document);
+                let text = text.trim_start_matches('\u{feff}');
+                if let Some(rejection) = Rejection::within(text) {
+                    return Err(rejection.into_failure(Some(200)));
+                }
+                self.protocol.document(text, out)?;
+                self.protocol.finish(out)
+            }
+        }
+    }
+
+    /// The connection broke. A reply that was complete is not harmed by that.
+    pub(crate) fn broken(&mut self, failure: Failure, out: &mut Vec<Delta>) -> Result<(), Failure> {
+        if self.progress == Progress::Running {
+            Err(failure)
+        } else {
+            self.protocol.finish(out)
+        }
+    }
+
+    fn frames(&mut self, frames: Vec<Frame>, out: &mut Vec<Delta>) -> Result<(), Failure> {
+        for frame in frames {
+            let before = out.len();
+            self.progress = match frame {
+                Frame::Comment => self.progress,
+                Frame::Done => {
+                    self.protocol.finish(out)?;
+                    Progress::Ended
+                }
+                Frame::Error(text) => return Err(Rejection::of_body(&text).into_failure(None)),
+                Frame::Event { name, data } => {
+                    if let Some(rejection) = rejection(&name, &data) {
+                        return Err(rejection.into_failure(None));
+                    }
+                    self.protocol.event(&data, out)?
+                }
+            };
+            if self.progress == Progress::Ended {
+                break;
+            }
+            if out.len() == before {
+                out.push(Delta::Heartbeat);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The error that an event is, if it is one.
+fn rejection(name: &str, data: &str) -> Option<Rejection> {
+    if name != "error" && !data.contains("error") {
+        return None;
+    }
+    let within = |data: &str| Rejection::within(data);
+    within(data)
+        .or_else(|| within(&escape_controls(data)?))
+        .or_else(|| {
+            #[derive(Deserialize)]
+            struct Tagged {
+                #[serde(rename = "type")]
+                _type: IgnoredAny,
+            }
+            // The name alone counts only where the data does not say what it is.
+            let unnamed = name == "error" && serde_json::from_str::<Tagged>(data).is_err();
+            unnamed.then(|| Rejection::of_body(data))
+        })
+}
+
+/// Reads the JSON object of an event or a document with `read`.
+///
+/// What begins like JSON and is not what it should be is an accident that may not happen again; a
+/// sentence where JSON belongs is an answer.
+pub(crate) fn read_json<T>(
+    text: &str,
+    mut read: impl FnMut(&str) -> serde_json::Result<T>,
+) -> Result<T, Failure> {
+    let text = text.trim_start();
+    if !text.starts_with('{') {
+        let accident = text.starts_with('[');
+        return Err(Failure::new(Fault::Malformed).with_retryable(accident));
+    }
+    read(text)
+        .or_else(|error| escape_controls(text).map_or(Err(error), |repaired| read(&repaired)))
+        .map_err(|_| Failure::new(Fault::Malformed))
+}
+
+/// [`read_json`] for a document, which may have been cut off.
+pub(crate) fn read_document<T>(
+    text: &str,
+    read: impl FnMut(&str) -> serde_json::Result<T>,
+) -> Result<T, Failure> {
+    read_json(text, read).map_err(|failure| match serde_json::from_str::<IgnoredAny>(text) {
+        Err(error) if error.is_eof() => Failure::new(Fault::TruncatedStream),
+        _ => failure,
+    })
+}
+
+fn exceeded(limit_exceeded: LimitExceeded) -> Failure {
+    limit(limit_exceeded.0)
+}
+
+/// A named limit was exceeded.
+pub(crate) fn limit(name: &'static str) -> Failure {
+    Failure::hopeless(Fault::Malformed).with_fact("limit", name)
+}
+
+/// The deltas of `answer`, after those of `first`.
+pub(crate) fn completion<P: Protocol>(
+    client: HttpClient,
+    answer: Answer,
+    protocol: P,
+    first: Vec<Delta>,
+) -> CompletionStream {
+    let receiver = Receiver {
+        reply: Reply::new(protocol, answer.media),
+        body: Some(answer.body),
+        tail: None,
+        queue: first.into(),
+        failure: None,
+        request_id: answer.request_id,
+    };
+    stream::unfold((client, receiver), |(client, mut receiver)| async move {
+        let item = receiver.next().await?;
+        Some((
+            item.map_err(|failure| client.error(failure)),
+            (client, receiver),
+        ))
+    })
+    .boxed()
+}
+
+struct Receiver<P> {
+    reply: Reply<P>,
+    /// `None` once everything was received.
+    body: Option<Body>,
+    /// When a reply that is complete stops waiting for the end of its stream.
+    tail: Option<(Progress, Instant)>,
+    queue: VecDeque<Delta>,
+    failure: Option<Failure>,
+    request_id: Option<String>,
+}
+
+impl<P: Protocol> Receiver<P> {
+    async fn next(&mut self) -> Option<Result<Delta, Failure>> {
+        loop {
+            if let Some(delta) = self.queue.pop_front() {
+                return Some(Ok(delta));
+            }
+            if let Some(failure) = self.failure.take() {
+                return Some(Err(
+                    failure.with_token("request_id", self.request_id.as_deref())
+                ));
+            }
+            let body = self.body.as_mut()?;
+            let chunk = match self.tail {
+                Some((_, until)) => timeout_at(until, body.next()).await.unwrap_or(None),
+                None => body.next().await,
+            };
+            let mut out = Vec::new();
+            let received = match chunk {
+                Some(Ok(bytes)) => self.reply.push(&bytes, &mut out),
+                Some(Err(failure)) => self
+                    .reply
+                    .broken(failure, &mut out)
+                    .map(|()| Progress::Ended),
+                None => self.reply.finish(&mut out).map(|()| Progress::Ended),
+            };
+            match received {
+                Ok(Progress::Running) => {
+                    if out.is_empty() {
+                        out.push(Delta::Heartbeat);
+                    }
+                }
+                Ok(Progress::Ended) => drain(self.body.take()),
+                Ok(progress) => {
+                    if self.tail.is_none_or(|(before, _)| before != progress) {
+                        let grace = if progress == Progress::Counted {
+                            TAIL_GRACE
+                        } else {
+                            USAGE_GRACE
+                        };
+                        self.tail = Some((progress, Instant::now() + grace));
+                    }
+                }
+                Err(failure) => {
+                    self.failure = Some(failure);
+                    self.body = None;
+                }
+            }
+            self.queue.extend(out);
+        }
+    }
+}
+
+/// Reads what little may follow the end of a reply, so that its connection can be used again.
+fn drain(body: Option<Body>) {
+    let Some(mut body) = body else { return };
+    tokio::spawn(timeout(DRAIN_TIME, async move {
+        let mut read = 0;
+        while let Some(Ok(chunk)) = body.next().await {
+            read += chunk.len();
+            if read > DRAIN_BYTES {
+                break;
+            }
+        }
+    }));
+}

@@ -1,0 +1,374 @@
+//! Server-sent events, decoded from bytes as they come.
+//!
+//! By the WHATWG rules, with what providers made necessary: an event that ends with the stream
+//! instead of a blank line is kept if it is whole, `[DONE]` is a frame of its own, comments are
+//! reported, invalid UTF-8 is replaced, and a field named `error` is an error.
+
+use std::mem;
+
+use serde::de::IgnoredAny;
+
+/// The longest line, in bytes.
+pub(crate) const MAX_LINE_BYTES: usize = 8 << 20;
+/// The largest data of one event, in bytes.
+pub(crate) const MAX_EVENT_BYTES: usize = 16 << 20;
+/// The most bytes of one stream.
+pub(crate) const MAX_STREAM_BYTES: usize = 64 << 20;
+/// The most frames of one stream.
+pub(crate) const MAX_FRAMES: usize = 1_000_000;
+
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+
+/// What a stream consists of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// An event with data.
+    Event {
+        /// The `event:` field; empty if there was none.
+        name: String,
+        /// The `data:` lines, joined by line feeds; never empty.
+        data: String,
+    },
+    /// The value of a field named `error`, which the standard does not have.
+    Error(String),
+    /// A comment: a sign of life.
+    Comment,
+    /// An event whose data is `[DONE]`.
+    Done,
+}
+
+/// The name of the limit that a stream exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LimitExceeded(pub(crate) &'static str);
+
+/// The decoder of one stream.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    /// The beginning of a line whose end has not come yet.
+    line: Vec<u8>,
+    /// A carriage return was the last byte: a line feed now belongs to it.
+    after_cr: bool,
+    /// The first line, which may begin with a byte order mark, is over.
+    past_first_line: bool,
+    name: String,
+    data: Option<Vec<u8>>,
+    bytes: usize,
+    frames: usize,
+}
+
+impl Decoder {
+    /// Decodes the next bytes, cut anywhere, and appends what they complete to `frames`.
+    pub(crate) fn push(
+        &mut self,
+        mut bytes: &[u8],
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), LimitExceeded> {
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        if self.bytes > MAX_STREAM_BYTES {
+            return Err(LimitExceeded("stream_bytes"));
+        }
+        while !bytes.is_empty() {
+            if mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
+                bytes = &bytes[1..];
+                continue;
+            }
+            let end = bytes.iter().position(|b| matches!(b, b'\r' | b'\n'));
+            let part = &bytes[..end.unwrap_or(bytes.len())];
+            if self.line.len() + part.len() > MAX_LINE_BYTES {
+                return Err(LimitExceeded("line_bytes"));
+            }
+            self.line.extend_from_slice(part);
+            let Some(end) = end else { break };
+            self.after_cr = bytes[end] == b'\r';
+            bytes = &bytes[end + 1..];
+            self.end_line(frames)?;
+        }
+        Ok(())
+    }
+
+    /// The stream is over: an event without a blank line after it counts if it is whole.
+    pub(crate) fn finish(&mut self, frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
+        if !self.line.is_empty() {
+            self.end_line(frames)?;
+        }
+        let whole = self.data.as_deref().is_some_and(|data| {
+            let text = String::from_utf8_lossy(data);
+            is_done(&text) || serde_json::from_str::<IgnoredAny>(&text).is_ok()
+        });
+        if whole { self.dispatch(frames) } else { Ok(()) }
+    }
+
+    fn end_line(&mut self, frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
+        let mut buffer = mem::take(&mut self.line);
+        let mut line = buffer.as_slice();
+        if !mem::replace(&mut self.past_first_line, true) {
+            line = line.strip_prefix(BOM).unwrap_or(line);
+        }
+        self.take_line(line, frames)?;
+        // The allocation serves the next line, unless this one was extraordinary.
+        if buffer.capacity() <= 64 << 10 {
+            buffer.clear();
+            self.line = buffer;
+        }
+        Ok(())
+    }
+
+    fn take_line(&mut self, line: &[u8], frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
+        if line.is_empty() {
+            return self.dispatch(frames);
+        }
+        let (field, value) = match line.iter().position(|b| *b == b':') {
+            Some(colon) => (&line[..colon], &line[colon + 1..]),
+            None => (line, &b""[..]),
+        };
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        match field {
+            b"" => self.emit(Frame::Comment, frames),
+            b"data" => {
+                match &mut self.data {
+                    Some(data) => {
+                        data.push(b'\n');
+                        data.extend_from_slice(value);
+                    }
+                    None => self.data = Some(value.to_vec()),
+                }
+                let size = self.data.as_ref().map_or(0, Vec::len);
+                if size > MAX_EVENT_BYTES {
+                    Err(LimitExceeded("event_bytes"))
+                } else {
+                    Ok(())
+                }
+            }
+            b"event" => {
+                self.name = text(value);
+                Ok(())
+            }
+            b"error" => self.emit(Frame::Error(text(value)), frames),
+            // `id` and `retry` are for reconnecting, which a POST cannot do.
+            _ => Ok(()),
+        }
+    }
+
+    fn dispatch(&mut self, frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
+        let name = mem::take(&mut self.name);
+        match self.data.take().map(|data| text(&data)) {
+            None => Ok(()),
+            Some(data) if data.trim().is_empty() => Ok(()),
+            Some(data) if is_done(&data) => self.emit(Frame::Done, frames),
+            Some(data) => self.emit(Frame::Event { name, data }, frames),
+        }
+    }
+
+    fn emit(&mut self, frame: Frame, frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
+        self.frames += 1;
+        if self.frames > MAX_FRAMES {
+            return Err(LimitExceeded("frames"));
+        }
+        frames.push(frame);
+        Ok(())
+    }
+}
+
+fn is_done(data: &str) -> bool {
+    data.trim() == "[DONE]"
+}
+
+fn text(bytes: &[u8]) -> String {
+    match str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => {
+            tracing::warn!("a provider sent invalid UTF-8, which was replaced");
+            String::from_utf8_lossy(bytes).into_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decode(chunks: &[&[u8]]) -> Result<Vec<Frame>, LimitExceeded> {
+        let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
+        for chunk in chunks {
+            decoder.push(chunk, &mut frames)?;
+        }
+        decoder.finish(&mut frames)?;
+        Ok(frames)
+    }
+
+    fn frames(text: impl AsRef<[u8]>) -> Vec<Frame> {
+        decode(&[text.as_ref()]).unwrap()
+    }
+
+    fn event(name: &str, data: &str) -> Frame {
+        Frame::Event {
+            name: name.to_owned(),
+            data: data.to_owned(),
+        }
+    }
+
+    #[test]
+    fn lines_end_with_cr_lf_or_crlf_and_nothing_else() {
+        for end in ["\n", "\r", "\r\n"] {
+            let text =
+                format!("data: a{end}{end}data: b\u{2028}\u{2029}\u{85}\u{b}\u{c}{end}{end}");
+            assert_eq!(
+                frames(text),
+                [
+                    event("", "a"),
+                    event("", "b\u{2028}\u{2029}\u{85}\u{b}\u{c}")
+                ]
+            );
+        }
+        assert_eq!(
+            frames("data: a\n\r\ndata: b\r\r"),
+            [event("", "a"), event("", "b")]
+        );
+    }
+
+    #[test]
+    fn a_carriage_return_ends_its_line_at_once_and_swallows_a_later_line_feed() {
+        let (mut decoder, mut out) = (Decoder::default(), Vec::new());
+        decoder.push(b"data: a\r\n\r", &mut out).unwrap();
+        assert_eq!(out, [event("", "a")]);
+        decoder.push(b"\ndata: b\n\n", &mut out).unwrap();
+        assert_eq!(out, [event("", "a"), event("", "b")]);
+    }
+
+    #[test]
+    fn one_leading_byte_order_mark_is_dropped() {
+        assert_eq!(frames("\u{feff}data: a\n\n"), [event("", "a")]);
+        assert_eq!(
+            decode(&[b"\xEF", b"\xBB", b"\xBFdata: a\n\n"]).unwrap(),
+            [event("", "a")]
+        );
+        assert_eq!(
+            frames("\u{feff}\u{feff}data: a\n\ndata: b\n\n"),
+            [event("", "b")]
+        );
+        assert_eq!(frames("\n\u{feff}data: a\n\n"), []);
+    }
+
+    #[test]
+    fn data_may_lack_its_space_and_span_lines() {
+        assert_eq!(
+            frames("data:a\ndata:  b\ndata\ndata: c\n\n"),
+            [event("", "a\n b\n\nc")]
+        );
+    }
+
+    #[test]
+    fn unknown_fields_and_events_without_data_are_ignored() {
+        let text = " data: no\nDATA: no\nid: 1\nretry: 5\nevent: x\n\nevent\ndata\n\nfoo\nevent: y\ndata: a\n\ndata: b\n\n";
+        assert_eq!(frames(text), [event("y", "a"), event("", "b")]);
+    }
+
+    #[test]
+    fn blank_lines_dispatch_nothing_and_comments_are_signs_of_life() {
+        assert_eq!(
+            frames("\n\n\n: hi\n:\n\n\ndata: a\n: in between\n\n"),
+            [
+                Frame::Comment,
+                Frame::Comment,
+                Frame::Comment,
+                event("", "a"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_field_named_error_is_an_error() {
+        assert_eq!(
+            frames("error: {\"code\":400}\n\n"),
+            [Frame::Error("{\"code\":400}".into())]
+        );
+    }
+
+    #[test]
+    fn done_is_recognized_with_white_space_around_it() {
+        assert_eq!(
+            frames("data:[DONE]\n\ndata:  [DONE] \n\ndata: [DONE]"),
+            [Frame::Done, Frame::Done, Frame::Done]
+        );
+        assert_eq!(frames("data: [DONE]x\n\n"), [event("", "[DONE]x")]);
+    }
+
+    #[test]
+    fn at_the_end_a_pending_event_counts_only_if_it_is_whole() {
+        assert_eq!(frames("data: {\"a\":1}"), [event("", "{\"a\":1}")]);
+        assert_eq!(frames("data: {\"a\":1}\n"), [event("", "{\"a\":1}")]);
+        assert_eq!(frames("data: {\"a\":1"), []);
+        assert_eq!(
+            frames("data: {\"a\":\ndata: 1}\n"),
+            [event("", "{\"a\":\n1}")]
+        );
+        assert_eq!(frames("data: [DON"), []);
+    }
+
+    #[test]
+    fn invalid_utf8_is_replaced_and_the_event_kept() {
+        assert_eq!(
+            frames(b"data: caf\xE9!\n\ndata: b\n\n"),
+            [event("", "caf\u{fffd}!"), event("", "b")]
+        );
+    }
+
+    #[test]
+    fn every_limit_is_an_error() {
+        let long = vec![b'x'; MAX_LINE_BYTES + 1];
+        assert_eq!(decode(&[&long]), Err(LimitExceeded("line_bytes")));
+        let mut line = b"data:".to_vec();
+        line.resize(MAX_LINE_BYTES, b'x');
+        line.push(b'\n');
+        assert_eq!(
+            decode(&[&line, &line, &line]),
+            Err(LimitExceeded("event_bytes"))
+        );
+        line.push(b'\n');
+        assert_eq!(
+            decode(&[line.as_slice(); 9]),
+            Err(LimitExceeded("stream_bytes"))
+        );
+        let comments = b":\n".repeat(MAX_FRAMES + 1);
+        assert_eq!(decode(&[&comments]), Err(LimitExceeded("frames")));
+    }
+
+    const PIECES: &[&[u8]] = &[
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"\n\n",
+        b"data: ",
+        b"data:",
+        b"data",
+        b": c",
+        b"event: e",
+        b"error: x",
+        b"{\"a\":1}",
+        b"[DONE]",
+        b"\xEF\xBB\xBF",
+        b"\xE9",
+        b"\xC3\xA9\xF0\x9F\x98\x80",
+        b" ",
+        b"id: 7",
+    ];
+
+    proptest! {
+        #[test]
+        fn any_chunking_gives_the_same_frames(
+            pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..40),
+            cuts in proptest::collection::vec(0..400usize, 0..8),
+        ) {
+            let bytes = pieces.concat();
+            let whole = decode(&[&bytes]).unwrap();
+            let single: Vec<&[u8]> = bytes.chunks(1).collect();
+            prop_assert_eq!(&decode(&single).unwrap(), &whole);
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).chain([0, bytes.len()]).collect();
+            cuts.sort_unstable();
+            let chunks: Vec<&[u8]> = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+            prop_assert_eq!(&decode(&chunks).unwrap(), &whole);
+        }
+    }
+}
