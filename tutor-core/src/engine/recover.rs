@@ -23,10 +23,18 @@ impl Engine {
         Ok(recovered.into_iter().filter(|done| *done).count())
     }
 
-    /// Ends one turn if nobody runs it. False if somebody does, or it had ended already.
+    /// Ends one turn if nobody runs it, and waits for one that was cancelled. False if somebody
+    /// runs it, or it had ended already.
     pub(crate) async fn reclaim(&self, key: &TurnKey) -> Result<bool> {
         if self.hub.is_live(key) {
-            return Ok(false);
+            return match self.hub.find(key) {
+                // Who goes on right after cancelling is not told of a conflict.
+                Some(live) if live.cancel.is_cancelled() => {
+                    live.ended().await;
+                    Ok(true)
+                }
+                _ => Ok(false),
+            };
         }
         let unstored = self.hub.find(key).and_then(|live| live.unstored_end());
         let reclaimed = match unstored {

@@ -554,6 +554,20 @@ async fn a_closed_stream_leaves_its_session_free_and_other_peoples_turns_alone()
     assert_eq!(tutor.chat(again).await.unwrap().text(), "y");
 }
 
+#[tokio::test]
+async fn who_drops_a_stream_may_go_on_in_the_session_at_once() {
+    let never = Step::Wait(Arc::new(Notify::new()));
+    let provider = ScriptedProvider::new([vec![text("x"), never], text_script("second")]);
+    let tutor = tutor(&provider).await;
+    let mut stream = tutor.stream("one").await.unwrap();
+    until(&mut stream, "text.delta").await;
+    let session = stream.session_id().clone();
+    drop(stream);
+    let request = ChatRequest::new("two").with_session(session.clone());
+    assert_eq!(tutor.chat(request).await.unwrap().text(), "second");
+    assert_eq!(texts(&tutor, &session).await, ["one", "x", "two", "second"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_turn_ends_at_its_deadline_and_keeps_what_had_arrived() {
     let never = Arc::new(Notify::new());
