@@ -27,3 +27,26 @@ async fn faulty() -> (FaultyStore<MemoryStore>, ()) {
 }
 tutor_core::store_laws!(faulty_sessions, faulty);
 tutor_core::record_laws!(faulty_records, faulty);
+
+#[cfg(feature = "store-sled")]
+mod sled {
+    use tutor_core::conformance::FaultyStore;
+    use tutor_core::store::{Durability, SledStore};
+
+    async fn durable() -> (SledStore, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        (SledStore::open(directory.path()).await.unwrap(), directory)
+    }
+    tutor_core::store_laws!(sessions, durable);
+    tutor_core::record_laws!(records, durable);
+
+    async fn faulty() -> (FaultyStore<SledStore>, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let options = SledStore::options().durability(Durability::Process);
+        (
+            FaultyStore::new(options.open(directory.path()).await.unwrap()),
+            directory,
+        )
+    }
+    tutor_core::store_laws!(faulty_sessions, faulty);
+}

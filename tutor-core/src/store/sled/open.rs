@@ -1,0 +1,304 @@
+//! Opening a store: its directory, its lock, sled itself, and its format.
+//!
+//! ```text
+//! lock          held by the process that uses the store; its id inside
+//! format        written once the store is whole: without it, an empty store is new
+//! sled/         sled's files
+//! set-aside/    snapshots that sled could not read; it rebuilds them
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ::sled::{Db, Mode, Tree};
+use serde::{Deserialize, Serialize};
+
+use super::SledOptions;
+use super::draft::{Draft, Rows};
+use super::shared::Database;
+use super::{keys, unavailable};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The version of keys and rows that this program writes.
+const FORMAT: u32 = 1;
+
+/// sled moves pages above a quarter of this to files that it never syncs.
+const SEGMENT_BYTES: usize = 8 << 20;
+
+/// How often sled's own thread runs. It is the only one that gives space back; what is durable is
+/// the writer's business.
+const FLUSH_EVERY_MS: u64 = 500;
+
+/// How often a lock that is held is tried again.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct FormatRow {
+    #[serde(rename = "f")]
+    format: u32,
+}
+
+/// Opens the store in this directory, or creates one. Blocks.
+pub(super) fn open(directory: &Path, options: &SledOptions) -> Result<Database> {
+    create_directory(directory)?;
+    let deadline = Instant::now() + options.lock_wait;
+    let lock = lock(directory, deadline)?;
+    let marker = directory.join("format");
+    let marked = read_marker(&marker)?;
+
+    let files = directory.join("sled");
+    let started = match start(&files, options, deadline) {
+        Err(error) if error.kind() == ErrorKind::DataCorrupt && set_snapshots_aside(directory)? => {
+            tracing::warn!(path = %directory.display(), "sled rebuilds its snapshot");
+            start(&files, options, deadline)
+        }
+        started => started,
+    };
+    let db = started.map_err(|error| error.with_context("path", directory.display()))?;
+    let data = OpenOptions::new()
+        .write(true)
+        .open(files.join("db"))
+        .map_err(|error| io_error(&files, error))?;
+    let database = Database {
+        db,
+        data,
+        _lock: lock,
+    };
+    check_format(&database, marked)
+        .map_err(|error| error.with_context("path", directory.display()))?;
+    if !marked {
+        make_durable(directory, &database)?;
+    }
+    Ok(database)
+}
+
+fn create_directory(directory: &Path) -> Result<()> {
+    if directory.exists() && !directory.is_dir() {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "the path of a store is a directory, not a file",
+        )
+        .with_context("path", directory.display()));
+    }
+    let missing: Vec<&Path> = directory
+        .ancestors()
+        .take_while(|path| !path.exists())
+        .collect();
+    fs::create_dir_all(directory).map_err(|error| io_error(directory, error))?;
+    for parent in missing.iter().filter_map(|path| path.parent()) {
+        sync_directory(parent)?;
+    }
+    Ok(())
+}
+
+fn lock(directory: &Path, deadline: Instant) -> Result<File> {
+    let path = directory.join("lock");
+    let fail = |error| io_error(&path, error);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(fail)?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            // The lock of a process that was killed is held until its memory is taken down.
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_RETRY),
+            Err(TryLockError::WouldBlock) => return Err(locked(directory)),
+            Err(TryLockError::Error(error)) => return Err(fail(error)),
+        }
+    }
+    file.set_len(0).map_err(fail)?;
+    write!(file, "{}", std::process::id()).map_err(fail)?;
+    Ok(file)
+}
+
+fn locked(directory: &Path) -> Error {
+    let owner = fs::read_to_string(directory.join("lock")).unwrap_or_default();
+    let pid = if owner.is_empty() {
+        "unknown"
+    } else {
+        owner.trim()
+    };
+    Error::new(
+        ErrorKind::StoreLocked,
+        "the store is in use: close it there, or use another directory",
+    )
+    .with_context("path", directory.display())
+    .with_context("pid", pid)
+}
+
+/// True if there is a store that was whole once.
+fn read_marker(marker: &Path) -> Result<bool> {
+    match fs::read_to_string(marker) {
+        Ok(text) => {
+            // A store of another format is not touched.
+            text.trim().parse().map_or(Ok(()), check_version)?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(io_error(marker, error)),
+    }
+}
+
+fn check_version(format: u32) -> Result<()> {
+    if format <= FORMAT {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::DataCorrupt,
+        "the store was written by a newer version of this program: use that one",
+    )
+    .with_context("format", format)
+    .with_context("newest_known", FORMAT))
+}
+
+/// Starts sled. On damaged files it may panic, or say that they are.
+fn start(files: &Path, options: &SledOptions, deadline: Instant) -> Result<Db> {
+    let config = ::sled::Config::new()
+        .path(files)
+        .mode(Mode::HighThroughput)
+        .segment_size(SEGMENT_BYTES)
+        .cache_capacity(options.cache_capacity)
+        .flush_every_ms(Some(FLUSH_EVERY_MS));
+    loop {
+        let started = catch_unwind(AssertUnwindSafe(|| config.open()));
+        return match started {
+            Ok(Ok(db)) => Ok(db),
+            Ok(Err(error)) if is_lock(&error) => {
+                if Instant::now() < deadline {
+                    thread::sleep(LOCK_RETRY);
+                    continue;
+                }
+                Err(locked(files.parent().unwrap_or(files)).with_source(error))
+            }
+            Ok(Err(::sled::Error::Io(error))) if is_about_the_disk(&error) => {
+                Err(io_error(files, error))
+            }
+            Ok(Err(error)) => Err(corrupt().with_source(error)),
+            Err(_) => Err(corrupt()),
+        };
+    }
+}
+
+/// sled has no error of its own for this.
+fn is_lock(error: &::sled::Error) -> bool {
+    matches!(error, ::sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
+}
+
+/// Not about what is in the files.
+fn is_about_the_disk(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+    !matches!(
+        error.kind(),
+        InvalidData | InvalidInput | Other | UnexpectedEof
+    )
+}
+
+fn corrupt() -> Error {
+    Error::new(
+        ErrorKind::DataCorrupt,
+        "the store's files are damaged: move the directory away and restore a backup",
+    )
+}
+
+/// Moves away what sled can rebuild. False if there was nothing.
+fn set_snapshots_aside(directory: &Path) -> Result<bool> {
+    let aside = directory.join("set-aside");
+    let fail = |error| io_error(directory, error);
+    let mut moved = false;
+    for entry in fs::read_dir(directory.join("sled")).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        if entry.file_name().to_string_lossy().starts_with("snap.") {
+            fs::create_dir_all(&aside).map_err(fail)?;
+            fs::rename(entry.path(), aside.join(entry.file_name())).map_err(fail)?;
+            moved = true;
+        }
+    }
+    Ok(moved)
+}
+
+/// Checks the format of a store, or writes that of a new one.
+fn check_format(database: &Database, marked: bool) -> Result<()> {
+    let tree: &Tree = &database.db;
+    let checking = AssertUnwindSafe(|| {
+        if let Some(row) = tree.row::<FormatRow>(keys::FORMAT)? {
+            return check_version(row.format);
+        }
+        if marked || tree.first().map_err(unavailable)?.is_some() {
+            return Err(Error::new(
+                ErrorKind::DataCorrupt,
+                "the store has lost its data: move the directory away and restore a backup",
+            ));
+        }
+        let mut draft = Draft::new(tree);
+        draft.insert(keys::FORMAT, &FormatRow { format: FORMAT })?;
+        draft.settle(true);
+        let batch = draft.into_batch().unwrap_or_default();
+        tree.apply_batch(batch).map_err(unavailable)
+    });
+    catch_unwind(checking).unwrap_or_else(|_| Err(corrupt()))
+}
+
+/// Makes a new store survive a power failure, then marks it as whole.
+fn make_durable(directory: &Path, database: &Database) -> Result<()> {
+    database.db.flush().map_err(unavailable)?;
+    let files = directory.join("sled");
+    let fail = |error| io_error(&files, error);
+    for entry in fs::read_dir(&files).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if path.is_file() {
+            OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .and_then(|file| file.sync_all())
+                .map_err(fail)?;
+        }
+    }
+    sync_directory(&files)?;
+    sync_directory(directory)?;
+    let marker = directory.join("format");
+    File::create(&marker)
+        .and_then(|mut file| {
+            writeln!(file, "{FORMAT}")?;
+            file.sync_all()
+        })
+        .map_err(|error| io_error(&marker, error))?;
+    sync_directory(directory)
+}
+
+/// Makes the names in a directory durable, where that takes doing.
+fn sync_directory(directory: &Path) -> Result<()> {
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
+    File::open(directory)
+        .and_then(|opened| opened.sync_all())
+        .map_err(|error| io_error(directory, error))
+}
+
+fn io_error(path: &Path, error: io::Error) -> Error {
+    Error::new(
+        ErrorKind::StoreUnavailable,
+        "the store's files cannot be used: check the path, its permissions and the disk",
+    )
+    .with_context("path", path.display())
+    .with_source(error)
+}
+
+/// The absolute form of a path.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| {
+        Error::new(
+            ErrorKind::Config,
+            "the path of a store is a directory, not empty",
+        )
+        .with_source(error)
+    })
+}

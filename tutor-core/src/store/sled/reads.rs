@@ -1,0 +1,221 @@
+//! What each read finds in the rows of sessions, messages and turns.
+
+use std::collections::VecDeque;
+
+use ::sled::Tree;
+
+use super::draft::Rows;
+use super::envelope::damaged;
+use super::rows::{Compact, MessageRow, PositionRow, SessionRow, StoredSession, TurnRow};
+use super::{keys, unavailable};
+use crate::error::{Error, Result};
+use crate::id::{MessageId, OwnerId, SessionId, TurnId};
+use crate::message::Message;
+use crate::session::{
+    Branch, Cursor, MessageQuery, MessageRange, Page, Session, SessionKey, SessionQuery,
+};
+use crate::store::{RunningTurn, rules};
+use crate::turn::{Turn, TurnKey};
+
+pub(super) fn session(rows: &impl Rows, key: &SessionKey) -> Result<Option<StoredSession>> {
+    let row: Option<SessionRow> = rows.row(&keys::session(key))?;
+    Ok(row.map(|row| row.into_stored(key)))
+}
+
+/// Where a message of the session is.
+pub(super) fn position(
+    rows: &impl Rows,
+    key: &SessionKey,
+    id: &MessageId,
+) -> Result<Option<PositionRow>> {
+    rows.row(&keys::position(key, id))
+}
+
+pub(super) fn turn(rows: &impl Rows, key: &TurnKey) -> Result<Option<Turn>> {
+    let Some(Compact(session_id)) = rows.row::<Compact<SessionId>>(&keys::turn(key))? else {
+        return Ok(None);
+    };
+    let row: TurnRow = match rows.row(&keys::running_turn(key))? {
+        Some(running) => running,
+        None => {
+            let session_key = SessionKey::new(key.owner.clone(), session_id);
+            rows.expect_row(&keys::ended_turn(&session_key, &key.id))?
+        }
+    };
+    Ok(Some(RunningTurn::from(row).turn))
+}
+
+/// The turn that has taken an idempotency key.
+pub(super) fn turn_of(
+    rows: &impl Rows,
+    owner: &OwnerId,
+    idempotency_key: &str,
+) -> Result<Option<Turn>> {
+    let taken = keys::idempotency(owner, idempotency_key);
+    let Some(Compact(id)) = rows.row::<Compact<TurnId>>(&taken)? else {
+        return Ok(None);
+    };
+    let found = turn(rows, &TurnKey::new(owner.clone(), id))?;
+    found.map(Some).ok_or_else(|| damaged(&taken))
+}
+
+pub(super) fn running_turns(tree: &Tree) -> Result<Vec<RunningTurn>> {
+    let mut found = Vec::new();
+    for entry in tree.scan_prefix(keys::RUNNING) {
+        let (key, value) = entry.map_err(unavailable)?;
+        found.push(tree.decode::<TurnRow>(&key, &value)?.into());
+    }
+    Ok(found)
+}
+
+pub(super) fn sessions(tree: &Tree, query: &SessionQuery) -> Result<Page<Session>> {
+    let first = keys::listings(&query.owner);
+    let entries = match query
+        .cursor
+        .as_ref()
+        .map(Cursor::session_place)
+        .transpose()?
+    {
+        Some((time, id)) => tree.range(first..keys::listing(&query.owner, time, &id)),
+        None => tree.scan_prefix(first),
+    };
+    let mut items = Vec::with_capacity(query.limit);
+    for entry in entries.rev().take(query.limit + 1) {
+        let (place, _) = entry.map_err(unavailable)?;
+        if items.len() == query.limit {
+            let next_cursor = items.last().map(Cursor::behind);
+            return Ok(Page { items, next_cursor });
+        }
+        let id = keys::listed_session(&query.owner, &place).ok_or_else(|| damaged(&place))?;
+        let key = SessionKey::new(query.owner.clone(), id);
+        let stored = session(tree, &key)?.ok_or_else(|| damaged(&place))?;
+        items.push(stored.session);
+    }
+    Ok(Page {
+        items,
+        next_cursor: None,
+    })
+}
+
+pub(super) fn messages(tree: &Tree, query: &MessageQuery) -> Result<Page<Message>> {
+    let key = &query.session;
+    let stored = session(tree, key)?.ok_or_else(|| Error::not_found("session", &key.id))?;
+    let seq_of = |id: &MessageId| match position(tree, key, id)? {
+        Some(found) => Ok(found.seq),
+        None => Err(rules::message_not_in_session(id)),
+    };
+    let leaf = match &query.branch {
+        Branch::All => stored.session.message_count.checked_sub(1),
+        Branch::Active => stored.session.head.as_ref().map(seq_of).transpose()?,
+        Branch::Leaf(id) => Some(seq_of(id)?),
+    };
+    let from = match &query.range {
+        MessageRange::Latest => None,
+        MessageRange::Before(id) | MessageRange::After(id) => Some((id, seq_of(id)?)),
+    };
+    let messages = Messages {
+        tree,
+        key,
+        limit: query.limit,
+    };
+    let straight = query.branch == Branch::All || !stored.forked;
+    let (rows, more) = match (&query.range, from) {
+        (MessageRange::After(_), Some((id, seq))) => {
+            let leaf = leaf.filter(|leaf| *leaf >= seq);
+            let leaf = leaf.ok_or_else(|| rules::message_not_on_branch(id))?;
+            if straight {
+                messages.first_of(seq + 1, leaf + 1)?
+            } else {
+                let found = messages.first_behind(seq, leaf)?;
+                found.ok_or_else(|| rules::message_not_on_branch(id))?
+            }
+        }
+        (_, Some((_, seq))) if straight => messages.last_of(seq)?,
+        (_, Some((_, seq))) => messages.walk_back(messages.at(seq)?.parent)?,
+        (_, None) if straight => messages.last_of(leaf.map_or(0, |leaf| leaf + 1))?,
+        (_, None) => messages.walk_back(leaf)?,
+    };
+    let items = rows
+        .into_iter()
+        .map(|row| row.into_message(&key.id))
+        .collect();
+    Ok(Page::of_messages(items, &query.range, more))
+}
+
+/// Some messages in order, and whether there are more.
+type Found = (VecDeque<MessageRow>, bool);
+
+/// The messages of a session by their numbers. A message has a greater number than its parent.
+struct Messages<'a> {
+    tree: &'a Tree,
+    key: &'a SessionKey,
+    limit: usize,
+}
+
+impl Messages<'_> {
+    fn at(&self, seq: u64) -> Result<MessageRow> {
+        self.tree.expect_row(&keys::message(self.key, seq))
+    }
+
+    /// The last ones with numbers below `end`.
+    fn last_of(&self, end: u64) -> Result<Found> {
+        let start = end.saturating_sub(self.limit as u64);
+        Ok((self.all_of(start, end)?, start > 0))
+    }
+
+    /// The first ones with numbers from `start` to below `end`.
+    fn first_of(&self, start: u64, end: u64) -> Result<Found> {
+        let last = end.min(start + self.limit as u64);
+        Ok((self.all_of(start, last)?, last < end))
+    }
+
+    fn all_of(&self, start: u64, end: u64) -> Result<VecDeque<MessageRow>> {
+        let mut rows = VecDeque::new();
+        let entries = self
+            .tree
+            .range(keys::message(self.key, start)..keys::message(self.key, end));
+        for (entry, seq) in entries.zip(start..end) {
+            let (key, value) = entry.map_err(unavailable)?;
+            let expected = keys::message(self.key, seq);
+            if key != expected {
+                return Err(damaged(&expected));
+            }
+            rows.push_back(self.tree.decode(&key, &value)?);
+        }
+        match start + rows.len() as u64 {
+            next if next < end => Err(damaged(&keys::message(self.key, next))),
+            _ => Ok(rows),
+        }
+    }
+
+    /// The last ones of the line that ends with `leaf`.
+    fn walk_back(&self, leaf: Option<u64>) -> Result<Found> {
+        let mut rows = VecDeque::new();
+        let mut next = leaf;
+        while let Some(seq) = next
+            && rows.len() < self.limit
+        {
+            let row = self.at(seq)?;
+            next = row.parent;
+            rows.push_front(row);
+        }
+        Ok((rows, next.is_some()))
+    }
+
+    /// The first ones behind number `stop` on the line that ends with `leaf`; `None` if `stop` is
+    /// not on it. Reads the line from its end, since only parents are known.
+    fn first_behind(&self, stop: u64, leaf: u64) -> Result<Option<Found>> {
+        let (mut rows, mut more) = (VecDeque::new(), false);
+        let mut next = Some(leaf);
+        while let Some(seq) = next.filter(|seq| *seq > stop) {
+            let row = self.at(seq)?;
+            next = row.parent;
+            rows.push_front(row);
+            if rows.len() > self.limit {
+                rows.pop_back();
+                more = true;
+            }
+        }
+        Ok((next == Some(stop)).then_some((rows, more)))
+    }
+}

@@ -1,0 +1,198 @@
+//! What each write does to the rows of sessions, messages and turns.
+
+use super::draft::{Draft, Rows};
+use super::keys;
+use super::reads::{position, session, turn_of};
+use super::rows::{Compact, MessageRow, PositionRow, SessionRow, StoredSession, TurnRow};
+use crate::error::{Error, Result};
+use crate::message::Message;
+use crate::session::{Session, SessionKey, SessionPatch};
+use crate::store::{BegunTurn, Checkpoint, NewTurn, RunningTurn, TurnEnd, rules};
+use crate::time::Timestamp;
+use crate::turn::{Turn, TurnKey};
+
+pub(super) fn create_session(draft: &mut Draft<'_>, new: Session) -> Result<()> {
+    let key = new.key();
+    if session(draft, &key)?.is_some() {
+        return Err(rules::session_exists(&key.id));
+    }
+    save(draft, &rules::created(new).into(), None)
+}
+
+pub(super) fn update_session(
+    draft: &mut Draft<'_>,
+    key: &SessionKey,
+    patch: SessionPatch,
+) -> Result<Session> {
+    let mut stored = session(draft, key)?.ok_or_else(|| Error::not_found("session", &key.id))?;
+    let listed_at = stored.session.updated_at;
+    rules::patch(&mut stored.session, patch);
+    save(draft, &stored, Some(listed_at))?;
+    Ok(stored.session)
+}
+
+/// All in one write, so that half a session is never seen: long ones take their time.
+pub(super) fn delete_session(draft: &mut Draft<'_>, key: &SessionKey) -> Result<bool> {
+    let Some(StoredSession { session, .. }) = session(draft, key)? else {
+        return Ok(false);
+    };
+    for (turn_key, value) in draft.scan(&keys::ended_turns(key))? {
+        let row: TurnRow = draft.decode(&turn_key, &value)?;
+        forget_turn(draft, &RunningTurn::from(row).turn)?;
+    }
+    if let Some(id) = session.running_turn {
+        let running_key = keys::running_turn(&TurnKey::new(key.owner.clone(), id));
+        let row: TurnRow = draft.expect_row(&running_key)?;
+        draft.remove(&running_key)?;
+        forget_turn(draft, &RunningTurn::from(row).turn)?;
+    }
+    draft.remove(&keys::listing(&key.owner, session.updated_at, &key.id))?;
+    draft.remove_all(&keys::of_session(key))?;
+    Ok(true)
+}
+
+/// Removes what leads to a turn.
+fn forget_turn(draft: &mut Draft<'_>, turn: &Turn) -> Result<()> {
+    draft.remove(&keys::turn(&turn.key()))?;
+    if let Some(key) = &turn.idempotency_key {
+        draft.remove(&keys::idempotency(&turn.owner, key))?;
+    }
+    Ok(())
+}
+
+pub(super) fn begin_turn(draft: &mut Draft<'_>, mut new: NewTurn) -> Result<BegunTurn> {
+    if let Some(key) = &new.turn.idempotency_key
+        && let Some(earlier) = turn_of(draft, &new.turn.owner, key)?
+    {
+        return if earlier.fingerprint == new.turn.fingerprint {
+            Ok(BegunTurn::Existing(Box::new(earlier)))
+        } else {
+            Err(rules::key_reused(&earlier.id))
+        };
+    }
+    let key = SessionKey::new(new.turn.owner.clone(), new.turn.session_id.clone());
+    let (mut stored, listed_at) = match (session(draft, &key)?, new.new_session.take()) {
+        (Some(_), Some(_)) => return Err(rules::session_exists(&key.id)),
+        (None, None) => return Err(Error::not_found("session", &key.id)),
+        (None, Some(session)) => (StoredSession::from(rules::created(session)), None),
+        (Some(stored), None) => {
+            let listed_at = stored.session.updated_at;
+            (stored, Some(listed_at))
+        }
+    };
+    if let Some(running) = &stored.session.running_turn {
+        return Err(rules::session_is_busy(&key.id, running));
+    }
+    if stored.session.head != new.expected_head {
+        return Err(rules::head_moved(&key.id, stored.session.head.as_ref()));
+    }
+    rules::check_messages(&new, |id| {
+        Ok(position(draft, &key, id)?.map(|found| found.role))
+    })?;
+    let turn_key = new.turn.key();
+    if draft.raw(&keys::turn(&turn_key))?.is_some() {
+        return Err(rules::turn_exists(&turn_key.id));
+    }
+
+    let first_seq = stored.session.message_count;
+    rules::begin(&mut stored.session, &new);
+    for (message, seq) in new.messages.into_iter().zip(first_seq..) {
+        insert_message(draft, &mut stored, message, seq)?;
+    }
+    draft.insert(&keys::turn(&turn_key), &Compact(key.id))?;
+    if let Some(key) = &new.turn.idempotency_key {
+        let row = Compact(new.turn.id.clone());
+        draft.insert(&keys::idempotency(&new.turn.owner, key), &row)?;
+    }
+    let running = RunningTurn {
+        turn: new.turn,
+        partial: None,
+    };
+    draft.insert(&keys::running_turn(&turn_key), &TurnRow::from(running))?;
+    save(draft, &stored, listed_at)?;
+    Ok(BegunTurn::New)
+}
+
+pub(super) fn checkpoint_turn(
+    draft: &mut Draft<'_>,
+    key: &TurnKey,
+    checkpoint: Checkpoint,
+) -> Result<()> {
+    let mut running = running_turn(draft, key)?;
+    rules::check_checkpoint(&running.turn, &checkpoint)?;
+    rules::checkpoint(&mut running, checkpoint);
+    draft.replace(&keys::running_turn(key), &TurnRow::from(running))
+}
+
+pub(super) fn finish_turn(draft: &mut Draft<'_>, key: &TurnKey, end: TurnEnd) -> Result<Turn> {
+    let RunningTurn { mut turn, .. } = running_turn(draft, key)?;
+    rules::check_end(&turn, &end)?;
+    let session_key = SessionKey::new(key.owner.clone(), turn.session_id.clone());
+    let mut stored = session(draft, &session_key)?
+        .ok_or_else(|| super::envelope::damaged(&keys::session(&session_key)))?;
+    let listed_at = stored.session.updated_at;
+    let seq = stored.session.message_count;
+    if let Some(reply) = rules::end(&mut stored.session, &mut turn, end) {
+        insert_message(draft, &mut stored, reply, seq)?;
+    }
+    let ended = RunningTurn {
+        turn,
+        partial: None,
+    };
+    draft.remove(&keys::running_turn(key))?;
+    draft.insert(
+        &keys::ended_turn(&session_key, &key.id),
+        &TurnRow::from(ended.clone()),
+    )?;
+    save(draft, &stored, Some(listed_at))?;
+    Ok(ended.turn)
+}
+
+/// The turn, if it has not ended.
+fn running_turn(draft: &Draft<'_>, key: &TurnKey) -> Result<RunningTurn> {
+    match draft.row::<TurnRow>(&keys::running_turn(key))? {
+        Some(row) => Ok(row.into()),
+        None if draft.raw(&keys::turn(key))?.is_some() => Err(rules::turn_has_ended(&key.id)),
+        None => Err(Error::not_found("turn", &key.id)),
+    }
+}
+
+fn insert_message(
+    draft: &mut Draft<'_>,
+    stored: &mut StoredSession,
+    message: Message,
+    seq: u64,
+) -> Result<()> {
+    let key = stored.session.key();
+    let parent = match &message.parent_id {
+        Some(id) => position(draft, &key, id)?.map(|found| found.seq),
+        None => None,
+    };
+    stored.forked |= parent != seq.checked_sub(1);
+    let here = PositionRow {
+        seq,
+        role: message.role,
+    };
+    draft.insert(&keys::position(&key, &message.id), &here)?;
+    draft.insert(&keys::message(&key, seq), &MessageRow::new(message, parent))
+}
+
+/// Stores a session, and its place in the list of its owner, where it was `listed_at`.
+///
+/// The place moves with every write. Moving it only when the session has been quiet for a while
+/// would save a quarter of a write, but then a list had to read all that were not quiet to be in
+/// order.
+fn save(draft: &mut Draft<'_>, stored: &StoredSession, listed_at: Option<Timestamp>) -> Result<()> {
+    let session = &stored.session;
+    if listed_at != Some(session.updated_at) {
+        if let Some(before) = listed_at {
+            draft.remove(&keys::listing(&session.owner, before, &session.id))?;
+        }
+        draft.mark(keys::listing(
+            &session.owner,
+            session.updated_at,
+            &session.id,
+        ));
+    }
+    draft.replace(&keys::session(&session.key()), &SessionRow::new(stored))
+}
