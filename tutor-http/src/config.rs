@@ -1,0 +1,205 @@
+//! How the server is configured: flags, then the environment, then a `.env` file, then defaults.
+
+use std::time::Duration;
+
+use clap::Parser;
+use tutor_core::provider::DemoProvider;
+use tutor_core::store::{Durability, MemoryStore, SledStore};
+use tutor_core::{Error, ErrorKind, Limits, Result, Tutor};
+
+use crate::bounds::Bounds;
+use crate::edge::Origins;
+
+mod data;
+mod vars;
+
+pub use data::Data;
+pub use vars::Vars;
+
+/// What can be set on the command line. What is absent is taken from the environment.
+#[derive(Clone, Debug, Default, Parser)]
+#[command(name = "neuro-tutor", version, about = "A tutor behind HTTP", after_help = ENVIRONMENT)]
+#[non_exhaustive]
+pub struct Args {
+    /// Address to listen on [env: HOST] [default: 127.0.0.1]
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Port to listen on; 0 for any that is free [env: PORT] [default: 8000]
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Where conversations are kept: a directory, sled:DIRECTORY, or memory: [env: DATABASE_URL] [default: neuro-tutor-data]
+    #[arg(long)]
+    pub data: Option<String>,
+    /// Pages that may call the server from a browser, separated by commas [env: CORS_ORIGINS] [default: http://localhost:5173,http://localhost:5180]
+    #[arg(long)]
+    pub cors_origins: Option<String>,
+    /// error, warn, info, debug or trace [env: LOG_LEVEL] [default: info, or debug if DEBUG is set]
+    #[arg(long)]
+    pub log_level: Option<String>,
+    /// Listen on an address that others can reach, though anybody can read and write everything
+    #[arg(long)]
+    pub insecure_no_auth: bool,
+    /// Open connections; more are refused with 503 [default: 4096]
+    #[arg(long)]
+    pub max_connections: Option<usize>,
+    /// Replies that are written at the same time; more are refused with 503 [default: 1024]
+    #[arg(long)]
+    pub max_live_turns: Option<usize>,
+    /// Bytes of a request's body; more are refused with 413 [default: 2097152]
+    #[arg(long)]
+    pub max_body_bytes: Option<usize>,
+    /// Characters of one message of a learner; more are refused with 422 [default: 20000]
+    #[arg(long)]
+    pub max_message_chars: Option<usize>,
+    /// Seconds that a stopping server waits for running replies [default: 10]
+    #[arg(long)]
+    pub drain_seconds: Option<u64>,
+}
+
+const ENVIRONMENT: &str = "\
+Environment (also read from a file .env in the working directory):
+  OPENAI_API_KEY, ANTHROPIC_API_KEY   who answers; without any, a demo provider does
+  DEMO_DELAY_MS                       pause between two words of the demo provider
+  DATABASE_URL, HOST, PORT, CORS_ORIGINS, LOG_LEVEL, DEBUG
+
+Exit codes: 0 stopped, 1 failed, 2 wrong configuration, 3 data not usable, 4 address not usable";
+
+/// What is to be served, where and how.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Settings {
+    /// A name or an address.
+    pub host: String,
+    /// 0 for any free one.
+    pub port: u16,
+    /// Where conversations are kept.
+    pub data: Data,
+    /// The server's bounds.
+    pub bounds: Bounds,
+    /// The engine's bounds.
+    pub limits: Limits,
+    /// Whose pages may read the answers.
+    pub origins: Origins,
+    /// How much is logged.
+    pub log_level: tracing::level_filters::LevelFilter,
+    /// True to listen where others can reach a server that asks nobody who they are.
+    pub insecure_no_auth: bool,
+    /// The pause between two words of the demo provider.
+    pub demo_delay: Duration,
+}
+
+impl Settings {
+    /// Puts the settings together.
+    ///
+    /// # Errors
+    /// `config`, naming the setting, what is wrong with it, and what to write instead.
+    pub fn new(args: Args, vars: &Vars) -> Result<Self> {
+        let bounds = Bounds::default();
+        let mut limits = Limits::default();
+        if let Some(max) = args.max_live_turns {
+            limits.max_live_turns = max;
+        }
+        let grace = args.drain_seconds.map(Duration::from_secs);
+        let data = match (args.data, vars.get("DATABASE_URL")) {
+            (Some(data), _) => Data::parse("--data", &data)?,
+            (None, Some(url)) => Data::parse("DATABASE_URL", url)?,
+            (None, None) => Data::default(),
+        };
+        let port = match args.port {
+            Some(port) => port,
+            None => vars
+                .parsed("PORT", "a number from 0 to 65535")?
+                .unwrap_or(8000),
+        };
+        let origins = args.cors_origins.as_deref().or(vars.get("CORS_ORIGINS"));
+        let level = args.log_level.as_deref().or(vars.get("LOG_LEVEL"));
+        let log_level = match level {
+            Some(level) => parse_level(level)?,
+            None if vars.is_true("DEBUG")? => tracing::level_filters::LevelFilter::DEBUG,
+            None => tracing::level_filters::LevelFilter::INFO,
+        };
+        let delay = vars.parsed("DEMO_DELAY_MS", "a number of milliseconds")?;
+        Ok(Self {
+            host: args
+                .host
+                .or_else(|| vars.get("HOST").map(str::to_owned))
+                .unwrap_or_else(|| "127.0.0.1".to_owned()),
+            port,
+            data,
+            bounds: Bounds {
+                max_connections: args.max_connections.unwrap_or(bounds.max_connections),
+                max_body_bytes: args.max_body_bytes.unwrap_or(bounds.max_body_bytes),
+                max_message_chars: args.max_message_chars.unwrap_or(bounds.max_message_chars),
+                drain_grace: grace.unwrap_or(bounds.drain_grace),
+                ..bounds
+            },
+            limits,
+            origins: origins.map_or_else(|| Ok(Origins::default()), Origins::parse)?,
+            log_level,
+            insecure_no_auth: args.insecure_no_auth,
+            demo_delay: delay.map_or(
+                tutor_core::provider::demo::DEFAULT_WORD_DELAY,
+                Duration::from_millis,
+            ),
+        })
+    }
+}
+
+impl Settings {
+    /// Opens the data and configures who answers.
+    ///
+    /// # Errors
+    /// `store_locked` if another process has the data, naming it; other errors of the store;
+    /// `config` for providers that are configured wrongly.
+    pub async fn open(&self, _vars: &Vars) -> Result<Tutor> {
+        let demo = DemoProvider::new().with_delay(self.demo_delay);
+        let builder = Tutor::builder().limits(self.limits.clone()).provider(demo);
+        match &self.data {
+            Data::Sled(path) => builder.store(SledStore::open(path).await?).build().await,
+            Data::Memory => builder.store(MemoryStore::default()).build().await,
+        }
+    }
+}
+
+/// What one wants to know of a server that starts: where the data is, and who answers.
+pub fn summary(tutor: &Tutor) -> Vec<String> {
+    let store = tutor.store_info();
+    let survives = match store.durability {
+        Durability::None => "lost when the server stops",
+        Durability::Process => "survives a crash of the server",
+        Durability::Power => "survives power loss",
+    };
+    let mut lines = vec![
+        format!("Neuro Tutor {}", env!("CARGO_PKG_VERSION")),
+        format!("  data       {} ({survives})", store.location),
+    ];
+    for provider in tutor.providers() {
+        lines.push(format!(
+            "  provider   {}, model {}",
+            provider.name, provider.default_model
+        ));
+    }
+    lines
+}
+
+/// Takes Python's names too.
+fn parse_level(text: &str) -> Result<tracing::level_filters::LevelFilter> {
+    use tracing::level_filters::LevelFilter;
+    Ok(match text.to_ascii_lowercase().as_str() {
+        "critical" | "error" => LevelFilter::ERROR,
+        "warning" | "warn" => LevelFilter::WARN,
+        "info" => LevelFilter::INFO,
+        "debug" => LevelFilter::DEBUG,
+        "trace" => LevelFilter::TRACE,
+        "off" => LevelFilter::OFF,
+        _ => {
+            return Err(config(format!(
+                "LOG_LEVEL is {text:?}: write error, warn, info, debug or trace"
+            )));
+        }
+    })
+}
+
+fn config(message: String) -> Error {
+    Error::new(ErrorKind::Config, message)
+}

@@ -1,0 +1,121 @@
+//! What happens to every request before and after its route: an id, CORS, the body of errors,
+//! security headers, one line in the log, and a panic that stays inside.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Method, header};
+use tokio::time::Instant;
+use tower_service::Service;
+use tracing::Instrument;
+use tutor_core::Error;
+
+use crate::error::{self, ApiError};
+use crate::state::AppState;
+
+mod cors;
+mod request_id;
+mod security;
+
+pub use cors::Origins;
+
+/// The routes, wrapped in what concerns all of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Edge {
+    state: AppState,
+    routes: Router,
+}
+
+impl Edge {
+    pub(crate) fn new(state: AppState, routes: Router) -> Self {
+        Self { state, routes }
+    }
+
+    async fn handle(self, request: Request) -> Response {
+        let began = Instant::now();
+        let id = request_id::of(request.headers(), &*self.state.runtime);
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let origin = request.headers().get(header::ORIGIN).cloned();
+        let mut response = match self.state.origins.preflight(&request) {
+            Some(response) => response,
+            None => {
+                let span = tracing::info_span!("request", id);
+                let routed = self.route(request).instrument(span).await;
+                let mut response = error::render(routed, &id);
+                self.state
+                    .origins
+                    .allow(origin.as_ref(), response.headers_mut());
+                response
+            }
+        };
+        security::protect(&path, response.headers_mut());
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(request_id::HEADER, id);
+        }
+        let route = response.extensions().get::<MatchedPath>();
+        tracing::info!(
+            method = known(&method),
+            route = route.map_or("none", MatchedPath::as_str),
+            status = response.status().as_u16(),
+            ms = began.elapsed().as_millis(),
+            request_id = id,
+            "request"
+        );
+        response
+    }
+
+    /// A panic in a handler is an internal error of that request alone.
+    async fn route(&self, request: Request) -> Response {
+        let answer =
+            AssertUnwindSafe(async { self.routes.clone().call(request).await }).catch_unwind();
+        match answer.await {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(_) => ApiError::from(Error::internal("a handler panicked")).into_response(),
+        }
+    }
+}
+
+impl Service<Request> for Edge {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // A router is always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.clone().handle(request).map(Ok).boxed()
+    }
+}
+
+/// Makes the route's template known to the log: the path itself may say whose session it is.
+pub(crate) async fn note_route(
+    route: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
+}
+
+/// Only well-known methods are logged as they are: a client chooses the others.
+fn known(method: &Method) -> &str {
+    match method.as_str() {
+        name @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => name,
+        _ => "OTHER",
+    }
+}

@@ -1,0 +1,268 @@
+//! What a failed request is answered: the engine's errors as statuses, and one shape of body.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use tutor_core::{Error, ErrorKind, Retry};
+
+use crate::validate::Problem;
+
+/// Why a request is not answered as it wishes.
+///
+/// As a response it is only a status: [`render`] writes the body, once the request's id is known.
+#[derive(Clone, Debug)]
+pub(crate) enum ApiError {
+    /// What the engine said.
+    Engine(Arc<Error>),
+    /// The request does not have the right form: everything that is wrong with it.
+    Invalid(Arc<Vec<Problem>>),
+    /// Something about HTTP itself.
+    Http(StatusCode, &'static str),
+}
+
+impl ApiError {
+    /// One problem with the request's form.
+    pub(crate) fn invalid(problem: Problem) -> Self {
+        Self::Invalid(Arc::new(vec![problem]))
+    }
+
+    pub(crate) const NOT_FOUND: Self = Self::Http(StatusCode::NOT_FOUND, "Not Found");
+    pub(crate) const METHOD_NOT_ALLOWED: Self =
+        Self::Http(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    pub(crate) const BAD_BODY: Self = Self::Http(
+        StatusCode::BAD_REQUEST,
+        "There was an error parsing the body",
+    );
+
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Engine(error) => status(error.kind()),
+            Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Http(status, _) => *status,
+        }
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        Self::Engine(Arc::new(error))
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.status();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// The status of a kind of error.
+pub(crate) fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::InvalidInput | ErrorKind::ContextTooLong => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Conflict => StatusCode::CONFLICT,
+        ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::Unauthorized => StatusCode::UNAUTHORIZED,
+        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+        ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::ProviderAuth
+        | ErrorKind::ProviderQuota
+        | ErrorKind::ProviderRejected
+        | ErrorKind::Interrupted => StatusCode::BAD_GATEWAY,
+        ErrorKind::Overloaded
+        | ErrorKind::ProviderUnavailable
+        | ErrorKind::StoreLocked
+        | ErrorKind::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        // A kind that is not mapped yet is caught by the table test.
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// What a client may read about an error: nothing of the server's inside.
+pub(crate) fn public_message(error: &Error) -> &str {
+    match error.kind() {
+        ErrorKind::StoreLocked | ErrorKind::StoreUnavailable => {
+            "conversations cannot be stored at the moment: try again later"
+        }
+        kind if status(kind) == StatusCode::INTERNAL_SERVER_ERROR => "Internal Server Error",
+        _ => error.message(),
+    }
+}
+
+/// When to come back. Whoever is turned away for a while is always told.
+fn retry_after(error: &Error) -> Option<u64> {
+    let seconds = |wait: Duration| wait.as_millis().div_ceil(1000).max(1);
+    match (error.retry(), status(error.kind())) {
+        (Retry::After(Some(wait)), _) => Some(u64::try_from(seconds(wait)).unwrap_or(u64::MAX)),
+        (_, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) => Some(1),
+        (_, _) => None,
+    }
+}
+
+/// The body of an error.
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    detail: Detail<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turn_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Detail<'a> {
+    Text(&'a str),
+    Problems(&'a [Problem]),
+}
+
+impl<'a> ErrorBody<'a> {
+    fn new(detail: Detail<'a>) -> Self {
+        Self {
+            detail,
+            code: None,
+            request_id: None,
+            session_id: None,
+            turn_id: None,
+        }
+    }
+}
+
+/// Writes the body of a response that stands for an error, and logs what the client is not told.
+pub(crate) fn render(response: Response, request_id: &str) -> Response {
+    let Some(error) = response.extensions().get::<ApiError>().cloned() else {
+        return response;
+    };
+    let (mut parts, _) = response.into_parts();
+    let problems;
+    let body = match &error {
+        ApiError::Http(_, detail) => ErrorBody::new(Detail::Text(detail)),
+        ApiError::Invalid(problems) => ErrorBody::new(Detail::Problems(problems)),
+        ApiError::Engine(error) => {
+            log(error, request_id);
+            if let Some(seconds) = retry_after(error) {
+                parts.headers.insert(header::RETRY_AFTER, seconds.into());
+            }
+            let detail = if error.kind() == ErrorKind::InvalidInput {
+                problems = [Problem::of_engine(error)];
+                Detail::Problems(&problems)
+            } else {
+                Detail::Text(public_message(error))
+            };
+            ErrorBody {
+                code: Some(error.code()),
+                request_id: Some(request_id),
+                session_id: error.context_value("session"),
+                turn_id: error.context_value("turn"),
+                ..ErrorBody::new(detail)
+            }
+        }
+    };
+    if parts.status == StatusCode::REQUEST_TIMEOUT {
+        // The rest of the body may still come: the connection cannot be used again.
+        parts
+            .headers
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    // That of the empty body.
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    // Strings and numbers always serialize.
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    Response::from_parts(parts, Body::from(body))
+}
+
+fn log(error: &Error, request_id: &str) {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    let cause = cause.as_deref().unwrap_or("none");
+    match status(error.kind()) {
+        StatusCode::INTERNAL_SERVER_ERROR => {
+            tracing::error!(request_id, %error, cause, "a request failed");
+        }
+        status if status.is_server_error() => {
+            tracing::warn!(request_id, %error, cause, "a request failed");
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_documented_status() {
+        let table = [
+            ("invalid_input", 422),
+            ("not_found", 404),
+            ("conflict", 409),
+            ("too_large", 413),
+            ("context_too_long", 422),
+            ("unauthorized", 401),
+            ("forbidden", 403),
+            ("rate_limited", 429),
+            ("overloaded", 503),
+            ("provider_auth", 502),
+            ("provider_quota", 502),
+            ("provider_rejected", 502),
+            ("provider_unavailable", 503),
+            ("timeout", 504),
+            ("interrupted", 502),
+            ("store_locked", 503),
+            ("store_unavailable", 503),
+            ("data_corrupt", 500),
+            ("config", 500),
+            ("internal", 500),
+        ];
+        let actual: Vec<_> = ErrorKind::ALL
+            .iter()
+            .map(|kind| (kind.code(), status(*kind).as_u16()))
+            .collect();
+        assert_eq!(actual, table);
+    }
+
+    #[test]
+    fn the_inside_of_the_server_is_not_told() {
+        for kind in ErrorKind::ALL {
+            let error = Error::new(*kind, "canary /var/lib/data").with_context("path", "canary");
+            let told = public_message(&error);
+            let hidden = matches!(
+                kind,
+                ErrorKind::Internal
+                    | ErrorKind::DataCorrupt
+                    | ErrorKind::Config
+                    | ErrorKind::StoreLocked
+                    | ErrorKind::StoreUnavailable
+            );
+            assert_eq!(told.contains("canary"), !hidden, "{kind}");
+        }
+    }
+
+    #[test]
+    fn whoever_is_turned_away_for_a_while_is_told_when_to_come_back() {
+        let wait = |error: Error| retry_after(&error);
+        let limited = Error::new(ErrorKind::RateLimited, "slow down");
+        assert_eq!(wait(limited.clone()), Some(1));
+        assert_eq!(
+            wait(limited.retryable(Some(Duration::from_millis(2001)))),
+            Some(3)
+        );
+        assert_eq!(wait(Error::new(ErrorKind::Overloaded, "full")), Some(1));
+        assert_eq!(wait(Error::new(ErrorKind::Conflict, "busy")), None);
+    }
+}

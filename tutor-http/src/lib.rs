@@ -1,0 +1,42 @@
+//! The Neuro Tutor server: conversations of [`tutor_core`] behind HTTP.
+//!
+//! [`router`] is the whole API as an [`axum::Router`], to mount in a server of your own; [`serve`]
+//! is the server: it guards connections, and stops without losing anything.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use tutor_http::{AppState, serve};
+//!
+//! let tutor = tutor_core::Tutor::open("./neuro-tutor-data").await?;
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:8000").await?;
+//! let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
+//! serve(listener, AppState::new(tutor), stop).await;
+//! # Ok(()) }
+//! ```
+// In suggested reading order.
+mod bounds;
+pub mod config;
+pub mod logs;
+mod state;
+
+mod serve;
+
+mod edge;
+mod routes;
+
+mod body;
+mod params;
+mod syntax;
+mod validate;
+
+mod encode;
+mod error;
+mod openapi;
+mod sse;
+mod wire;
+
+pub use bounds::Bounds;
+pub use edge::Origins;
+pub use routes::{openapi, router};
+pub use serve::serve;
+pub use state::AppState;

@@ -1,0 +1,58 @@
+//! The conversation itself: a learner's message in, the tutor's reply out, whole or as it grows.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
+
+use super::{App, to_the_end};
+use crate::body::JsonBody;
+use crate::error::ApiError;
+use crate::openapi::ErrorBody;
+use crate::sse;
+use crate::wire::ChatResponse;
+use crate::wire::event::TurnEvent;
+
+mod request;
+
+use request::Asked;
+pub(super) use request::ChatRequestBody;
+
+/// Chat Endpoint
+///
+/// Answers a learner's message: as one JSON object, or (with `"stream": true` or
+/// `Accept: text/event-stream`) as server-sent events. Without `session_id` a conversation is
+/// started. With it the stored history counts, and only the trailing learner messages of
+/// `messages` are taken, so that a client may always send the whole transcript.
+///
+/// The reply is written to its end also if the client goes away: follow it at
+/// `/api/turns/{turn_id}/events`, stop it at `/api/turns/{turn_id}/cancel`.
+#[utoipa::path(post, path = "/api/chat", tag = "chat", operation_id = "chat_endpoint_api_chat_post",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description =
+            "A name for this request: sent again, it gives the same turn instead of another one"),
+        ("X-Session-Id" = Option<String>, Header, description = "The same as `session_id`")),
+    request_body = ChatRequestBody,
+    responses(
+        (status = 200, description = "The reply", content(
+            (ChatResponse = "application/json"), (TurnEvent = "text/event-stream"))),
+        (status = 404, description = "There is no such conversation or message", body = ErrorBody),
+        (status = 409, description = "A reply is being written in this conversation (`turn_id` names it), or the idempotency key names another request", body = ErrorBody),
+        (status = 429, description = "The provider asks to wait", body = ErrorBody,
+            headers(("Retry-After" = u64, description = "Seconds"))),
+        (status = 502, description = "The provider refused, or its reply was cut off", body = ErrorBody),
+        (status = 504, description = "The reply took too long", body = ErrorBody)))]
+pub(super) async fn chat(
+    State(state): App,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody,
+) -> Result<Response, ApiError> {
+    let Asked { request, streamed } = Asked::read(&body, &headers, &state.bounds)?;
+    let tutor = state.tutor.clone();
+    if streamed {
+        let events = to_the_end(async move { tutor.stream(request).await }).await?;
+        return Ok(sse::respond(&state, None, events));
+    }
+    let reply = to_the_end(async move { tutor.chat(request).await }).await?;
+    Ok(Json(ChatResponse::from(reply)).into_response())
+}

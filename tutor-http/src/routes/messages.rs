@@ -1,0 +1,79 @@
+//! What was said in a conversation.
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::Value;
+use tutor_core::message::Audience;
+use tutor_core::session::{Branch, MAX_PAGE, MessageRange};
+use tutor_core::{Messages, SessionId};
+
+use super::App;
+use crate::error::ApiError;
+use crate::openapi::{ErrorBody, HTTPValidationError};
+use crate::params::{PathId, Query};
+use crate::validate::Checker;
+use crate::wire::MessageList;
+
+/// Messages on a page that names no limit.
+const DEFAULT_LIMIT: u64 = 50;
+
+/// List messages
+///
+/// In the order of the conversation. Without `before` and `after`: the newest ones.
+#[utoipa::path(get, path = "/api/sessions/{session_id}/messages", tag = "sessions",
+    operation_id = "list_messages",
+    params(
+        ("session_id" = String, Path),
+        ("limit" = Option<u64>, Query, description = "At most so many", minimum = 1, maximum = 200),
+        ("before" = Option<String>, Query, description = "The newest ones older than this message"),
+        ("after" = Option<String>, Query, description = "The oldest ones newer than this message"),
+        ("branch" = Option<String>, Query, description =
+            "`active` (the default), `all` for the whole tree, or a message's id for the line that ends there")),
+    responses((status = 200, description = "A page of messages", body = MessageList),
+        (status = 404, description = "There is no such conversation", body = ErrorBody),
+        (status = 422, description = "Validation Error", body = HTTPValidationError)))]
+pub(super) async fn list(
+    State(state): App,
+    PathId(session): PathId<SessionId>,
+    query: Query,
+) -> Result<Json<MessageList>, ApiError> {
+    let page = state.tutor.messages(&session, range(&query)?).await?;
+    let mut messages = page.items;
+    messages.retain(|message| message.visible_to.contains(&Audience::Learner));
+    Ok(Json(MessageList {
+        messages,
+        next_cursor: page.next_cursor.map(|cursor| cursor.as_str().to_owned()),
+    }))
+}
+
+fn range(query: &Query) -> Result<Messages, ApiError> {
+    let mut checker = Checker::new("query");
+    let limit = query.number(&mut checker, "limit", DEFAULT_LIMIT, (1, MAX_PAGE as u64));
+    let before = query.parsed(&mut checker, "before", str::parse);
+    let after = query.parsed(&mut checker, "after", str::parse);
+    let branch = match query.get("branch") {
+        None | Some("active") => Some(Branch::Active),
+        Some("all") => Some(Branch::All),
+        Some(_) => query
+            .parsed(&mut checker, "branch", str::parse)
+            .map(Branch::Leaf),
+    };
+    let range = match (before, after) {
+        (None, None) => MessageRange::Latest,
+        (Some(message), None) => MessageRange::Before(message),
+        (None, Some(message)) => MessageRange::After(message),
+        (Some(_), Some(message)) => {
+            let input = Value::from(message.as_str());
+            checker.within("after", |c| {
+                c.fail_value("send before or after, not both", &input);
+            });
+            MessageRange::Latest
+        }
+    };
+    let messages = limit.zip(branch).map(|(limit, branch)| Messages {
+        limit: usize::try_from(limit).unwrap_or(MAX_PAGE),
+        branch,
+        range,
+    });
+    checker.finish(messages)
+}

@@ -1,0 +1,187 @@
+//! Conversations.
+
+use axum::Json;
+use axum::extract::State;
+use http::{StatusCode, header};
+use serde_json::{Map, Value};
+use tutor_core::session::{Cursor, MAX_PAGE, MAX_TITLE_CHARS};
+use tutor_core::{Error, NewSession, SessionId};
+use utoipa::ToSchema;
+
+use super::{App, to_the_end};
+use crate::body::{JsonBody, OptionalJsonBody};
+use crate::error::ApiError;
+use crate::openapi::{ErrorBody, HTTPValidationError};
+use crate::params::{PathId, Query};
+use crate::validate::Checker;
+use crate::wire::{Session, SessionList, SessionSummary};
+
+/// List conversations
+///
+/// The latest used first.
+#[utoipa::path(get, path = "/api/sessions", tag = "sessions",
+    operation_id = "get_sessions_api_sessions_get",
+    params(
+        ("limit" = Option<u64>, Query, description = "At most so many", minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before")),
+    responses((status = 200, description = "A page of conversations", body = SessionList),
+        (status = 422, description = "Validation Error", body = HTTPValidationError)))]
+pub(super) async fn list(State(state): App, query: Query) -> Result<Json<SessionList>, ApiError> {
+    let max = MAX_PAGE as u64;
+    let mut checker = Checker::new("query");
+    let limit = query.number(&mut checker, "limit", max, (1, max));
+    let cursor = query.parsed(&mut checker, "cursor", |text| {
+        let cursor = Cursor::from_text(text);
+        cursor.session_place().map(|_| cursor)
+    });
+    let limit = usize::try_from(checker.finish(limit)?).unwrap_or(MAX_PAGE);
+    let page = state.tutor.sessions(limit, cursor).await?;
+    Ok(Json(SessionList {
+        sessions: page.items.iter().map(SessionSummary::from).collect(),
+        next_cursor: page.next_cursor.map(|cursor| cursor.as_str().to_owned()),
+    }))
+}
+
+/// A conversation to create.
+#[derive(ToSchema)]
+#[schema(as = NewSession)]
+#[expect(dead_code, reason = "documents what `new_session` reads")]
+pub(super) struct NewSessionBody {
+    /// Its id: ASCII letters, digits and `-._~@:+`. Made by the server if absent.
+    #[schema(min_length = 1, max_length = 128)]
+    id: Option<String>,
+    #[schema(min_length = 1, max_length = 200)]
+    title: Option<String>,
+    /// Any data of your own.
+    metadata: Option<Map<String, Value>>,
+}
+
+/// Create a conversation
+///
+/// An empty one. Not needed to chat: a message without a conversation starts one.
+#[utoipa::path(post, path = "/api/sessions", tag = "sessions", operation_id = "create_session",
+    request_body = Option<NewSessionBody>,
+    responses(
+        (status = 201, description = "Created", body = Session,
+            headers(("Location" = String, description = "Its path"))),
+        (status = 409, description = "The id is taken", body = ErrorBody)))]
+pub(super) async fn create(
+    State(state): App,
+    OptionalJsonBody(body): OptionalJsonBody,
+) -> Result<(StatusCode, [(header::HeaderName, String); 1], Json<Session>), ApiError> {
+    let new = new_session(&body)?;
+    let tutor = state.tutor;
+    let session = to_the_end(async move { tutor.create_session(new).await }).await?;
+    let location = format!("/api/sessions/{}", session.id);
+    Ok((
+        StatusCode::CREATED,
+        [(header::LOCATION, location)],
+        Json(session.into()),
+    ))
+}
+
+/// Read a conversation
+#[utoipa::path(get, path = "/api/sessions/{session_id}", tag = "sessions",
+    operation_id = "read_session", params(("session_id" = String, Path)),
+    responses((status = 200, description = "The conversation", body = Session),
+        (status = 404, description = "There is none", body = ErrorBody),
+        (status = 422, description = "Validation Error", body = HTTPValidationError)))]
+pub(super) async fn read(
+    State(state): App,
+    PathId(id): PathId<SessionId>,
+) -> Result<Json<Session>, ApiError> {
+    Ok(Json(state.tutor.session(&id).await?.into()))
+}
+
+/// Changes to a conversation. What is absent stays as it is.
+#[derive(ToSchema)]
+#[schema(as = SessionChanges)]
+#[expect(dead_code, reason = "documents what `changes` reads")]
+pub(super) struct SessionChangesBody {
+    #[schema(min_length = 1, max_length = 200, nullable = false)]
+    title: Option<String>,
+    /// Replaces all data of your own.
+    #[schema(nullable = false)]
+    metadata: Option<Map<String, Value>>,
+}
+
+/// Rename a conversation, or replace its metadata
+#[utoipa::path(patch, path = "/api/sessions/{session_id}", tag = "sessions",
+    operation_id = "update_session", params(("session_id" = String, Path)),
+    request_body = SessionChangesBody,
+    responses((status = 200, description = "The conversation as it is now", body = Session),
+        (status = 404, description = "There is none", body = ErrorBody)))]
+pub(super) async fn update(
+    State(state): App,
+    PathId(id): PathId<SessionId>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<Session>, ApiError> {
+    let (title, metadata) = changes(&body)?;
+    let tutor = state.tutor;
+    let session = to_the_end(async move { tutor.update_session(&id, title, metadata).await });
+    Ok(Json(session.await?.into()))
+}
+
+/// Delete a conversation
+///
+/// With everything in it. A reply that is being written is stopped.
+#[utoipa::path(delete, path = "/api/sessions/{session_id}", tag = "sessions",
+    operation_id = "delete_session", params(("session_id" = String, Path)),
+    responses((status = 204, description = "Deleted"),
+        (status = 404, description = "There is none", body = ErrorBody),
+        (status = 422, description = "Validation Error", body = HTTPValidationError)))]
+pub(super) async fn delete(
+    State(state): App,
+    PathId(id): PathId<SessionId>,
+) -> Result<StatusCode, ApiError> {
+    let (tutor, doomed) = (state.tutor, id.clone());
+    if to_the_end(async move { tutor.delete_session(&doomed).await }).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Error::not_found("session", id).into())
+    }
+}
+
+fn new_session(body: &Value) -> Result<NewSession, ApiError> {
+    let mut checker = Checker::new("body");
+    let new = checker.model(body).map(|object| {
+        let c = &mut checker;
+        c.only(object, &["id", "title", "metadata"]);
+        NewSession {
+            id: c.optional(object, "id", |c, id| c.parsed(id, str::parse)),
+            title: c.optional(object, "title", title),
+            metadata: c
+                .optional(object, "metadata", Checker::dict)
+                .unwrap_or_default(),
+        }
+    });
+    checker.finish(new)
+}
+
+type Changes = (Option<String>, Option<Map<String, Value>>);
+
+fn changes(body: &Value) -> Result<Changes, ApiError> {
+    let mut checker = Checker::new("body");
+    let changes = checker.model(body).map(|object| {
+        let c = &mut checker;
+        c.only(object, &["title", "metadata"]);
+        if object.is_empty() {
+            c.fail_value("send title or metadata", body);
+        }
+        let given = |name| object.get(name);
+        (
+            given("title").and_then(|value| c.within("title", |c| title(c, value))),
+            given("metadata").and_then(|value| c.within("metadata", |c| c.dict(value))),
+        )
+    });
+    checker.finish(changes)
+}
+
+fn title(checker: &mut Checker, value: &Value) -> Option<String> {
+    let title = checker.text(value, 1, MAX_TITLE_CHARS)?;
+    if title.trim().is_empty() {
+        checker.fail_value("a title is not blank", value);
+        return None;
+    }
+    Some(title)
+}
