@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use tutor_core::provider::DemoProvider;
+use tutor_core::provider::config::ProviderConfig;
 use tutor_core::store::{Durability, MemoryStore, SledStore};
 use tutor_core::{Error, ErrorKind, Limits, Result, Tutor};
 
@@ -58,8 +59,10 @@ pub struct Args {
 
 const ENVIRONMENT: &str = "\
 Environment (also read from a file .env in the working directory):
-  OPENAI_API_KEY, ANTHROPIC_API_KEY   who answers; without any, a demo provider does
-  DEMO_DELAY_MS                       pause between two words of the demo provider
+  OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_MODEL            a provider; the URL alone is enough
+                                                           for a server that wants no key
+  ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, ANTHROPIC_MODEL   another provider
+  DEMO_DELAY_MS                                            the demo provider's pause between words
   DATABASE_URL, HOST, PORT, CORS_ORIGINS, LOG_LEVEL, DEBUG
 
 Exit codes: 0 stopped, 1 failed, 2 wrong configuration, 3 data not usable, 4 address not usable";
@@ -84,8 +87,8 @@ pub struct Settings {
     pub log_level: tracing::level_filters::LevelFilter,
     /// True to listen where others can reach a server that asks nobody who they are.
     pub insecure_no_auth: bool,
-    /// The pause between two words of the demo provider.
-    pub demo_delay: Duration,
+    /// Who answers, the default first.
+    pub providers: Vec<ProviderConfig>,
 }
 
 impl Settings {
@@ -118,7 +121,6 @@ impl Settings {
             None if vars.is_true("DEBUG")? => tracing::level_filters::LevelFilter::DEBUG,
             None => tracing::level_filters::LevelFilter::INFO,
         };
-        let delay = vars.parsed("DEMO_DELAY_MS", "a number of milliseconds")?;
         Ok(Self {
             host: args
                 .host
@@ -137,23 +139,22 @@ impl Settings {
             origins: origins.map_or_else(|| Ok(Origins::default()), Origins::parse)?,
             log_level,
             insecure_no_auth: args.insecure_no_auth,
-            demo_delay: delay.map_or(
-                tutor_core::provider::demo::DEFAULT_WORD_DELAY,
-                Duration::from_millis,
-            ),
+            providers: ProviderConfig::from_vars(|name| vars.get(name).map(str::to_owned))?,
         })
     }
 }
 
 impl Settings {
-    /// Opens the data and configures who answers.
+    /// Opens the data, and makes the providers.
     ///
     /// # Errors
     /// `store_locked` if another process has the data, naming it; other errors of the store;
-    /// `config` for providers that are configured wrongly.
-    pub async fn open(&self, _vars: &Vars) -> Result<Tutor> {
-        let demo = DemoProvider::new().with_delay(self.demo_delay);
-        let builder = Tutor::builder().limits(self.limits.clone()).provider(demo);
+    /// `config` for providers that cannot be made.
+    pub async fn open(&self) -> Result<Tutor> {
+        let mut builder = Tutor::builder().limits(self.limits.clone());
+        for provider in &self.providers {
+            builder = builder.provider(provider.build()?);
+        }
         match &self.data {
             Data::Sled(path) => builder.store(SledStore::open(path).await?).build().await,
             Data::Memory => builder.store(MemoryStore::default()).build().await,
@@ -174,10 +175,15 @@ pub fn summary(tutor: &Tutor) -> Vec<String> {
         format!("  data       {} ({survives})", store.location),
     ];
     for provider in tutor.providers() {
-        lines.push(format!(
-            "  provider   {}, model {}",
-            provider.name, provider.default_model
-        ));
+        lines.push(if provider.name == DemoProvider::NAME {
+            "  provider   demo: set OPENAI_API_KEY or ANTHROPIC_API_KEY to get real answers"
+                .to_owned()
+        } else {
+            format!(
+                "  provider   {}, model {}",
+                provider.name, provider.default_model
+            )
+        });
     }
     lines
 }
@@ -202,4 +208,89 @@ fn parse_level(text: &str) -> Result<tracing::level_filters::LevelFilter> {
 
 fn config(message: String) -> Error {
     Error::new(ErrorKind::Config, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::level_filters::LevelFilter;
+
+    use super::*;
+
+    fn settings(args: &[&str], vars: &[(&str, &str)]) -> Result<Settings> {
+        let args = Args::try_parse_from([&["neuro-tutor"], args].concat()).unwrap();
+        Settings::new(args, &vars.iter().copied().collect())
+    }
+
+    #[test]
+    fn nothing_needs_to_be_set() {
+        let settings = settings(&[], &[]).unwrap();
+        assert_eq!((settings.host.as_str(), settings.port), ("127.0.0.1", 8000));
+        assert_eq!(settings.data, Data::default());
+        assert_eq!(settings.bounds, Bounds::default());
+        assert_eq!(settings.log_level, LevelFilter::INFO);
+        assert_eq!(settings.providers.len(), 1);
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment() {
+        let vars = [
+            ("HOST", "::1"),
+            ("PORT", "1"),
+            ("DATABASE_URL", "memory:"),
+            ("LOG_LEVEL", "ERROR"),
+        ];
+        let from_vars = settings(&[], &vars).unwrap();
+        assert_eq!((from_vars.host.as_str(), from_vars.port), ("::1", 1));
+        assert_eq!(
+            (from_vars.data, from_vars.log_level),
+            (Data::Memory, LevelFilter::ERROR)
+        );
+        let args = [
+            "--host",
+            "127.0.0.2",
+            "--port",
+            "2",
+            "--data",
+            "d",
+            "--log-level",
+            "trace",
+        ];
+        let from_args = settings(&args, &vars).unwrap();
+        assert_eq!((from_args.host.as_str(), from_args.port), ("127.0.0.2", 2));
+        assert_eq!(from_args.data, Data::Sled("d".into()));
+        assert_eq!(from_args.log_level, LevelFilter::TRACE);
+    }
+
+    #[test]
+    fn the_environment_of_the_original_is_understood() {
+        for (vars, level) in [
+            (&[("DEBUG", "True")][..], LevelFilter::DEBUG),
+            (&[("DEBUG", "False")], LevelFilter::INFO),
+            (
+                &[("DEBUG", "True"), ("LOG_LEVEL", "INFO")],
+                LevelFilter::INFO,
+            ),
+            (&[("LOG_LEVEL", "WARNING")], LevelFilter::WARN),
+        ] {
+            assert_eq!(settings(&[], vars).unwrap().log_level, level, "{vars:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        for (name, value) in [
+            ("PORT", "eighty"),
+            ("PORT", "65536"),
+            ("LOG_LEVEL", "LOUD"),
+            ("DEBUG", "maybe"),
+            ("CORS_ORIGINS", "*"),
+            ("DATABASE_URL", "sqlite:///./neuro_tutor.db"),
+            ("OPENAI_BASE_URL", "ftp://a"),
+            ("DEMO_DELAY_MS", "fast"),
+        ] {
+            let error = settings(&[], &[(name, value)]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.message().contains(name), "{error}");
+        }
+    }
 }

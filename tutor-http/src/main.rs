@@ -63,16 +63,16 @@ fn start(args: Args) -> Result<ExitCode, Failure> {
             code: FAILED,
             message: format!("threads cannot be started: {error}"),
         })?;
-    runtime.block_on(run(settings, &vars))
+    runtime.block_on(run(settings))
 }
 
-async fn run(settings: Settings, vars: &Vars) -> Result<ExitCode, Failure> {
+async fn run(settings: Settings) -> Result<ExitCode, Failure> {
     let listener = bind(&settings).await?;
     let address = listener.local_addr().map_err(|error| Failure {
         code: ADDRESS_NOT_USABLE,
         message: format!("the address is not known: {error}"),
     })?;
-    let tutor = settings.open(vars).await?;
+    let tutor = settings.open().await?;
     let (first, second) = (CancellationToken::new(), CancellationToken::new());
     tokio::spawn(watch_signals(first.clone(), second.clone()));
     greet(&tutor, address);

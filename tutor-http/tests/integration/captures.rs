@@ -129,7 +129,7 @@ async fn the_captures_are_answered_as_the_original_does_except_for_the_listed_di
     for capture in &captures {
         // A server for each, because a list of conversations is empty only once.
         let server = Server::start().await;
-        let actual = normal(replay(capture, &server).await);
+        let actual = normal(&replay(capture, &server).await);
         let expected = original(&capture.response, &actual);
         let listed = DIFFERENCES.iter().find(|(name, ..)| *name == capture.name);
         match listed {
@@ -180,7 +180,7 @@ fn bytes(parts: &[Part]) -> Vec<u8> {
 }
 
 /// An answer of this server, in the form of the captures.
-fn normal(response: Response) -> Answer {
+fn normal(response: &Response) -> Answer {
     let kept = |name: &str| {
         matches!(name, "content-type" | "allow" | "location" | "vary")
             || name.starts_with("access-control")

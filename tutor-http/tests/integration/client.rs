@@ -45,8 +45,9 @@ impl Request {
     /// A message to the tutor, with further members of the body.
     pub(crate) fn chat_with(text: &str, more: Value) -> Self {
         let mut body = serde_json::json!({"messages": [{"role": "user", "content": text}]});
-        let object = body.as_object_mut().unwrap();
-        object.extend(more.as_object().unwrap().clone());
+        if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
+            body.extend(more);
+        }
         Self::post("/api/chat", &body)
     }
 

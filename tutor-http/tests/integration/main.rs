@@ -1,8 +1,18 @@
 //! The server on real sockets.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
 mod client;
 mod server;
 
 mod captures;
 mod chat;
+mod edge;
+mod limits;
+mod openapi;
+mod sessions;
 mod stream;

@@ -60,13 +60,6 @@ impl Server {
     pub(crate) async fn stopped(self) {
         self.task.await.unwrap();
     }
-
-    /// Stops it and lets go of the data.
-    pub(crate) async fn close(self) {
-        self.stop();
-        self.tutor.close().await.unwrap();
-        self.task.await.unwrap();
-    }
 }
 
 /// A builder whose store is in memory, for a provider of the test's own.

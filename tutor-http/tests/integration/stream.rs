@@ -129,32 +129,6 @@ async fn a_client_that_was_cut_off_resumes_while_the_reply_is_written() {
 }
 
 #[tokio::test]
-async fn events_are_the_same_after_a_restart_on_the_same_data() {
-    let data = tempfile::tempdir().unwrap();
-    let provider = || ScriptedProvider::reply("A reply of several words.");
-    let start = async || {
-        let store = tutor_core::store::SledStore::open(data.path())
-            .await
-            .unwrap();
-        let tutor = tutor_core::Tutor::builder()
-            .store(store)
-            .provider(provider());
-        Server::with(tutor, Bounds::default()).await
-    };
-    let server = start().await;
-    let original = open(&streamed("Why?"), &server).await.events().await;
-    server.close().await;
-
-    let server = start().await;
-    let path = events_of(&original[0]);
-    for cut in 0..original.len() {
-        let replay = Request::get(&format!("{path}?after={cut}"));
-        assert_eq!(open(&replay, &server).await.events().await, original[cut..]);
-    }
-    server.close().await;
-}
-
-#[tokio::test]
 async fn a_silent_stream_says_that_it_is_alive() {
     let gate = Arc::new(Notify::new());
     let script = [vec![Step::Wait(Arc::clone(&gate))], text_script("late")].concat();
