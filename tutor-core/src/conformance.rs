@@ -19,11 +19,14 @@
 //! Not covered by semantic versioning: a new version may know more laws.
 
 pub mod faulty;
+pub mod provider;
 pub mod records;
 pub mod sample;
 pub mod store;
+pub mod upstream;
 
 pub use faulty::FaultyStore;
+pub use upstream::Upstream;
 
 /// Runs a law on a runtime of its own, with two threads, so that what is concurrent is parallel.
 #[doc(hidden)]
@@ -149,7 +152,35 @@ macro_rules! record_laws {
     };
 }
 
-/// Makes the tests of [`store_laws!`](crate::store_laws) and [`record_laws!`](crate::record_laws).
+/// Makes a module of tests, one for each law of [`Provider`](crate::Provider).
+///
+/// `provider_laws!(name, make)`: the name of the module, and an `async fn` beside it that gives a
+/// provider and what must live as long as it.
+#[macro_export]
+macro_rules! provider_laws {
+    ($name:ident, $make:ident) => {
+        $crate::laws! { $name, $make, provider, $crate::Provider;
+            facts: [
+                info_is_stable_and_usable
+                models_have_distinct_names
+            ]
+            streams: [
+                a_stream_ends_with_exactly_one_terminal
+                an_ended_stream_stays_ended
+                a_stream_outlives_its_provider
+                a_stream_runs_on_another_task
+                completions_at_the_same_time_are_independent
+                what_was_dropped_leaves_the_provider_usable
+                tool_calls_have_distinct_ids
+                conversations_of_any_shape_are_answered
+                errors_do_not_repeat_the_prompt
+            ]
+        }
+    };
+}
+
+/// Makes the tests of [`store_laws!`](crate::store_laws), [`record_laws!`](crate::record_laws) and
+/// [`provider_laws!`](crate::provider_laws).
 #[doc(hidden)]
 #[macro_export]
 macro_rules! laws {
@@ -159,9 +190,9 @@ macro_rules! laws {
                 #[test]
                 fn $law() {
                     $crate::conformance::run(async {
-                        let (store, _guard) = super::$make().await;
-                        let store: ::std::sync::Arc<dyn $interface> = ::std::sync::Arc::new(store);
-                        $crate::conformance::$laws::$subject::$law(store).await;
+                        let (plugin, _guard) = super::$make().await;
+                        let plugin: ::std::sync::Arc<dyn $interface> = ::std::sync::Arc::new(plugin);
+                        $crate::conformance::$laws::$subject::$law(plugin).await;
                     });
                 }
             )+)+
@@ -174,13 +205,13 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    /// The public functions of a file whose argument is a store.
+    /// The public functions of a file whose argument is a plug-in.
     fn laws(text: &str) -> impl Iterator<Item = &str> {
         text.lines().filter_map(|line| {
             let (name, _) = line
                 .strip_prefix("pub async fn ")?
-                .split_once("(store: Arc<dyn ")?;
-            Some(name)
+                .split_once(": Arc<dyn ")?;
+            name.split('(').next()
         })
     }
 
@@ -190,7 +221,7 @@ mod tests {
         let lists = fs::read_to_string(source.join("conformance.rs")).unwrap();
         let listed: Vec<&str> = lists.lines().map(str::trim).collect();
         let mut found = 0;
-        for folder in ["store", "records"] {
+        for folder in ["store", "records", "provider"] {
             for entry in fs::read_dir(source.join("conformance").join(folder)).unwrap() {
                 let text = fs::read_to_string(entry.unwrap().path()).unwrap();
                 for law in laws(&text) {

@@ -9,7 +9,7 @@ use futures_util::stream::BoxStream;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
 };
-use reqwest::{Client, Method, Proxy, Response, Url, redirect};
+use reqwest::{Client, Method, Proxy, Response, StatusCode, Url, redirect};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
@@ -202,7 +202,10 @@ impl Answer {
                 .with_status(status.as_u16())
                 .with_token("request_id", id.as_deref())
         };
-        if !status.is_success() || status.as_u16() == 204 {
+        if status == StatusCode::NO_CONTENT {
+            return Err(named(Failure::new(Fault::EmptyResponse)));
+        }
+        if !status.is_success() {
             return Err(named(rejected(response).await));
         }
         // What can be decoded was, and the header is gone.

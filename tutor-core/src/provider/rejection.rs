@@ -221,7 +221,6 @@ impl Rejection {
     fn by_status(&self, status: u16) -> Fault {
         let says = |phrases| contains_any(&self.message, phrases);
         match status {
-            204 => Fault::EmptyResponse,
             200..=399 => Fault::InvalidResponse,
             400 if says(KEY_PHRASES) => Fault::Auth,
             401 => Fault::Auth,

@@ -273,6 +273,7 @@ pub(crate) fn completion<P: Protocol>(
             (client, receiver),
         ))
     })
+    .fuse()
     .boxed()
 }
 

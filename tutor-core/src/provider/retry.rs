@@ -104,6 +104,7 @@ impl<P: Provider> Provider for RetryProvider<P> {
                 }
             }
         })
+        .fuse()
         .boxed())
     }
 }

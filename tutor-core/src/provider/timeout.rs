@@ -111,6 +111,7 @@ impl<P: Provider> Provider for TimeoutProvider<P> {
                 Err(_) => Some((Err(limit.error(&provider)), None)),
             }
         })
+        .fuse()
         .boxed())
     }
 }

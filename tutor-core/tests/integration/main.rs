@@ -9,6 +9,11 @@
 
 mod boundaries;
 mod laws;
+#[cfg(all(feature = "provider-openai", feature = "provider-anthropic"))]
+mod provider_fixtures;
+#[cfg(all(feature = "provider-openai", feature = "provider-anthropic"))]
+mod provider_transport;
+mod providers;
 mod simulation;
 mod stores;
 mod support;

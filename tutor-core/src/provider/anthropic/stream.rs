@@ -413,3 +413,269 @@ impl WireUsage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::provider::http::Media;
+    use crate::provider::reply::Reply;
+
+    fn run(body: &str) -> (Vec<Delta>, Option<(Fault, bool)>) {
+        let (mut reply, mut out) = (
+            Reply::new(MessageStream::default(), Media::EventStream),
+            Vec::new(),
+        );
+        let end = match reply.push(body.as_bytes(), &mut out) {
+            Ok(Progress::Ended) => Ok(()),
+            Ok(_) => reply.finish(&mut out),
+            Err(failure) => Err(failure),
+        };
+        out.retain(|delta| *delta != Delta::Heartbeat);
+        (
+            out,
+            end.err()
+                .map(|failure| (failure.fault(), failure.into_error("p").is_retryable())),
+        )
+    }
+
+    fn body(events: &[Value]) -> String {
+        events
+            .iter()
+            .map(|event| format!("data: {event}\n\n"))
+            .collect()
+    }
+
+    fn open(index: i64, block: &Value) -> Value {
+        json!({"type": "content_block_start", "index": index, "content_block": block})
+    }
+
+    fn delta(index: i64, delta: &Value) -> Value {
+        json!({"type": "content_block_delta", "index": index, "delta": delta})
+    }
+
+    fn message(mut blocks: Vec<Value>, stop: &str) -> Vec<Value> {
+        blocks.insert(0, json!({"type": "message_start", "message": {"id": "m1"}}));
+        blocks.push(json!({"type": "message_delta", "delta": {"stop_reason": stop}}));
+        blocks.push(json!({"type": "message_stop"}));
+        blocks
+    }
+
+    fn tool(id: &str) -> Value {
+        json!({"type": "tool_use", "id": id, "name": "f", "input": {}})
+    }
+
+    fn fragment(json: &str) -> Value {
+        json!({"type": "input_json_delta", "partial_json": json})
+    }
+
+    fn call(id: &str, arguments: &str) -> Delta {
+        Delta::ToolCall {
+            id: id.to_owned(),
+            name: "f".to_owned(),
+            arguments: arguments.to_owned(),
+        }
+    }
+
+    #[test]
+    fn stop_reasons_are_known_and_others_are_other() {
+        let said = || vec![open(0, &json!({"type": "text", "text": "x"}))];
+        for (stop, reason) in [
+            ("end_turn", FinishReason::Stop),
+            ("stop_sequence", FinishReason::Stop),
+            ("max_tokens", FinishReason::Length),
+            ("model_context_window_exceeded", FinishReason::Length),
+            ("tool_use", FinishReason::ToolCalls),
+            ("pause_turn", FinishReason::Pause),
+            ("refusal", FinishReason::Refusal),
+            ("compaction", FinishReason::Other),
+        ] {
+            let expected = vec![Delta::Text("x".to_owned()), Delta::Finished { reason }];
+            assert_eq!(
+                run(&body(&message(said(), stop))),
+                (expected, None),
+                "{stop}"
+            );
+        }
+    }
+
+    #[test]
+    fn tool_inputs_are_put_together_and_empty_ones_are_objects() {
+        let blocks = vec![
+            open(0, &tool("a")),
+            open(1, &tool("b")),
+            delta(0, &fragment("")),
+            delta(0, &fragment("{\"x\":")),
+            delta(1, &fragment("")),
+            delta(0, &fragment("1}")),
+            open(
+                2,
+                &json!({"type": "tool_use", "id": "c", "name": "f", "input": {"y": 2}}),
+            ),
+        ];
+        let calls = vec![
+            call("a", "{\"x\":1}"),
+            call("b", "{}"),
+            call("c", "{\"y\":2}"),
+            Delta::Finished {
+                reason: FinishReason::ToolCalls,
+            },
+        ];
+        assert_eq!(run(&body(&message(blocks, "tool_use"))), (calls, None));
+    }
+
+    #[test]
+    fn a_tool_input_that_a_limit_cut_is_left_out() {
+        let blocks = vec![
+            open(0, &tool("a")),
+            delta(0, &fragment("{}")),
+            open(1, &tool("b")),
+            delta(1, &fragment("{\"x")),
+            open(2, &tool("c")),
+        ];
+        let expected = vec![
+            call("a", "{}"),
+            Delta::Finished {
+                reason: FinishReason::Length,
+            },
+        ];
+        assert_eq!(run(&body(&message(blocks, "max_tokens"))), (expected, None));
+    }
+
+    #[test]
+    fn a_second_message_voids_the_first() {
+        let mut events = vec![
+            json!({"type": "message_start", "message": {"id": "m0", "usage": {"input_tokens": 9}}}),
+        ];
+        events.extend([open(0, &json!({"type": "text", "text": "lost"}))]);
+        events.extend(message(
+            vec![open(0, &json!({"type": "text", "text": "kept"}))],
+            "end_turn",
+        ));
+        let counted = Usage {
+            input_tokens: Some(9),
+            ..Usage::default()
+        };
+        let expected = vec![
+            Delta::Usage(counted),
+            Delta::Text("lost".to_owned()),
+            Delta::Restart {
+                reason: "upstream_restarted".to_owned(),
+            },
+            Delta::Text("kept".to_owned()),
+            Delta::Finished {
+                reason: FinishReason::Stop,
+            },
+        ];
+        assert_eq!(run(&body(&events)), (expected, None));
+    }
+
+    #[test]
+    fn usage_is_the_sum_of_what_the_cache_took_part_in() {
+        let start = json!({"type": "message_start", "message": {"id": "m", "usage": {
+            "input_tokens": 0, "cache_read_input_tokens": 5, "cache_creation_input_tokens": null, "output_tokens": 1,
+        }}});
+        let last = json!({"type": "message_delta", "delta": {"stop_reason": "refusal"}, "usage": {
+            "input_tokens": 10, "output_tokens": 7, "output_tokens_details": {"thinking_tokens": 3},
+        }});
+        let (deltas, _) = run(&body(&[start, last, json!({"type": "message_stop"})]));
+        let usage = |input, output, reasoning| {
+            let cached = Some(5);
+            Delta::Usage(Usage {
+                input_tokens: Some(input),
+                cached_input_tokens: cached,
+                output_tokens: Some(output),
+                reasoning_tokens: reasoning,
+                ..Usage::default()
+            })
+        };
+        let expected = [
+            usage(5, 1, None),
+            usage(15, 7, Some(3)),
+            Delta::Finished {
+                reason: FinishReason::Refusal,
+            },
+        ];
+        assert_eq!(deltas, expected);
+    }
+
+    #[test]
+    fn an_error_at_any_place_is_the_end() {
+        for (kind, fault, retryable) in [
+            ("overloaded_error", Fault::Overloaded, true),
+            ("api_error", Fault::Server, true),
+            ("rate_limit_error", Fault::RateLimited, true),
+            ("timeout_error", Fault::Timeout, true),
+            ("invalid_request_error", Fault::InvalidRequest, false),
+            ("billing_error", Fault::QuotaExhausted, false),
+        ] {
+            let error = json!({"type": "error", "error": {"type": kind, "message": "x"}});
+            let events = [
+                open(0, &json!({"type": "text", "text": "x"})),
+                error,
+                json!({"type": "message_stop"}),
+            ];
+            let (deltas, failure) = run(&body(&events));
+            assert_eq!(
+                (deltas.len(), failure),
+                (1, Some((fault, retryable))),
+                "{kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_whole_message_is_taken_where_a_stream_was_asked_for() {
+        let whole = json!({"type": "message", "id": "m", "stop_reason": "tool_use", "usage": {"output_tokens": 2}, "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "text", "text": "x"},
+            {"type": "tool_use", "id": "a", "name": "f", "input": {"y": 2}},
+        ]});
+        let expected = vec![
+            Delta::Reasoning("hm".to_owned()),
+            Delta::Text("x".to_owned()),
+            Delta::Usage(Usage {
+                output_tokens: Some(2),
+                ..Usage::default()
+            }),
+            call("a", "{\"y\":2}"),
+            Delta::Finished {
+                reason: FinishReason::ToolCalls,
+            },
+        ];
+        assert_eq!(run(&whole.to_string()), (expected, None));
+    }
+
+    #[test]
+    fn another_protocol_at_this_address_is_hopeless() {
+        for foreign in [
+            json!({"choices": [{"delta": {"content": "x"}}]}),
+            json!({"type": "response.created"}),
+        ] {
+            assert_eq!(
+                run(&body(&[foreign])),
+                (Vec::new(), Some((Fault::Malformed, false)))
+            );
+        }
+        let whole = json!({"choices": [{"message": {"content": "x"}}]}).to_string();
+        assert_eq!(run(&whole), (Vec::new(), Some((Fault::Malformed, false))));
+    }
+
+    #[test]
+    fn only_its_own_terminal_ends_a_message() {
+        let mut events = message(
+            vec![open(0, &json!({"type": "text", "text": "x"}))],
+            "end_turn",
+        );
+        events.pop();
+        let (deltas, failure) = run(&(body(&events) + "data: [DONE]\n\n"));
+        assert_eq!(
+            (deltas, failure),
+            (
+                vec![Delta::Text("x".to_owned())],
+                Some((Fault::TruncatedStream, true))
+            )
+        );
+    }
+}

@@ -371,3 +371,350 @@ impl WireUsage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::provider::http::Media;
+    use crate::provider::reply::Reply;
+
+    fn body(events: &[Value]) -> String {
+        events
+            .iter()
+            .map(|event| format!("data: {event}\n\n"))
+            .collect()
+    }
+
+    fn run(body: &str) -> (Vec<Delta>, Option<(Fault, bool)>) {
+        let (mut reply, mut out) = (
+            Reply::new(ChatStream::default(), Media::EventStream),
+            Vec::new(),
+        );
+        let end = match reply.push(body.as_bytes(), &mut out) {
+            Ok(Progress::Ended) => Ok(()),
+            Ok(_) => reply.finish(&mut out),
+            Err(failure) => Err(failure),
+        };
+        out.retain(|delta| *delta != Delta::Heartbeat);
+        (
+            out,
+            end.err()
+                .map(|failure| (failure.fault(), failure.into_error("p").is_retryable())),
+        )
+    }
+
+    fn delta(delta: &Value) -> Value {
+        json!({"choices": [{"index": 0, "delta": delta}]})
+    }
+
+    fn calls(calls: &Value) -> Value {
+        delta(&json!({"tool_calls": calls}))
+    }
+
+    fn finish(reason: &str) -> Value {
+        json!({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+    }
+
+    fn call(id: &str, name: &str, arguments: &str) -> Delta {
+        Delta::ToolCall {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            arguments: arguments.to_owned(),
+        }
+    }
+
+    fn text(text: &str) -> Delta {
+        Delta::Text(text.to_owned())
+    }
+
+    fn end(reason: FinishReason) -> Delta {
+        Delta::Finished { reason }
+    }
+
+    #[track_caller]
+    fn assert_finishes(events: &[Value], expected: &[Delta]) {
+        assert_eq!(
+            run(&(body(events) + "data: [DONE]\n\n")),
+            (expected.to_vec(), None)
+        );
+    }
+
+    #[test]
+    fn indices_are_names_and_never_positions() {
+        let one = |index: i64| json!([{"index": index, "id": "a", "function": {"name": "f", "arguments": "{\"x\""}}]);
+        let more = |index: i64| json!([{"index": index, "function": {"arguments": ":1}"}}]);
+        for index in [1, -1, i64::MAX] {
+            let expected = [call("a", "f", "{\"x\":1}"), end(FinishReason::ToolCalls)];
+            assert_finishes(
+                &[
+                    calls(&one(index)),
+                    calls(&more(index)),
+                    finish("tool_calls"),
+                ],
+                &expected,
+            );
+        }
+    }
+
+    #[test]
+    fn a_call_that_gets_its_id_late_is_one_call() {
+        let begin = json!([{"index": 0, "function": {"name": "f", "arguments": "{"}}]);
+        let id = json!([{"index": 0, "id": "a", "function": {"arguments": "}"}}]);
+        let expected = [call("a", "f", "{}"), end(FinishReason::ToolCalls)];
+        assert_finishes(
+            &[calls(&begin), calls(&id), finish("tool_calls")],
+            &expected,
+        );
+    }
+
+    #[test]
+    fn calls_without_any_key_are_told_apart_by_their_names() {
+        let whole = |name: &str| json!([{"function": {"name": name, "arguments": {"x": 1}}}]);
+        let expected = [
+            call("call_0", "f", "{\"x\":1}"),
+            call("call_1", "g", "{\"x\":1}"),
+            end(FinishReason::ToolCalls),
+        ];
+        assert_finishes(
+            &[calls(&whole("f")), calls(&whole("g")), finish("stop")],
+            &expected,
+        );
+    }
+
+    #[test]
+    fn an_id_of_our_own_is_none_of_the_servers() {
+        let both = json!([{"index": 0, "function": {"name": "f"}}, {"index": 1, "id": "call_0", "function": {"name": "g"}}]);
+        let expected = [
+            call("call_1", "f", "{}"),
+            call("call_0", "g", "{}"),
+            end(FinishReason::ToolCalls),
+        ];
+        assert_finishes(&[calls(&both), finish("tool_calls")], &expected);
+    }
+
+    #[test]
+    fn arguments_that_are_no_json_are_kept_as_they_are() {
+        let broken = json!([{"index": 0, "id": "a", "function": {"name": "z", "arguments": "{\"q\": nope"}}]);
+        let expected = [call("a", "z", "{\"q\": nope"), end(FinishReason::ToolCalls)];
+        assert_finishes(&[calls(&broken), finish("tool_calls")], &expected);
+    }
+
+    #[test]
+    fn a_call_that_a_limit_cut_is_left_out() {
+        let cut = json!([
+            {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}},
+            {"index": 1, "id": "b", "function": {"name": "g", "arguments": "{\"no"}},
+            {"index": 2, "id": "c", "function": {"name": "h"}},
+        ]);
+        let expected = [call("a", "f", "{}"), end(FinishReason::Length)];
+        assert_finishes(&[calls(&cut), finish("length")], &expected);
+        let mut native = finish("tool_calls");
+        native["choices"][0]["native_finish_reason"] = json!("MAX_TOKENS");
+        assert_finishes(&[calls(&cut), native], &expected);
+    }
+
+    #[test]
+    fn a_legacy_function_call_is_a_call() {
+        let function = |function: &Value| delta(&json!({"function_call": function}));
+        let events = [
+            function(&json!({"name": "f", "arguments": ""})),
+            function(&json!({"arguments": "{}"})),
+            finish("function_call"),
+        ];
+        assert_finishes(
+            &events,
+            &[call("call_0", "f", "{}"), end(FinishReason::ToolCalls)],
+        );
+    }
+
+    #[test]
+    fn content_may_be_an_array_of_text_and_thoughts() {
+        let parts = json!({"content": [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "Let me "}]},
+            {"type": "thinking", "thinking": "think"},
+            {"type": "text", "text": "Bon"},
+            {"type": "reference", "reference_ids": [1]},
+        ]});
+        let thought = |text: &str| Delta::Reasoning(text.to_owned());
+        assert_finishes(
+            &[
+                delta(&parts),
+                delta(&json!({"content": "jour"})),
+                finish("stop"),
+            ],
+            &[
+                thought("Let me "),
+                thought("think"),
+                text("Bon"),
+                text("jour"),
+                end(FinishReason::Stop),
+            ],
+        );
+    }
+
+    #[test]
+    fn finish_reasons_of_all_dialects_are_known() {
+        for (reason, expected) in [
+            ("stop", FinishReason::Stop),
+            ("length", FinishReason::Length),
+            ("model_length", FinishReason::Length),
+            ("content_filter", FinishReason::ContentFilter),
+            ("eos_token", FinishReason::Other),
+        ] {
+            assert_finishes(
+                &[delta(&json!({"content": "x"})), finish(reason)],
+                &[text("x"), end(expected)],
+            );
+        }
+        for (reason, fault) in [
+            ("error", Fault::Server),
+            ("insufficient_system_resource", Fault::Overloaded),
+        ] {
+            let (deltas, failure) =
+                run(&(body(&[delta(&json!({"content": "x"})), finish(reason)])
+                    + "data: [DONE]\n\n"));
+            assert_eq!((deltas, failure), (vec![text("x")], Some((fault, true))));
+        }
+    }
+
+    #[test]
+    fn counts_that_are_floats_are_counts_and_absurd_ones_are_not() {
+        let usage = |usage: Value| json!({"usage": usage});
+        let events = [
+            delta(&json!({"content": "y"})),
+            usage(json!({"prompt_tokens": 12.0, "completion_tokens": 3.0, "total_tokens": 15.0})),
+            usage(
+                json!({"prompt_tokens": -1, "completion_tokens": 1e300, "prompt_tokens_details": "none"}),
+            ),
+            finish("stop"),
+        ];
+        let counted = Usage {
+            input_tokens: Some(12),
+            output_tokens: Some(3),
+            ..Usage::default()
+        };
+        assert_finishes(
+            &events,
+            &[text("y"), Delta::Usage(counted), end(FinishReason::Stop)],
+        );
+    }
+
+    #[test]
+    fn usage_that_only_groq_sends_is_found() {
+        let mut last = finish("stop");
+        last["x_groq"] = json!({"id": "r", "usage": {"prompt_tokens": 3, "completion_tokens": 2}});
+        let counted = Usage {
+            input_tokens: Some(3),
+            output_tokens: Some(2),
+            ..Usage::default()
+        };
+        let expected = [text("x"), Delta::Usage(counted), end(FinishReason::Stop)];
+        assert_finishes(&[delta(&json!({"content": "x"})), last], &expected);
+    }
+
+    #[test]
+    fn an_event_that_is_no_json_leaves_no_hole() {
+        let good = body(&[delta(&json!({"content": "good "}))]);
+        let rest = body(&[delta(&json!({"content": "bad"})), finish("stop")]);
+        let (deltas, failure) = run(&format!("{good}data: {{\"choices\":[{{\"del\n\n{rest}"));
+        assert_eq!(
+            (deltas, failure),
+            (vec![text("good ")], Some((Fault::Malformed, true)))
+        );
+    }
+
+    #[test]
+    fn another_protocol_at_this_address_is_hopeless() {
+        for foreign in [
+            json!({"type": "response.created", "response": {"id": "r"}}),
+            json!({"type": "message_start", "message": {"id": "m"}}),
+            json!({"candidates": [{"content": {"parts": [{"text": "x"}]}}]}),
+        ] {
+            assert_eq!(
+                run(&body(&[foreign])),
+                (Vec::new(), Some((Fault::Malformed, false)))
+            );
+        }
+    }
+
+    #[test]
+    fn an_error_is_not_undone_by_what_follows() {
+        let error = json!({"error": {"message": "x", "type": "InternalServerError", "param": null, "code": 500}});
+        let (deltas, failure) =
+            run(&(body(&[delta(&json!({"content": "Once"})), error]) + "data: [DONE]\n\n"));
+        assert_eq!(
+            (deltas, failure),
+            (vec![text("Once")], Some((Fault::Server, true)))
+        );
+    }
+
+    #[test]
+    fn a_name_of_error_counts_where_the_data_does_not_say_what_it_is() {
+        for (data, fault) in [
+            (
+                "{\"message\":\"x\",\"code\":\"rate_limit_exceeded\"}",
+                Fault::RateLimited,
+            ),
+            ("something broke", Fault::Server),
+        ] {
+            assert_eq!(
+                run(&format!("event: error\ndata: {data}\n\n")).1,
+                Some((fault, true))
+            );
+        }
+    }
+
+    #[test]
+    fn raw_control_characters_do_not_break_an_event() {
+        let event = "data: {\"choices\":[{\"delta\":{\"content\":\"a\tb\"},\"finish_reason\":\"stop\"}]}\n\n";
+        assert_eq!(
+            run(event),
+            (vec![text("a\tb"), end(FinishReason::Stop)], None)
+        );
+    }
+
+    #[test]
+    fn a_whole_reply_may_come_after_blank_lines_and_may_be_cut() {
+        let reply = json!({"choices": [{"message": {"role": "assistant", "content": "56"}, "finish_reason": "stop"}]}).to_string();
+        assert_eq!(
+            run(&format!("\n\n  \n{reply}")),
+            (vec![text("56"), end(FinishReason::Stop)], None)
+        );
+        assert_eq!(
+            run(&format!("\u{feff}{reply}")),
+            (vec![text("56"), end(FinishReason::Stop)], None)
+        );
+        assert_eq!(
+            run(&reply[..reply.len() - 3]),
+            (Vec::new(), Some((Fault::TruncatedStream, true)))
+        );
+        let error =
+            json!({"error": {"message": "The server had an error", "type": "server_error"}})
+                .to_string();
+        assert_eq!(run(&error), (Vec::new(), Some((Fault::Server, true))));
+    }
+
+    #[test]
+    fn done_without_any_chunk_is_empty_and_without_a_finish_is_truncated() {
+        assert_eq!(
+            run("data: [DONE]\n\n").1,
+            Some((Fault::EmptyResponse, true))
+        );
+        let unfinished = body(&[delta(&json!({"content": "x"}))]) + "data: [DONE]\n\n";
+        assert_eq!(
+            run(&unfinished),
+            (vec![text("x")], Some((Fault::TruncatedStream, true)))
+        );
+    }
+
+    #[test]
+    fn a_reply_without_output_is_finished_and_says_so() {
+        let (deltas, failure) = run(&body(&[finish("stop")]));
+        assert!(failure.is_none());
+        assert!(
+            matches!(&deltas[..], [Delta::Notice(notice), Delta::Finished { .. }] if notice.code == "empty_output")
+        );
+    }
+}
