@@ -16,6 +16,9 @@
 //! `make` gives an empty store, and whatever must live as long as the store does, such as its
 //! temporary directory. Each law becomes a `#[test]` of its name.
 //!
+//! A provider is tested by [`provider_laws!`](crate::provider_laws) in the same way. [`Upstream`] is a
+//! server to test those with that speak HTTP.
+//!
 //! Not covered by semantic versioning: a new version may know more laws.
 
 pub mod faulty;

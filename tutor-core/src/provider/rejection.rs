@@ -223,6 +223,7 @@ impl Rejection {
         match status {
             200..=399 => Fault::InvalidResponse,
             400 if says(KEY_PHRASES) => Fault::Auth,
+            400 if self.message.starts_with("invalid model") => Fault::NotFound,
             401 => Fault::Auth,
             402 => Fault::QuotaExhausted,
             403 if says(&["flagged", "moderation"]) => Fault::ContentFiltered,
@@ -233,7 +234,7 @@ impl Rejection {
             425 | 498 | 529 => Fault::Overloaded,
             429 => Fault::RateLimited,
             501 => Fault::InvalidRequest,
-            503 if says(&["overload", "capacity", "busy", "try again later"]) => Fault::Overloaded,
+            503 if says(&["overload", "capacity", "busy"]) => Fault::Overloaded,
             424 | 499 | 500.. => Fault::Server,
             _ => Fault::InvalidRequest,
         }
@@ -245,6 +246,7 @@ impl Rejection {
         self.code.as_deref().is_some_and(word)
             || self.kind.as_deref().is_some_and(word)
             || self.message.starts_with("model:")
+            || self.message.starts_with("invalid model")
             || (self.message.contains("model")
                 && contains_any(&self.message, &["not found", "not exist", "unknown"]))
     }

@@ -101,7 +101,7 @@ impl<P: Protocol> Reply<P> {
                         return Err(limit("document_bytes"));
                     }
                     None => return Ok(self.progress),
-                    Some(b'<') => return Err(Failure::hopeless(Fault::Malformed)),
+                    Some(b'<') => return Err(Failure::hopeless(Fault::Malformed).with_status(200)),
                     Some(b'{' | b'[') => Reading::Document(Vec::new()),
                     Some(_) => Reading::Events(Decoder::default()),
                 };
