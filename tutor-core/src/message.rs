@@ -141,6 +141,7 @@ impl Content {
                     Part::ToolCall {
                         name, arguments, ..
                     } => name.len() + arguments.to_string().len(),
+                    Part::ToolResult { name, result, .. } => name.len() + result.to_string().len(),
                 })
                 .sum(),
         }
@@ -221,6 +222,18 @@ pub enum Part {
         /// A JSON object, or the raw text as a JSON string if the model wrote something else.
         arguments: Value,
     },
+    /// What a tool answered.
+    ToolResult {
+        /// The call that is answered.
+        call_id: String,
+        /// The tool.
+        name: String,
+        /// The answer: a text as a JSON string, or any other JSON.
+        result: Value,
+        /// True if the tool failed and the answer says why.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_error: bool,
+    },
 }
 
 impl fmt::Debug for Part {
@@ -230,6 +243,7 @@ impl fmt::Debug for Part {
             Self::Image { url, .. } => f.debug_tuple("Image").field(&Hidden(url)).finish(),
             Self::File { .. } => f.write_str("File"),
             Self::ToolCall { .. } => f.write_str("ToolCall"),
+            Self::ToolResult { .. } => f.write_str("ToolResult"),
         }
     }
 }
@@ -239,7 +253,10 @@ impl Part {
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text { text } => Some(text),
-            Self::Image { .. } | Self::File { .. } | Self::ToolCall { .. } => None,
+            Self::Image { .. }
+            | Self::File { .. }
+            | Self::ToolCall { .. }
+            | Self::ToolResult { .. } => None,
         }
     }
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::hidden::Hidden;
 use crate::message::{Content, FinishReason, Role, Usage};
+use crate::tool::{OutputSchema, ToolSpec};
 
 pub mod context;
 pub mod demo;
@@ -190,6 +191,11 @@ pub struct CompletionRequest {
     pub temperature: Option<f64>,
     /// The most tokens the reply may have; `None` for the model's own limit.
     pub max_tokens: Option<u64>,
+    /// What the model may ask for. It asks by [`Delta::ToolCall`] and finishes with `tool_calls`;
+    /// a later request has the calls and their results as parts of its messages.
+    pub tools: Vec<ToolSpec>,
+    /// The form that the reply must have; `None` for free text.
+    pub output: Option<OutputSchema>,
     /// True if somebody watches the reply grow. Only a hint to providers that pace themselves.
     pub streamed: bool,
     /// Deadline, cancellation, owner.
@@ -224,9 +230,10 @@ impl CompletionRequest {
 /// A message as the model sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PromptMessage {
-    /// Whose words: `User` or `Assistant`.
+    /// Whose words: `User` or `Assistant`. Results of tools are the user's.
     pub role: Role,
-    /// What was said.
+    /// What was said. Each [`ToolCall`](crate::message::Part::ToolCall) has its
+    /// [`ToolResult`](crate::message::Part::ToolResult) in the next message.
     pub content: Content,
 }
 

@@ -98,7 +98,7 @@ fn to_prompt(message: &Message) -> Option<PromptMessage> {
         Content::Parts(parts) => Content::Parts(
             parts
                 .iter()
-                .filter(|part| !matches!(part, Part::ToolCall { .. }))
+                .filter(|part| !matches!(part, Part::ToolCall { .. } | Part::ToolResult { .. }))
                 .cloned()
                 .collect(),
         ),

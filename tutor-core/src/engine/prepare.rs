@@ -170,6 +170,8 @@ impl Engine {
             messages: context.messages,
             temperature: request.preferences.temperature,
             max_tokens: request.preferences.max_tokens,
+            tools: Vec::new(),
+            output: None,
             streamed: request.streamed,
             context: RequestContext {
                 deadline: Some(deadline),

@@ -137,7 +137,7 @@ fn blocks(content: &Content, notices: &mut Vec<Notice>) -> Vec<Value> {
                 Part::Text { text: said } => text(said),
                 Part::Image { url, media_type } => Some(image(url, media_type.as_deref())),
                 Part::File { name, .. } => text(&placeholder(name.as_deref(), notices)),
-                Part::ToolCall { .. } => None,
+                Part::ToolCall { .. } | Part::ToolResult { .. } => None,
             })
             .collect(),
     }

@@ -125,7 +125,7 @@ fn content_part(part: &Part, notices: &mut Vec<Notice>) -> Option<Value> {
         Part::File { name, .. } => {
             Some(json!({"type": "text", "text": placeholder(name.as_deref(), notices)}))
         }
-        Part::ToolCall { .. } => None,
+        Part::ToolCall { .. } | Part::ToolResult { .. } => None,
     }
 }
 
