@@ -16,11 +16,13 @@ use crate::time::Timestamp;
 use crate::trace::Trace;
 use crate::turn::{Turn, TurnKey, TurnStatus};
 
+pub mod location;
 pub mod memory;
 mod rules;
 #[cfg(feature = "store-sled")]
 pub mod sled;
 
+pub use location::Location;
 pub use memory::MemoryStore;
 #[cfg(feature = "store-sled")]
 pub use sled::SledStore;
@@ -133,6 +135,12 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
 
 /// A session store behind a pointer.
 pub type SharedStore = Arc<dyn SessionStore>;
+
+/// A whole backend: conversations and records in one place. Every type that implements both
+/// traits is one.
+pub trait Store: SessionStore + RecordStore {}
+
+impl<T: SessionStore + RecordStore + ?Sized> Store for T {}
 
 /// What a store is and promises.
 #[derive(Clone, Debug, PartialEq, Eq)]

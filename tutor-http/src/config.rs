@@ -5,16 +5,14 @@ use std::time::Duration;
 use clap::Parser;
 use tutor_core::provider::DemoProvider;
 use tutor_core::provider::config::ProviderConfig;
-use tutor_core::store::{Durability, MemoryStore, SledStore};
+use tutor_core::store::{Durability, Location};
 use tutor_core::{Error, ErrorKind, Limits, Result, Tutor};
 
 use crate::bounds::Bounds;
 use crate::edge::Origins;
 
-mod data;
 mod vars;
 
-pub use data::Data;
 pub use vars::Vars;
 
 /// What can be set on the command line. What is absent is taken from the environment.
@@ -28,7 +26,7 @@ pub struct Args {
     /// Port to listen on; 0 for any that is free [env: PORT] [default: 8000]
     #[arg(long)]
     pub port: Option<u16>,
-    /// Where conversations are kept: a directory, sled:DIRECTORY, or memory: [env: DATABASE_URL] [default: neuro-tutor-data]
+    /// Where conversations are kept: a directory, sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME, or memory: [env: DATABASE_URL] [default: neuro-tutor-data]
     #[arg(long)]
     pub data: Option<String>,
     /// Pages that may call the server from a browser, separated by commas [env: CORS_ORIGINS] [default: http://localhost:5173,http://localhost:5180]
@@ -57,6 +55,9 @@ pub struct Args {
     pub drain_seconds: Option<u64>,
 }
 
+/// The directory in which conversations are kept when nothing else is said.
+const DEFAULT_DATA: &str = "neuro-tutor-data";
+
 const ENVIRONMENT: &str = "\
 Environment (also read from a file .env in the working directory):
   OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_MODEL            a provider; the URL alone is enough
@@ -76,7 +77,7 @@ pub struct Settings {
     /// 0 for any free one.
     pub port: u16,
     /// Where conversations are kept.
-    pub data: Data,
+    pub data: Location,
     /// The server's bounds.
     pub bounds: Bounds,
     /// The engine's bounds.
@@ -104,9 +105,9 @@ impl Settings {
         }
         let grace = args.drain_seconds.map(Duration::from_secs);
         let data = match (args.data, vars.get("DATABASE_URL")) {
-            (Some(data), _) => Data::parse("--data", &data)?,
-            (None, Some(url)) => Data::parse("DATABASE_URL", url)?,
-            (None, None) => Data::default(),
+            (Some(data), _) => location("--data", &data)?,
+            (None, Some(url)) => location("DATABASE_URL", url)?,
+            (None, None) => Location::Sled(DEFAULT_DATA.into()),
         };
         let port = match args.port {
             Some(port) => port,
@@ -155,10 +156,7 @@ impl Settings {
         for provider in &self.providers {
             builder = builder.provider(provider.build()?);
         }
-        match &self.data {
-            Data::Sled(path) => builder.store(SledStore::open(path).await?).build().await,
-            Data::Memory => builder.store(MemoryStore::default()).build().await,
-        }
+        builder.store(self.data.open().await?).build().await
     }
 }
 
@@ -186,6 +184,18 @@ pub fn summary(tutor: &Tutor) -> Vec<String> {
         });
     }
     lines
+}
+
+/// Reads a location; `name` is the setting's.
+fn location(name: &str, text: &str) -> Result<Location> {
+    text.parse().map_err(|error: Error| {
+        let message = format!("{name}: {}", error.message());
+        error
+            .context()
+            .fold(config(message), |named, (key, value)| {
+                named.with_context(key, value)
+            })
+    })
 }
 
 /// Takes Python's names too.
@@ -225,7 +235,7 @@ mod tests {
     fn nothing_needs_to_be_set() {
         let settings = settings(&[], &[]).unwrap();
         assert_eq!((settings.host.as_str(), settings.port), ("127.0.0.1", 8000));
-        assert_eq!(settings.data, Data::default());
+        assert_eq!(settings.data, Location::Sled(DEFAULT_DATA.into()));
         assert_eq!(settings.bounds, Bounds::default());
         assert_eq!(settings.log_level, LevelFilter::INFO);
         assert_eq!(settings.providers.len(), 1);
@@ -243,7 +253,7 @@ mod tests {
         assert_eq!((from_vars.host.as_str(), from_vars.port), ("::1", 1));
         assert_eq!(
             (from_vars.data, from_vars.log_level),
-            (Data::Memory, LevelFilter::ERROR)
+            (Location::Memory, LevelFilter::ERROR)
         );
         let args = [
             "--host",
@@ -257,7 +267,7 @@ mod tests {
         ];
         let from_args = settings(&args, &vars).unwrap();
         assert_eq!((from_args.host.as_str(), from_args.port), ("127.0.0.2", 2));
-        assert_eq!(from_args.data, Data::Sled("d".into()));
+        assert_eq!(from_args.data, Location::Sled("d".into()));
         assert_eq!(from_args.log_level, LevelFilter::TRACE);
     }
 
@@ -284,7 +294,10 @@ mod tests {
             ("LOG_LEVEL", "LOUD"),
             ("DEBUG", "maybe"),
             ("CORS_ORIGINS", "*"),
-            ("DATABASE_URL", "sqlite:///./neuro_tutor.db"),
+            (
+                "DATABASE_URL",
+                "mysql://user:password@localhost/neuro_tutor",
+            ),
             ("OPENAI_BASE_URL", "ftp://a"),
             ("DEMO_DELAY_MS", "fast"),
         ] {
