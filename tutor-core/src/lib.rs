@@ -87,6 +87,7 @@ mod hidden;
 pub mod trace;
 pub mod store;
 pub mod provider;
+pub mod json;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 

@@ -165,7 +165,7 @@ pub enum MessageRange {
 pub const MAX_PAGE: usize = 200;
 
 /// Some items, and how to get more.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Page<T> {
     /// The items, in the documented order.
     pub items: Vec<T>,

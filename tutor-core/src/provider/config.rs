@@ -22,6 +22,14 @@ pub enum ProviderKind {
 }
 
 impl ProviderKind {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[Self::OpenAi, Self::Anthropic, Self::Demo];
+
+    /// The kind with this [name](Self::as_str).
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == name)
+    }
+
     /// `openai`, `anthropic` or `demo`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,0 +1,15 @@
+//! The JSON in which other languages talk to the engine: what the Python and the Node package pass
+//! in and get back, and what providers written there are asked and yield.
+//!
+//! One definition for both. Names are in snake case, durations are seconds; a binding renames and
+//! rescales if its language wants that. Members that are absent and members that are `null` are
+//! the same. Errors name the member and what it has to be, and never quote its value.
+
+mod delta;
+mod fields;
+mod request;
+mod settings;
+
+pub use delta::{completion_request, delta};
+pub use request::{chat_request, reply, turn};
+pub use settings::{limits, provider, provider_info};

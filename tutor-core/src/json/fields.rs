@@ -1,0 +1,108 @@
+//! A JSON object that is read member by member.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Metadata;
+
+/// The longest unknown member's name that an error repeats, in bytes.
+const MAX_SHOWN_NAME: usize = 40;
+
+/// An object of which every member has to be known.
+pub(super) struct Fields {
+    what: &'static str,
+    kind: ErrorKind,
+    members: Metadata,
+    known: Vec<&'static str>,
+}
+
+impl Fields {
+    /// Reads `members` of a `what`; what is wrong with them is an error of this kind.
+    pub(super) fn new(what: &'static str, kind: ErrorKind, members: Metadata) -> Self {
+        Self {
+            what,
+            kind,
+            members,
+            known: Vec::new(),
+        }
+    }
+
+    fn wrong(&self, name: &'static str, expected: &str) -> Error {
+        Error::new(
+            self.kind,
+            format!("{name} of a {} is {expected}", self.what),
+        )
+        .with_context("field", name)
+    }
+
+    /// A member of any type.
+    pub(super) fn value(&mut self, name: &'static str) -> Option<Value> {
+        self.known.push(name);
+        self.members.remove(name).filter(|value| !value.is_null())
+    }
+
+    /// A member that deserializes into `T`, which is `expected`.
+    pub(super) fn parsed<T: DeserializeOwned>(
+        &mut self,
+        name: &'static str,
+        expected: &str,
+    ) -> Result<Option<T>> {
+        let value = self.value(name);
+        value
+            .map(|value| serde_json::from_value(value).map_err(|_| self.wrong(name, expected)))
+            .transpose()
+    }
+
+    /// A text.
+    pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>> {
+        self.parsed(name, "a text")
+    }
+
+    /// True or false; false if absent.
+    pub(super) fn flag(&mut self, name: &'static str) -> Result<bool> {
+        Ok(self.parsed(name, "true or false")?.unwrap_or_default())
+    }
+
+    /// A whole number from 0.
+    pub(super) fn count<T: DeserializeOwned>(&mut self, name: &'static str) -> Result<Option<T>> {
+        self.parsed(name, "a whole number from 0")
+    }
+
+    /// A duration in seconds.
+    pub(super) fn seconds(&mut self, name: &'static str) -> Result<Option<Duration>> {
+        let expected = "a number of seconds from 0";
+        let seconds: Option<f64> = self.parsed(name, expected)?;
+        seconds
+            .map(|seconds| {
+                Duration::try_from_secs_f64(seconds).map_err(|_| self.wrong(name, expected))
+            })
+            .transpose()
+    }
+
+    /// Refuses members that nobody asked for.
+    pub(super) fn end(self) -> Result<()> {
+        let Some(unknown) = self.members.keys().next() else {
+            return Ok(());
+        };
+        let error = Error::new(
+            self.kind,
+            format!(
+                "a {} has no such member; known: {}",
+                self.what,
+                self.known.join(", ")
+            ),
+        );
+        let is_name = unknown.len() <= MAX_SHOWN_NAME
+            && unknown
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        Err(if is_name {
+            error.with_context("field", unknown)
+        } else {
+            error
+        })
+    }
+}

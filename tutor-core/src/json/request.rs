@@ -1,0 +1,164 @@
+//! What a caller asks, and what it gets back.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::fields::Fields;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{MessageId, SessionId};
+use crate::message::{Content, Metadata, Role};
+use crate::turn::{ChatRequest, InputMessage, Preferences, Reply, Turn};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    #[serde(default)]
+    id: Option<MessageId>,
+    role: Role,
+    content: Content,
+}
+
+const CONTENT: &str = "a text, or an array of parts such as {\"type\": \"text\", \"text\": …}";
+
+/// A request from its members: `message` (a text or parts) or `messages` (each with `role` and
+/// `content`, perhaps `id`), and optionally `session`, `model`, `provider`, `temperature`,
+/// `max_tokens`, `preferences` (an object; the members beside it win), `idempotency_key`,
+/// `timeout` (seconds), `parent`, `regenerate`, `detached`, `streamed`.
+///
+/// # Errors
+/// `invalid_input` naming the member, as `field` in the context too.
+pub fn chat_request(members: Metadata) -> Result<ChatRequest> {
+    let mut fields = Fields::new("request", ErrorKind::InvalidInput, members);
+    let message: Option<Content> = fields.parsed("message", CONTENT)?;
+    let messages: Option<Vec<Input>> =
+        fields.parsed("messages", "an array of objects with role and content")?;
+    if message.is_some() && messages.is_some() {
+        return Err(Error::invalid_input("send either message or messages"));
+    }
+    let preferences = fields.parsed::<Preferences>(
+        "preferences",
+        "an object in which model and provider are texts, temperature is a number and max_tokens a whole number",
+    )?;
+    let mut preferences = preferences.unwrap_or_default();
+    if let Some(model) = fields.text("model")? {
+        preferences.model = Some(model);
+    }
+    if let Some(provider) = fields.text("provider")? {
+        preferences.provider = Some(provider);
+    }
+    if let Some(temperature) = fields.parsed("temperature", "a number from 0 to 2")? {
+        preferences.temperature = Some(temperature);
+    }
+    if let Some(max_tokens) = fields.parsed("max_tokens", "a whole number from 1")? {
+        preferences.max_tokens = Some(max_tokens);
+    }
+    let message_id = |text: Option<String>| text.map(MessageId::new).transpose();
+    let request = ChatRequest {
+        session_id: fields.text("session")?.map(SessionId::new).transpose()?,
+        messages: match (message, messages) {
+            (Some(content), _) => vec![InputMessage::user(content)],
+            (None, Some(messages)) => messages
+                .into_iter()
+                .map(|Input { id, role, content }| InputMessage { id, role, content })
+                .collect(),
+            (None, None) => Vec::new(),
+        },
+        preferences,
+        parent_id: message_id(fields.text("parent")?)?,
+        regenerate: message_id(fields.text("regenerate")?)?,
+        idempotency_key: fields.text("idempotency_key")?,
+        timeout: fields.seconds("timeout")?,
+        detached: fields.flag("detached")?,
+        streamed: fields.flag("streamed")?,
+        ..ChatRequest::default()
+    };
+    fields.end()?;
+    Ok(request)
+}
+
+/// A reply: `message`, `session_id`, `turn_id`, `status`, `finish_reason`, `usage` (or `null`) and
+/// `warnings`.
+pub fn reply(reply: &Reply) -> Value {
+    json!({
+        "message": reply.message,
+        "session_id": reply.session_id,
+        "turn_id": reply.turn_id,
+        "status": reply.status,
+        "finish_reason": reply.finish_reason,
+        "usage": reply.usage,
+        "warnings": reply.warnings,
+    })
+}
+
+/// A turn, without what only stores and recovery need.
+pub fn turn(turn: &Turn) -> Value {
+    json!({
+        "id": turn.id,
+        "owner": turn.owner,
+        "session_id": turn.session_id,
+        "user_message_id": turn.user_message_id,
+        "reply_message_id": turn.reply_message_id,
+        "status": turn.status,
+        "provider": turn.provider,
+        "model": turn.model,
+        "started_at": turn.started_at,
+        "ended_at": turn.ended_at,
+        "idempotency_key": turn.idempotency_key,
+        "has_reply": turn.has_reply,
+        "error": turn.error,
+        "finish_reason": turn.finish_reason,
+        "usage": turn.usage,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn parse(value: Value) -> Result<ChatRequest> {
+        chat_request(serde_json::from_value(value).unwrap())
+    }
+
+    #[test]
+    fn every_member_of_a_request_arrives() {
+        let request = parse(json!({
+            "message": "hi", "session": "s", "model": "m", "temperature": 1, "max_tokens": 5,
+            "preferences": {"model": "other", "tone": "kind"}, "idempotency_key": "k",
+            "timeout": 1.5, "parent": "p", "detached": true, "streamed": null,
+        }))
+        .unwrap();
+        assert_eq!(request.messages, [InputMessage::user("hi")]);
+        assert_eq!(request.session_id.unwrap().as_str(), "s");
+        assert_eq!(request.preferences.model.as_deref(), Some("m"));
+        assert_eq!(request.preferences.other["tone"], "kind");
+        assert_eq!(request.preferences.temperature, Some(1.0));
+        assert_eq!(request.preferences.max_tokens, Some(5));
+        assert_eq!(request.idempotency_key.as_deref(), Some("k"));
+        assert_eq!(request.timeout, Some(Duration::from_millis(1500)));
+        assert_eq!(request.parent_id.unwrap().as_str(), "p");
+        assert!(request.detached && !request.streamed);
+    }
+
+    #[test]
+    fn a_wrong_member_is_named_and_not_quoted() {
+        for (field, value) in [
+            ("message", json!(5)),
+            ("messages", json!([{"role": "canary", "content": "x"}])),
+            ("temperature", json!("canary")),
+            ("max_tokens", json!(-1)),
+            ("preferences", json!({"model": 7})),
+            ("timeout", json!(-1)),
+            ("session", json!(["canary"])),
+            ("no_such", json!("canary")),
+        ] {
+            let error = parse(json!({field: value})).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert_eq!(error.context_value("field"), Some(field));
+            assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+        }
+        let both = json!({"message": "a", "messages": []});
+        assert!(parse(both).is_err());
+    }
+}

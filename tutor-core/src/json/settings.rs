@@ -1,0 +1,157 @@
+//! How an engine is configured.
+
+use serde_json::{Value, json};
+
+use super::fields::Fields;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limits;
+use crate::message::Metadata;
+use crate::provider::{ApiKey, ModelChoice, ProviderConfig, ProviderInfo, ProviderKind, Timeouts};
+
+/// A built-in provider of the named kind, with `name`, `api_key`, `base_url`, `model`, `proxy`,
+/// `first_timeout`, `idle_timeout`, `progress_timeout` and `delay` (of the demo provider), all
+/// optional; durations are seconds.
+///
+/// # Errors
+/// `config` for an unknown kind or member, or a member of another type.
+pub fn provider(kind: &str, members: Metadata) -> Result<ProviderConfig> {
+    let kind = ProviderKind::from_name(kind).ok_or_else(|| {
+        let known: Vec<_> = ProviderKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        Error::new(
+            ErrorKind::Config,
+            format!(
+                "there is no built-in provider of this name; known: {}",
+                known.join(", ")
+            ),
+        )
+    })?;
+    let mut config = ProviderConfig::new(kind);
+    let mut fields = Fields::new("provider", ErrorKind::Config, members);
+    if let Some(name) = fields.text("name")? {
+        config.name = name;
+    }
+    config.key = fields.text("api_key")?.map(|key| ApiKey::new(&key));
+    config.base_url = fields.text("base_url")?;
+    config.default_model = fields.text("model")?;
+    config.proxy = fields.text("proxy")?;
+    let first = fields.seconds("first_timeout")?;
+    let idle = fields.seconds("idle_timeout")?;
+    let progress = fields.seconds("progress_timeout")?;
+    if first.or(idle).or(progress).is_some() {
+        let default = Timeouts::default();
+        config.timeouts = Some(Timeouts {
+            first: first.unwrap_or(default.first),
+            idle: idle.unwrap_or(default.idle),
+            progress: progress.unwrap_or(default.progress),
+        });
+    }
+    config.demo_delay = fields.seconds("delay")?;
+    fields.end()?;
+    Ok(config)
+}
+
+/// What a provider says about itself: `name`, `default_model`, and `models`: the names that may
+/// be asked for, or `null` for any.
+pub fn provider_info(info: &ProviderInfo) -> Value {
+    let models = match &info.models {
+        ModelChoice::Open => None,
+        ModelChoice::Listed(models) => Some(models.clone()),
+        ModelChoice::StandIn => Some(vec![info.default_model.clone()]),
+    };
+    json!({"name": info.name, "default_model": info.default_model, "models": models})
+}
+
+/// The default bounds with some of them replaced. The members are the fields of [`Limits`];
+/// durations are seconds.
+///
+/// # Errors
+/// `config` for an unknown member, or a member of another type.
+pub fn limits(members: Metadata) -> Result<Limits> {
+    let mut limits = Limits::default();
+    let mut fields = Fields::new("limit", ErrorKind::Config, members);
+    let counts: [(&'static str, &mut usize); 8] = [
+        ("max_live_turns", &mut limits.max_live_turns),
+        ("max_request_messages", &mut limits.max_request_messages),
+        ("max_request_bytes", &mut limits.max_request_bytes),
+        ("max_object_bytes", &mut limits.max_object_bytes),
+        ("max_reply_bytes", &mut limits.max_reply_bytes),
+        ("max_events", &mut limits.max_events),
+        ("replay_bytes", &mut limits.replay_bytes),
+        ("context_tokens", &mut limits.context_tokens),
+    ];
+    for (name, slot) in counts {
+        if let Some(count) = fields.count(name)? {
+            *slot = count;
+        }
+    }
+    let durations = [
+        ("turn_timeout", &mut limits.turn_timeout),
+        ("checkpoint_interval", &mut limits.checkpoint_interval),
+        ("lease", &mut limits.lease),
+        ("replay_retention", &mut limits.replay_retention),
+        ("close_grace", &mut limits.close_grace),
+    ];
+    for (name, slot) in durations {
+        if let Some(duration) = fields.seconds(name)? {
+            *slot = duration;
+        }
+    }
+    fields.end()?;
+    Ok(limits)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn map(value: Value) -> Metadata {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn every_option_of_a_provider_arrives() {
+        let options = json!({
+            "name": "mine", "api_key": "k", "base_url": "http://localhost:1", "model": "m",
+            "proxy": "http://localhost:2", "idle_timeout": 0.5,
+        });
+        let expected = ProviderConfig {
+            proxy: Some("http://localhost:2".into()),
+            ..ProviderConfig::openai("k")
+                .with_name("mine")
+                .with_base_url("http://localhost:1")
+                .with_default_model("m")
+                .with_timeouts(Timeouts {
+                    idle: Duration::from_millis(500),
+                    ..Timeouts::default()
+                })
+        };
+        assert_eq!(provider("openai", map(options)).unwrap(), expected);
+    }
+
+    #[test]
+    fn unknown_kinds_options_and_limits_are_named_with_the_known_ones() {
+        let error = provider("nobody", Metadata::new()).unwrap_err();
+        assert!(error.message().contains("anthropic"), "{error}");
+        let error = provider("demo", map(json!({"key": "x"}))).unwrap_err();
+        assert_eq!(error.context_value("field"), Some("key"));
+        assert!(error.message().contains("api_key"), "{error}");
+        let error = limits(map(json!({"max_turns": 1}))).unwrap_err();
+        assert!(error.message().contains("max_live_turns"), "{error}");
+    }
+
+    #[test]
+    fn limits_are_counts_and_seconds() {
+        let limits = limits(map(json!({"max_live_turns": 3, "turn_timeout": 2}))).unwrap();
+        assert_eq!(limits.max_live_turns, 3);
+        assert_eq!(limits.turn_timeout, Duration::from_secs(2));
+        for bad in [
+            json!({"max_events": 1.5}),
+            json!({"lease": "x"}),
+            json!({"lease": -1}),
+        ] {
+            assert!(super::limits(map(bad)).is_err());
+        }
+    }
+}
