@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use clap::Parser;
 use tutor_core::provider::DemoProvider;
 use tutor_core::provider::config::ProviderConfig;
 use tutor_core::store::{Durability, Location};
@@ -15,10 +14,13 @@ mod vars;
 
 pub use vars::Vars;
 
-/// What can be set on the command line. What is absent is taken from the environment.
-#[derive(Clone, Debug, Default, Parser)]
-#[command(name = "neuro-tutor", version, about = "A tutor behind HTTP", after_help = ENVIRONMENT)]
+// No doc comment: clap would show it as the help of the command that takes these options.
+#[derive(Clone, Debug, Default, clap::Args)]
 #[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "what is written here would be shown as the help of a command"
+)]
 pub struct Args {
     /// Address to listen on [env: HOST] [default: 127.0.0.1]
     #[arg(long)]
@@ -26,9 +28,8 @@ pub struct Args {
     /// Port to listen on; 0 for any that is free [env: PORT] [default: 8000]
     #[arg(long)]
     pub port: Option<u16>,
-    /// Where conversations are kept: a directory, sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME, or memory: [env: DATABASE_URL] [default: neuro-tutor-data]
-    #[arg(long)]
-    pub data: Option<String>,
+    #[command(flatten)]
+    pub data: DataArgs,
     /// Pages that may call the server from a browser, separated by commas [env: CORS_ORIGINS] [default: http://localhost:5173,http://localhost:5180]
     #[arg(long)]
     pub cors_origins: Option<String>,
@@ -58,15 +59,32 @@ pub struct Args {
 /// The directory in which conversations are kept when nothing else is said.
 const DEFAULT_DATA: &str = "neuro-tutor-data";
 
-const ENVIRONMENT: &str = "\
-Environment (also read from a file .env in the working directory):
-  OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_MODEL            a provider; the URL alone is enough
-                                                           for a server that wants no key
-  ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, ANTHROPIC_MODEL   another provider
-  DEMO_DELAY_MS                                            the demo provider's pause between words
-  DATABASE_URL, HOST, PORT, CORS_ORIGINS, LOG_LEVEL, DEBUG
+// Shared by every command that opens the data.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "what is written here would be shown as the help of a command"
+)]
+pub struct DataArgs {
+    /// Where conversations are kept: a directory, sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME, or memory: [env: DATABASE_URL] [default: neuro-tutor-data]
+    #[arg(long, value_name = "LOCATION")]
+    pub data: Option<String>,
+}
 
-Exit codes: 0 stopped, 1 failed, 2 wrong configuration, 3 data not usable, 4 address not usable";
+impl DataArgs {
+    /// Where the data is: what the command line says, else the environment, else the default.
+    ///
+    /// # Errors
+    /// `config` for a location that cannot be used, naming the setting.
+    pub fn locate(&self, vars: &Vars) -> Result<Location> {
+        match (&self.data, vars.get("DATABASE_URL")) {
+            (Some(data), _) => location("--data", data),
+            (None, Some(url)) => location("DATABASE_URL", url),
+            (None, None) => Ok(Location::Sled(DEFAULT_DATA.into())),
+        }
+    }
+}
 
 /// What is to be served, where and how.
 #[derive(Clone, Debug)]
@@ -104,11 +122,7 @@ impl Settings {
             limits.max_live_turns = max;
         }
         let grace = args.drain_seconds.map(Duration::from_secs);
-        let data = match (args.data, vars.get("DATABASE_URL")) {
-            (Some(data), _) => location("--data", &data)?,
-            (None, Some(url)) => location("DATABASE_URL", url)?,
-            (None, None) => Location::Sled(DEFAULT_DATA.into()),
-        };
+        let data = args.data.locate(vars)?;
         let port = match args.port {
             Some(port) => port,
             None => vars
@@ -222,13 +236,20 @@ fn config(message: String) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
     use tracing::level_filters::LevelFilter;
 
     use super::*;
 
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
     fn settings(args: &[&str], vars: &[(&str, &str)]) -> Result<Settings> {
-        let args = Args::try_parse_from([&["neuro-tutor"], args].concat()).unwrap();
-        Settings::new(args, &vars.iter().copied().collect())
+        let line = Line::try_parse_from([&["neuro-tutor"], args].concat()).unwrap();
+        Settings::new(line.args, &vars.iter().copied().collect())
     }
 
     #[test]

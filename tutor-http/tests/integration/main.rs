@@ -6,11 +6,13 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod binary;
 mod client;
 mod server;
 
 mod captures;
 mod chat;
+mod cli;
 mod edge;
 mod limits;
 mod openapi;

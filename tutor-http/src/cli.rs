@@ -1,0 +1,112 @@
+//! The command line: one file per command. Standard output is data, standard error is talk.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use tokio::runtime::Runtime;
+use tutor_http::config::{Args, Vars};
+
+mod completions;
+mod failure;
+mod man;
+mod output;
+mod serve;
+
+use failure::{FAILED, Failure};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "neuro-tutor",
+    version,
+    about = "A tutor behind HTTP, and the care of its data",
+    long_about = "A tutor behind HTTP, and the care of its data.\n\nWithout a command it serves: \
+                  the options below are those of `neuro-tutor serve`.",
+    after_help = format!("{}\n\n{ENVIRONMENT}\n\n{}", serve::EXAMPLES, failure::EXIT_CODES),
+    args_conflicts_with_subcommands = true
+)]
+struct Line {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Args,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the tutor over HTTP, until SIGINT or SIGTERM
+    #[command(after_help = format!("{}\n\n{ENVIRONMENT}\n\n{}", serve::EXAMPLES, failure::EXIT_CODES))]
+    Serve(Box<Args>),
+    /// Print a completion script for a shell
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::Args),
+    /// Print a manual page
+    #[command(after_help = man::EXAMPLES)]
+    Man(man::Args),
+}
+
+const ENVIRONMENT: &str = "\
+Environment (also read from a file .env in the working directory):
+  OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_MODEL            a provider; the URL alone is enough
+                                                           for a server that wants no key
+  ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, ANTHROPIC_MODEL   another provider
+  DEMO_DELAY_MS                                            the demo provider's pause between words
+  DATABASE_URL, HOST, PORT, CORS_ORIGINS, LOG_LEVEL, DEBUG";
+
+/// Does what the command line says. What goes wrong is said in one line.
+pub(crate) fn main() -> ExitCode {
+    let line = Line::parse();
+    let command = line
+        .command
+        .unwrap_or_else(|| Command::Serve(Box::new(line.serve)));
+    run(command).unwrap_or_else(|failure| failure.report())
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    let vars = || Vars::load(Path::new("."));
+    match command {
+        Command::Serve(args) => serve::run(*args, &vars()?),
+        Command::Completions(args) => completions::run(&args, &mut Line::command()),
+        Command::Man(args) => man::run(&args, Line::command()),
+    }
+}
+
+/// The threads on which a command works.
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(FAILED, format!("threads cannot be started: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_defined() {
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_command_it_serves_with_the_same_options() {
+        let bare = Line::parse_from(["neuro-tutor", "--port", "1", "--data", "d"]);
+        let named = Line::parse_from(["neuro-tutor", "serve", "--port", "1", "--data", "d"]);
+        let Some(Command::Serve(args)) = named.command else {
+            panic!("{named:?}");
+        };
+        assert!(bare.command.is_none());
+        assert_eq!(format!("{:?}", bare.serve), format!("{args:?}"));
+    }
+
+    #[test]
+    fn every_command_has_help_in_one_line_and_examples() {
+        for command in Line::command().get_subcommands() {
+            let name = command.get_name();
+            let about = command.get_about().unwrap_or_default().to_string();
+            assert!((10..80).contains(&about.len()), "{name}: {about:?}");
+            let after = command.get_after_help().unwrap_or_default().to_string();
+            assert!(after.contains("Examples:"), "{name} has no examples");
+        }
+    }
+}

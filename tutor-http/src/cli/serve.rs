@@ -1,0 +1,155 @@
+//! `neuro-tutor serve`: opens the data, serves, and stops cleanly.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tutor_core::Tutor;
+use tutor_http::config::{Args, Settings, Vars};
+use tutor_http::{AppState, logs, serve};
+
+use super::failure::{ADDRESS_NOT_USABLE, Failure, INTERRUPTED, WRONG_CONFIGURATION};
+use super::runtime;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  neuro-tutor                                    on http://127.0.0.1:8000, with ./neuro-tutor-data
+  neuro-tutor serve --port 0 --data /srv/tutor   on a free port, with another directory
+  neuro-tutor --data memory:                     keep nothing";
+
+/// Serves until it is told to stop.
+pub(super) fn run(args: Args, vars: &Vars) -> Result<ExitCode, Failure> {
+    let settings = Settings::new(args, vars)?;
+    let _logs = logs::init(settings.log_level);
+    runtime()?.block_on(serve_until_told(settings))
+}
+
+async fn serve_until_told(settings: Settings) -> Result<ExitCode, Failure> {
+    let listener = bind(&settings).await?;
+    let address = listener.local_addr().map_err(|error| {
+        Failure::new(
+            ADDRESS_NOT_USABLE,
+            format!("the address is not known: {error}"),
+        )
+    })?;
+    let tutor = settings.open().await?;
+    let (first, second) = (CancellationToken::new(), CancellationToken::new());
+    tokio::spawn(watch_signals(first.clone(), second.clone()));
+    greet(&tutor, address);
+
+    let state = AppState::new(tutor.clone())
+        .with_bounds(settings.bounds.clone())
+        .with_origins(settings.origins);
+    let closing = async {
+        first.cancelled().await;
+        tutor.close_within(settings.bounds.drain_grace).await
+    };
+    let stop = first.clone().cancelled_owned();
+    let stopped = async { tokio::join!(serve(listener, state, stop), closing) };
+    tokio::select! {
+        ((), closed) = stopped => closed?,
+        () = second.cancelled() => return Ok(ExitCode::from(INTERRUPTED)),
+    }
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Listens on the configured address, unless that would open everything to everybody.
+async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
+    let (host, port) = (settings.host.as_str(), settings.port);
+    let unusable = |error: std::io::Error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "another program listens there: stop it, or choose another port by --port or PORT"
+            }
+            std::io::ErrorKind::PermissionDenied => "choose a port above 1023 by --port or PORT",
+            _ => "choose an address of this machine by --host or HOST",
+        };
+        Failure::new(
+            ADDRESS_NOT_USABLE,
+            format!("cannot listen on {host} port {port}: {error}; {advice}"),
+        )
+    };
+    let addresses = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(unusable)?;
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    let is_private = addresses.iter().all(|address| address.ip().is_loopback());
+    if !is_private && !settings.insecure_no_auth {
+        return Err(Failure::new(
+            WRONG_CONFIGURATION,
+            format!(
+                "others can reach {host}, and this server asks nobody who they are: listen on \
+                 127.0.0.1, or add --insecure-no-auth if something in front of it checks that"
+            ),
+        ));
+    }
+    TcpListener::bind(addresses.as_slice())
+        .await
+        .map_err(unusable)
+}
+
+/// Says what one wants to know first. A closed standard output is no reason not to serve.
+fn greet(tutor: &Tutor, address: SocketAddr) {
+    let mut out = std::io::stdout();
+    for line in tutor_http::config::summary(tutor) {
+        let _ = writeln!(out, "{line}");
+    }
+    let _ = writeln!(out, "  server     http://{address}");
+    let _ = writeln!(out, "  docs       http://{address}/docs");
+    let _ = out.flush();
+}
+
+/// The first signal asks the server to stop, the second one ends it.
+async fn watch_signals(first: CancellationToken, second: CancellationToken) {
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::warn!(%error, "signals cannot be received");
+            return;
+        }
+    };
+    signals.next().await;
+    first.cancel();
+    signals.next().await;
+    second.cancel();
+}
+
+#[cfg(unix)]
+struct Signals([tokio::signal::unix::Signal; 2]);
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Self([interrupt, signal(SignalKind::terminate())?]))
+    }
+
+    async fn next(&mut self) {
+        let [interrupt, terminate] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        // Without the signal there is nothing to wait for.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
