@@ -122,6 +122,11 @@ macro_rules! store_laws {
                 messages_of_an_absent_session_are_not_found
                 a_page_limit_out_of_range_is_refused
             ]
+            walking: [
+                owners_are_listed_in_the_order_of_their_bytes_without_gap_or_repeat
+                turns_of_a_session_are_listed_in_the_order_of_their_ids
+                a_store_finds_nothing_wrong_with_itself
+            ]
             close: [
                 a_closed_store_is_unavailable
                 closing_twice_is_fine
@@ -150,6 +155,7 @@ macro_rules! record_laws {
                 a_scan_is_in_the_order_of_the_keys_bytes
                 a_scan_goes_on_behind_a_key_and_stays_in_its_prefix
                 kinds_do_not_mix
+                kinds_are_listed_in_the_order_of_their_bytes
             ]
         }
     };

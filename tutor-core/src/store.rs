@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::error::{ErrorInfo, Result};
-use crate::id::{MessageId, OwnerId};
+use crate::id::{MessageId, OwnerId, TurnId};
 use crate::message::{FinishReason, Message, Usage};
 use crate::session::{MessageQuery, Page, Session, SessionKey, SessionPatch, SessionQuery};
 use crate::time::Timestamp;
@@ -21,11 +21,13 @@ pub mod memory;
 mod rules;
 #[cfg(feature = "store-sled")]
 pub mod sled;
+pub mod verify;
 
 pub use location::Location;
 pub use memory::MemoryStore;
 #[cfg(feature = "store-sled")]
 pub use sled::SledStore;
+pub use verify::verify;
 
 /// Where sessions, messages and turns are kept.
 ///
@@ -128,6 +130,30 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// All running turns of all owners, each with its last checkpoint. For recovery.
     async fn running_turns(&self) -> Result<Vec<RunningTurn>>;
 
+    /// Owners that have sessions, in the order of their bytes: the first ones greater than `after`.
+    /// For those who go through everything: the one reading without an owner.
+    ///
+    /// # Errors
+    /// `invalid_input` for a limit out of range (1 to [`MAX_PAGE`](crate::session::MAX_PAGE)).
+    async fn owners(&self, after: Option<OwnerId>, limit: usize) -> Result<Vec<OwnerId>>;
+
+    /// Turns of a session, running and ended, in the order of their ids' bytes: the first ones
+    /// greater than `after`.
+    ///
+    /// # Errors
+    /// `not_found` for the session; `invalid_input` for a limit out of range (1 to
+    /// [`MAX_PAGE`](crate::session::MAX_PAGE)).
+    async fn turns(
+        &self,
+        session: &SessionKey,
+        after: Option<TurnId>,
+        limit: usize,
+    ) -> Result<Vec<Turn>>;
+
+    /// Checks what only the store itself can see: every raw entry, its checksum, and that whatever
+    /// leads somewhere leads to something. [`verify`] calls it. Writes go on meanwhile.
+    async fn check(&self) -> Result<StorageCheck>;
+
     /// Makes everything durable and lets go of files and connections. Later calls fail with
     /// `store_unavailable`. Idempotent.
     async fn close(&self) -> Result<()>;
@@ -165,6 +191,17 @@ pub enum Durability {
     Process,
     /// Power loss as well.
     Power,
+}
+
+/// What [`SessionStore::check`] found.
+#[derive(Clone, Debug, Default)]
+pub struct StorageCheck {
+    /// Raw entries, rows or pages looked at.
+    pub entries: u64,
+    /// Their bytes; 0 if the store does not know.
+    pub bytes: u64,
+    /// What is wrong.
+    pub problems: verify::Problems,
 }
 
 /// A turn to begin. See [`SessionStore::begin_turn`].
@@ -258,6 +295,9 @@ impl TurnEnd {
 pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
     /// The record, or `None`.
     async fn get(&self, kind: &str, key: &str) -> Result<Option<Record>>;
+
+    /// All kinds of which there are records, in the order of their bytes.
+    async fn kinds(&self) -> Result<Vec<String>>;
 
     /// Records of one kind in the order of their keys' bytes.
     async fn scan(&self, kind: &str, range: KeyRange, limit: usize) -> Result<Vec<Record>>;
@@ -371,6 +411,20 @@ macro_rules! forward_stores {
             async fn running_turns(&self) -> Result<Vec<RunningTurn>> {
                 (**self).running_turns().await
             }
+            async fn owners(&self, after: Option<OwnerId>, limit: usize) -> Result<Vec<OwnerId>> {
+                (**self).owners(after, limit).await
+            }
+            async fn turns(
+                &self,
+                session: &SessionKey,
+                after: Option<TurnId>,
+                limit: usize,
+            ) -> Result<Vec<Turn>> {
+                (**self).turns(session, after, limit).await
+            }
+            async fn check(&self) -> Result<StorageCheck> {
+                (**self).check().await
+            }
             async fn close(&self) -> Result<()> {
                 (**self).close().await
             }
@@ -381,6 +435,9 @@ macro_rules! forward_stores {
         impl<T: RecordStore + ?Sized> RecordStore for $pointer {
             async fn get(&self, kind: &str, key: &str) -> Result<Option<Record>> {
                 (**self).get(kind, key).await
+            }
+            async fn kinds(&self) -> Result<Vec<String>> {
+                (**self).kinds().await
             }
             async fn scan(&self, kind: &str, range: KeyRange, limit: usize) -> Result<Vec<Record>> {
                 (**self).scan(kind, range, limit).await

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use async_trait::async_trait;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::OwnerId;
+use crate::id::{OwnerId, TurnId};
 use crate::message::Message;
 use crate::session::{MessageQuery, Page, Session, SessionKey, SessionPatch, SessionQuery};
 use crate::store::{
     BegunTurn, Checkpoint, KeyRange, NewTurn, Record, RecordStore, RecordWrite, RunningTurn,
-    SessionStore, StoreInfo, TurnEnd,
+    SessionStore, StorageCheck, StoreInfo, TurnEnd,
 };
 use crate::turn::{Turn, TurnKey};
 
@@ -138,6 +138,23 @@ impl<S: SessionStore> SessionStore for FaultyStore<S> {
         self.inner.running_turns().await
     }
 
+    async fn owners(&self, after: Option<OwnerId>, limit: usize) -> Result<Vec<OwnerId>> {
+        self.inner.owners(after, limit).await
+    }
+
+    async fn turns(
+        &self,
+        session: &SessionKey,
+        after: Option<TurnId>,
+        limit: usize,
+    ) -> Result<Vec<Turn>> {
+        self.inner.turns(session, after, limit).await
+    }
+
+    async fn check(&self) -> Result<StorageCheck> {
+        self.inner.check().await
+    }
+
     async fn close(&self) -> Result<()> {
         self.inner.close().await
     }
@@ -147,6 +164,10 @@ impl<S: SessionStore> SessionStore for FaultyStore<S> {
 impl<S: RecordStore> RecordStore for FaultyStore<S> {
     async fn get(&self, kind: &str, key: &str) -> Result<Option<Record>> {
         self.inner.get(kind, key).await
+    }
+
+    async fn kinds(&self) -> Result<Vec<String>> {
+        self.inner.kinds().await
     }
 
     async fn scan(&self, kind: &str, range: KeyRange, limit: usize) -> Result<Vec<Record>> {

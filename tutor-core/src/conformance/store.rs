@@ -7,3 +7,4 @@ pub mod finish;
 pub mod messages;
 pub mod owners;
 pub mod sessions;
+pub mod walking;

@@ -16,7 +16,7 @@ use crate::session::{
 };
 use crate::store::{
     BegunTurn, Checkpoint, Durability, Expect, KeyRange, NewTurn, Record, RecordStore, RecordWrite,
-    RunningTurn, SessionStore, StoreInfo, TurnEnd, rules,
+    RunningTurn, SessionStore, StorageCheck, StoreInfo, TurnEnd, rules,
 };
 use crate::turn::{Turn, TurnKey, TurnStatus};
 
@@ -230,6 +230,51 @@ impl SessionStore for MemoryStore {
             .collect())
     }
 
+    async fn owners(&self, after: Option<OwnerId>, limit: usize) -> Result<Vec<OwnerId>> {
+        rules::check_limit(limit)?;
+        let state = self.lock()?;
+        let mut owners: Vec<&OwnerId> = state
+            .owners
+            .iter()
+            .filter(|(owner, owned)| {
+                !owned.sessions.is_empty() && after.as_ref().is_none_or(|after| *owner > after)
+            })
+            .map(|(owner, _)| owner)
+            .collect();
+        owners.sort_unstable();
+        Ok(owners.into_iter().take(limit).cloned().collect())
+    }
+
+    async fn turns(
+        &self,
+        session: &SessionKey,
+        after: Option<TurnId>,
+        limit: usize,
+    ) -> Result<Vec<Turn>> {
+        rules::check_limit(limit)?;
+        let state = self.lock()?;
+        let owned = state
+            .owners
+            .get(&session.owner)
+            .filter(|owned| owned.sessions.contains_key(&session.id))
+            .ok_or_else(|| Error::not_found("session", &session.id))?;
+        let mut turns: Vec<&Turn> = owned
+            .turns
+            .values()
+            .map(|running| &running.turn)
+            .filter(|turn| turn.session_id == session.id)
+            .filter(|turn| after.as_ref().is_none_or(|after| turn.id > *after))
+            .collect();
+        turns.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        Ok(turns.into_iter().take(limit).cloned().collect())
+    }
+
+    /// There is nothing below what can be read.
+    async fn check(&self) -> Result<StorageCheck> {
+        drop(self.lock()?);
+        Ok(StorageCheck::default())
+    }
+
     async fn close(&self) -> Result<()> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *state = State {
@@ -248,6 +293,13 @@ impl RecordStore for MemoryStore {
             .records
             .get(&(kind.to_owned(), key.to_owned()))
             .cloned())
+    }
+
+    async fn kinds(&self) -> Result<Vec<String>> {
+        let state = self.lock()?;
+        let mut kinds: Vec<String> = state.records.keys().map(|(kind, _)| kind.clone()).collect();
+        kinds.dedup();
+        Ok(kinds)
     }
 
     async fn scan(&self, kind: &str, range: KeyRange, limit: usize) -> Result<Vec<Record>> {

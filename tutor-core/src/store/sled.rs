@@ -1,5 +1,6 @@
 //! The embedded store: one directory, no set-up, every acknowledged write on the disk.
 
+mod check;
 mod draft;
 mod envelope;
 mod keys;
@@ -8,6 +9,7 @@ mod reads;
 mod records;
 mod rows;
 mod shared;
+mod subject;
 mod writer;
 mod writes;
 
@@ -26,12 +28,12 @@ use self::draft::Draft;
 use self::shared::Shared;
 use self::writer::{Job, MAX_QUEUE, Write, Writer};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::OwnerId;
+use crate::id::{OwnerId, TurnId};
 use crate::message::Message;
 use crate::session::{MessageQuery, Page, Session, SessionKey, SessionPatch, SessionQuery};
 use crate::store::{
     BegunTurn, Checkpoint, Durability, KeyRange, NewTurn, Record, RecordStore, RecordWrite,
-    RunningTurn, SessionStore, StoreInfo, TurnEnd, rules,
+    RunningTurn, SessionStore, StorageCheck, StoreInfo, TurnEnd, rules,
 };
 use crate::turn::{Turn, TurnKey};
 
@@ -291,6 +293,39 @@ impl SessionStore for SledStore {
         self.read(reads::running_turns).await
     }
 
+    async fn owners(&self, after: Option<OwnerId>, limit: usize) -> Result<Vec<OwnerId>> {
+        rules::check_limit(limit)?;
+        self.read(move |tree| reads::owners(tree, after, limit))
+            .await
+    }
+
+    async fn turns(
+        &self,
+        session: &SessionKey,
+        after: Option<TurnId>,
+        limit: usize,
+    ) -> Result<Vec<Turn>> {
+        rules::check_limit(limit)?;
+        let key = session.clone();
+        self.read(move |tree| reads::turns(tree, &key, after, limit))
+            .await
+    }
+
+    async fn check(&self) -> Result<StorageCheck> {
+        let mut found = StorageCheck::default();
+        let mut last = None;
+        loop {
+            let next;
+            (next, found) = self
+                .read(move |tree| Ok((check::some(tree, last.as_deref(), &mut found)?, found)))
+                .await?;
+            if next.is_none() {
+                return Ok(found);
+            }
+            last = next;
+        }
+    }
+
     async fn close(&self) -> Result<()> {
         let (answer, closed) = oneshot::channel();
         if self.jobs.send(Job::Close(answer)).await.is_err() {
@@ -305,6 +340,10 @@ impl RecordStore for SledStore {
     async fn get(&self, kind: &str, key: &str) -> Result<Option<Record>> {
         let (kind, key) = (kind.to_owned(), key.to_owned());
         self.read(move |tree| records::get(tree, &kind, &key)).await
+    }
+
+    async fn kinds(&self) -> Result<Vec<String>> {
+        self.read(records::kinds).await
     }
 
     async fn scan(&self, kind: &str, range: KeyRange, limit: usize) -> Result<Vec<Record>> {

@@ -18,3 +18,4 @@ mod simulation;
 mod stores;
 mod support;
 mod tidy;
+mod verify;

@@ -8,11 +8,13 @@ use futures_util::StreamExt;
 use tokio::sync::{Notify, watch};
 use tutor_core::provider::{CompletionRequest, CompletionStream, ModelInfo, ProviderInfo};
 use tutor_core::session::{MessageQuery, SessionKey, SessionPatch, SessionQuery};
-use tutor_core::store::{BegunTurn, Checkpoint, NewTurn, RunningTurn, StoreInfo, TurnEnd};
+use tutor_core::store::{
+    BegunTurn, Checkpoint, NewTurn, RunningTurn, StorageCheck, StoreInfo, TurnEnd,
+};
 use tutor_core::turn::TurnKey;
 use tutor_core::{
     Error, ErrorKind, Message, OwnerId, Page, Provider, Result, Session, SessionStore, Turn,
-    async_trait,
+    TurnId, async_trait,
 };
 
 /// The writes of a turn.
@@ -163,6 +165,20 @@ impl<S: SessionStore> SessionStore for GateStore<S> {
     }
     async fn running_turns(&self) -> Result<Vec<RunningTurn>> {
         self.inner.running_turns().await
+    }
+    async fn owners(&self, after: Option<OwnerId>, limit: usize) -> Result<Vec<OwnerId>> {
+        self.inner.owners(after, limit).await
+    }
+    async fn turns(
+        &self,
+        session: &SessionKey,
+        after: Option<TurnId>,
+        limit: usize,
+    ) -> Result<Vec<Turn>> {
+        self.inner.turns(session, after, limit).await
+    }
+    async fn check(&self) -> Result<StorageCheck> {
+        self.inner.check().await
     }
     async fn close(&self) -> Result<()> {
         self.inner.close().await

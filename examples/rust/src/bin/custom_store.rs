@@ -12,10 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tutor_core::session::{MessageQuery, SessionKey, SessionPatch, SessionQuery};
 use tutor_core::store::{
-    BegunTurn, Checkpoint, MemoryStore, NewTurn, RunningTurn, StoreInfo, TurnEnd,
+    BegunTurn, Checkpoint, MemoryStore, NewTurn, RunningTurn, StorageCheck, StoreInfo, TurnEnd,
 };
 use tutor_core::turn::TurnKey;
-use tutor_core::{Message, OwnerId, Page, Result, Session, SessionStore, Turn, Tutor, async_trait};
+use tutor_core::{
+    Message, OwnerId, Page, Result, Session, SessionStore, Turn, TurnId, Tutor, async_trait,
+};
 
 /// Counts the turns that begin and end.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +74,20 @@ impl SessionStore for Counting {
     }
     async fn running_turns(&self) -> Result<Vec<RunningTurn>> {
         self.inner.running_turns().await
+    }
+    async fn owners(&self, after: Option<OwnerId>, limit: usize) -> Result<Vec<OwnerId>> {
+        self.inner.owners(after, limit).await
+    }
+    async fn turns(
+        &self,
+        session: &SessionKey,
+        after: Option<TurnId>,
+        limit: usize,
+    ) -> Result<Vec<Turn>> {
+        self.inner.turns(session, after, limit).await
+    }
+    async fn check(&self) -> Result<StorageCheck> {
+        self.inner.check().await
     }
     async fn close(&self) -> Result<()> {
         self.inner.close().await

@@ -106,3 +106,18 @@ pub async fn kinds_do_not_mix(store: Arc<dyn RecordStore>) {
         .unwrap();
     assert!(store.get("kx", "y").await.unwrap().is_some());
 }
+
+/// Each once, and none whose last record is gone.
+pub async fn kinds_are_listed_in_the_order_of_their_bytes(store: Arc<dyn RecordStore>) {
+    assert!(store.kinds().await.unwrap().is_empty());
+    for kind in ["b", "aa", "B", "ä", "a"] {
+        for key in ["x", "y"] {
+            let write = put(kind, key, b"v", Expect::Absent);
+            store.commit(vec![write]).await.unwrap();
+        }
+    }
+    assert_eq!(store.kinds().await.unwrap(), ["B", "a", "aa", "b", "ä"]);
+    let gone = ["x", "y"].map(|key| delete("aa", key, Expect::Any));
+    store.commit(gone.into()).await.unwrap();
+    assert_eq!(store.kinds().await.unwrap(), ["B", "a", "b", "ä"]);
+}

@@ -1,5 +1,6 @@
-//! The keys of the one tree. Every part but the last has its length in front, so that no id can
-//! forge the end of another; numbers are big-endian, so that bytes sort like numbers.
+//! The keys of the one tree. Every id but the last part ends with a zero byte, which no id has, so
+//! that none can forge the end of another and all sort like their bytes; numbers are big-endian,
+//! so that bytes sort like numbers.
 //!
 //! All that belongs to a session, and is written with it, lies side by side: a turn then touches
 //! few pages of the tree.
@@ -14,19 +15,20 @@ pub(super) const FORMAT: &[u8] = b"m\x06format";
 /// The version that the last written record got.
 pub(super) const LAST_VERSION: &[u8] = b"m\x07version";
 /// The start of all running turns.
-pub(super) const RUNNING: &[u8] = b"r";
+pub(super) const RUNNING: &[u8] = &[RUNNING_TURN];
 
-const SESSION: u8 = b's';
-const LISTING: u8 = b'l';
-const TURN: u8 = b't';
-const IDEMPOTENCY: u8 = b'i';
-const RECORD: u8 = b'd';
-const PIECE: u8 = b'p';
+pub(super) const SESSION: u8 = b's';
+pub(super) const LISTING: u8 = b'l';
+pub(super) const TURN: u8 = b't';
+pub(super) const RUNNING_TURN: u8 = b'r';
+pub(super) const IDEMPOTENCY: u8 = b'i';
+pub(super) const RECORD: u8 = b'd';
+pub(super) const PIECE: u8 = b'p';
 
-const ITSELF: u8 = 0;
-const MESSAGE: u8 = 1;
-const POSITION: u8 = 2;
-const ENDED_TURN: u8 = 3;
+pub(super) const ITSELF: u8 = 0;
+pub(super) const MESSAGE: u8 = 1;
+pub(super) const POSITION: u8 = 2;
+pub(super) const ENDED_TURN: u8 = 3;
 
 /// The start of all that belongs to a session, except what has to be found without it.
 pub(super) fn of_session(key: &SessionKey) -> Vec<u8> {
@@ -85,7 +87,7 @@ pub(super) fn turn(key: &TurnKey) -> Vec<u8> {
 }
 
 pub(super) fn running_turn(key: &TurnKey) -> Vec<u8> {
-    last(start(RUNNING[0], &key.owner), key.id.as_str())
+    last(start(RUNNING_TURN, &key.owner), key.id.as_str())
 }
 
 /// The turn that has taken an idempotency key.
@@ -96,9 +98,25 @@ pub(super) fn idempotency(owner: &OwnerId, key: &str) -> Vec<u8> {
 /// The start of all records of a kind.
 pub(super) fn records(kind: &str) -> Vec<u8> {
     let mut bytes = vec![RECORD];
-    // Kinds are longer than ids may be.
+    // A kind may hold any character.
     bytes.extend_from_slice(&(kind.len() as u64).to_be_bytes());
     last(bytes, kind)
+}
+
+/// The start of all records, and that of all lists.
+pub(super) const RECORDS: &[u8] = &[RECORD];
+pub(super) const LISTINGS: &[u8] = &[LISTING];
+
+/// The first key behind all those that begin with `prefix`.
+pub(super) fn behind(prefix: &[u8]) -> Vec<u8> {
+    let mut bytes = prefix.to_vec();
+    while let Some(last) = bytes.pop() {
+        if last < u8::MAX {
+            bytes.push(last + 1);
+            return bytes;
+        }
+    }
+    vec![u8::MAX; 2]
 }
 
 pub(super) fn record(kind: &str, key: &str) -> Vec<u8> {
@@ -127,10 +145,10 @@ fn start(subject: u8, owner: &OwnerId) -> Vec<u8> {
     bytes
 }
 
-/// Adds an id, which has at most 128 bytes.
+/// Adds an id, which has no zero byte.
 fn part(bytes: &mut Vec<u8>, id: &str) {
-    bytes.push(u8::try_from(id.len()).unwrap_or(u8::MAX));
     bytes.extend_from_slice(id.as_bytes());
+    bytes.push(0);
 }
 
 fn last(mut bytes: Vec<u8>, text: &str) -> Vec<u8> {
@@ -148,6 +166,7 @@ fn with(mut bytes: Vec<u8>, subject: u8, rest: &[u8]) -> Vec<u8> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::subject::Subject;
     use super::*;
 
     prop_compose! {
@@ -229,6 +248,30 @@ mod tests {
                     prop_assert_eq!(what == other, key == other_key, "{} and {}", what, other);
                 }
             }
+        }
+
+        #[test]
+        fn a_key_tells_what_it_stands_for(name in name()) {
+            for (what, key) in all(&name) {
+                let subject = Subject::of(&key);
+                prop_assert_eq!(subject.as_ref().map(Subject::key), Some(key), "{}", what);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_key_or_none(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            if let Some(subject) = Subject::of(&bytes) {
+                prop_assert_eq!(subject.key(), bytes);
+            }
+        }
+
+        #[test]
+        fn what_is_behind_a_prefix_is_behind_all_of_it(
+            prefix in prop::collection::vec(any::<u8>(), 1..5), rest in prop::collection::vec(any::<u8>(), 0..5),
+        ) {
+            prop_assume!(prefix.iter().any(|byte| *byte < u8::MAX));
+            let end = behind(&prefix);
+            prop_assert!([&*prefix, &*rest].concat() < end && !end.starts_with(&prefix));
         }
 
         #[test]

@@ -1,12 +1,14 @@
 //! What each read finds in the rows of sessions, messages and turns.
 
 use std::collections::VecDeque;
+use std::ops::Bound;
 
 use ::sled::Tree;
 
 use super::draft::Rows;
 use super::envelope::damaged;
 use super::rows::{Compact, MessageRow, PositionRow, SessionRow, StoredSession, TurnRow};
+use super::subject::Subject;
 use super::{keys, unavailable};
 use crate::error::{Error, Result};
 use crate::id::{MessageId, OwnerId, SessionId, TurnId};
@@ -66,6 +68,57 @@ pub(super) fn running_turns(tree: &Tree) -> Result<Vec<RunningTurn>> {
         found.push(tree.decode::<TurnRow>(&key, &value)?.into());
     }
     Ok(found)
+}
+
+pub(super) fn owners(tree: &Tree, after: Option<OwnerId>, limit: usize) -> Result<Vec<OwnerId>> {
+    let mut owners = Vec::new();
+    let mut from = match after {
+        Some(after) => keys::behind(&keys::listings(&after)),
+        None => keys::LISTINGS.to_vec(),
+    };
+    while owners.len() < limit {
+        let next = tree.range(from..keys::behind(keys::LISTINGS)).next();
+        let Some((place, _)) = next.transpose().map_err(unavailable)? else {
+            break;
+        };
+        let Some(Subject::Listing(owner, ..)) = Subject::of(&place) else {
+            return Err(damaged(&place));
+        };
+        from = keys::behind(&keys::listings(&owner));
+        owners.push(owner);
+    }
+    Ok(owners)
+}
+
+pub(super) fn turns(
+    tree: &Tree,
+    key: &SessionKey,
+    after: Option<TurnId>,
+    limit: usize,
+) -> Result<Vec<Turn>> {
+    let stored = session(tree, key)?.ok_or_else(|| Error::not_found("session", &key.id))?;
+    let all = keys::ended_turns(key);
+    let from = match &after {
+        Some(after) => Bound::Excluded(keys::ended_turn(key, after)),
+        None => Bound::Included(all.clone()),
+    };
+    let mut turns: Vec<Turn> = Vec::new();
+    for entry in tree.range((from, Bound::Excluded(keys::behind(&all)))) {
+        if turns.len() == limit {
+            break;
+        }
+        let (name, value) = entry.map_err(unavailable)?;
+        turns.push(RunningTurn::from(tree.decode::<TurnRow>(&name, &value)?).turn);
+    }
+    let running = stored.session.running_turn;
+    if let Some(id) = running.filter(|id| after.is_none_or(|after| *id > after)) {
+        let name = keys::running_turn(&TurnKey::new(key.owner.clone(), id));
+        let turn = RunningTurn::from(tree.expect_row::<TurnRow>(&name)?).turn;
+        let place = turns.partition_point(|other| other.id < turn.id);
+        turns.insert(place, turn);
+        turns.truncate(limit);
+    }
+    Ok(turns)
 }
 
 pub(super) fn sessions(tree: &Tree, query: &SessionQuery) -> Result<Page<Session>> {

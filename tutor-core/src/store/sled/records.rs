@@ -7,6 +7,7 @@ use ::sled::Tree;
 use super::draft::{Draft, Rows};
 use super::envelope::damaged;
 use super::rows::RecordRow;
+use super::subject::Subject;
 use super::{keys, unavailable};
 use crate::error::Result;
 use crate::store::{Expect, KeyRange, Record, RecordWrite, rules};
@@ -18,6 +19,23 @@ pub(super) fn get(tree: &Tree, kind: &str, key: &str) -> Result<Option<Record>> 
         value: row.value,
         version: row.version,
     }))
+}
+
+pub(super) fn kinds(tree: &Tree) -> Result<Vec<String>> {
+    let mut kinds = Vec::new();
+    let mut from = keys::RECORDS.to_vec();
+    loop {
+        let next = tree.range(from..keys::behind(keys::RECORDS)).next();
+        let Some((name, _)) = next.transpose().map_err(unavailable)? else {
+            kinds.sort_unstable();
+            return Ok(kinds);
+        };
+        let Some(Subject::Record(kind, _)) = Subject::of(&name) else {
+            return Err(damaged(&name));
+        };
+        from = keys::behind(&keys::records(&kind));
+        kinds.push(kind);
+    }
 }
 
 pub(super) fn scan(tree: &Tree, kind: &str, range: &KeyRange, limit: usize) -> Result<Vec<Record>> {

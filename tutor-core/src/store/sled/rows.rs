@@ -175,6 +175,18 @@ impl MessageRow {
         }
     }
 
+    pub(super) fn id(&self) -> &MessageId {
+        &self.id.0
+    }
+
+    pub(super) fn parent_id(&self) -> Option<&MessageId> {
+        self.parent_id.as_ref().map(|id| &id.0)
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
     pub(super) fn into_message(self, session: &SessionId) -> Message {
         Message {
             id: self.id.0,
