@@ -3,6 +3,7 @@
 //! Implement [`Provider`] to add one. Retries, timeouts and the like are providers that wrap
 //! providers; a whole reply is the stream, folded.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
+use self::health::Gauges;
 use crate::error::Result;
 use crate::hidden::Hidden;
 use crate::message::{Content, FinishReason, Role, Usage};
@@ -21,8 +23,14 @@ pub mod scripted;
 pub mod config;
 pub mod key;
 pub mod fault;
+pub mod health;
+pub(crate) mod delivered;
 pub mod timeout;
 pub mod retry;
+pub mod breaker;
+pub mod bulkhead;
+pub mod keys;
+pub mod fallback;
 pub(crate) mod router;
 #[cfg(feature = "provider-openai")]
 pub mod openai;
@@ -46,11 +54,16 @@ mod cuts;
 
 #[cfg(feature = "provider-anthropic")]
 pub use anthropic::AnthropicProvider;
+pub use breaker::{Breaker, BreakerProvider};
+pub use bulkhead::{BulkheadProvider, Concurrency};
 pub use config::{ProviderConfig, ProviderKind};
 pub use context::{Extensions, RequestContext};
 pub use demo::DemoProvider;
+pub use fallback::FallbackProvider;
 pub use fault::Fault;
+pub use health::{BreakerState, Health, KeyState, Load};
 pub use key::ApiKey;
+pub use keys::KeyPoolProvider;
 #[cfg(feature = "provider-openai")]
 pub use openai::OpenAiProvider;
 pub use retry::RetryProvider;
@@ -124,6 +137,9 @@ pub struct ProviderInfo {
     pub default_model: String,
     /// Which models may be asked for.
     pub models: ModelChoice,
+    /// Other names of models, and what they stand for.
+    pub aliases: BTreeMap<String, String>,
+    pub(crate) gauges: Gauges,
 }
 
 impl ProviderInfo {
@@ -133,7 +149,14 @@ impl ProviderInfo {
             name: name.into(),
             default_model: default_model.into(),
             models: ModelChoice::Open,
+            aliases: BTreeMap::new(),
+            gauges: Gauges::default(),
         }
+    }
+
+    /// How the provider is doing at the moment.
+    pub fn health(&self) -> Health {
+        self.gauges.read()
     }
 
     /// Restricts the models.
@@ -265,6 +288,13 @@ pub enum Delta {
         /// Why.
         reason: String,
     },
+    /// Another provider or model than the one that was asked writes what follows.
+    AnsweredBy {
+        /// The provider's name.
+        provider: String,
+        /// The model, as that provider calls it.
+        model: String,
+    },
     /// Something that the user of the API should know.
     Notice(crate::event::Notice),
     /// The reply is complete. Exactly once, last.
@@ -291,6 +321,10 @@ impl fmt::Debug for Delta {
             Self::Usage(usage) => f.debug_tuple("Usage").field(usage).finish(),
             Self::Heartbeat => f.write_str("Heartbeat"),
             Self::Restart { reason } => f.debug_struct("Restart").field("reason", reason).finish(),
+            Self::AnsweredBy { provider, .. } => f
+                .debug_struct("AnsweredBy")
+                .field("provider", provider)
+                .finish_non_exhaustive(),
             Self::Notice(notice) => f.debug_tuple("Notice").field(&notice.code).finish(),
             Self::Finished { reason } => {
                 f.debug_struct("Finished").field("reason", reason).finish()

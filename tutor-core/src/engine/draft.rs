@@ -88,6 +88,11 @@ impl Draft {
                 let attempt = self.attempt;
                 self.publish(live, Event::AttemptRestarted { attempt, reason });
             }
+            // The reply tells who wrote it; `turn.started` told who was asked.
+            Delta::AnsweredBy { provider, model } => {
+                self.turn.provider = provider;
+                self.turn.model = model;
+            }
             Delta::Notice(notice) => self.publish(live, Event::Notice(notice)),
             Delta::Usage(usage) => self.usage = Some(usage),
             Delta::Heartbeat => {}

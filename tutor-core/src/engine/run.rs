@@ -77,11 +77,12 @@ impl Engine {
         let turn = new_turn.turn.clone();
         // The provider is asked while the begin is written: durability costs no time to first
         // token. Nothing that it says leaves the engine before the begin is durable.
-        let mut call = pin!(
-            AssertUnwindSafe(async { route.provider.stream(completion).await })
-                .catch_unwind()
-                .map(|result| result.unwrap_or_else(|_| Err(panicked())))
-        );
+        let provider = route.provider;
+        // Owned, so that it can be dropped before the end of the turn is written.
+        let mut call = AssertUnwindSafe(async move { provider.stream(completion).await })
+            .catch_unwind()
+            .map(|result| result.unwrap_or_else(|_| Err(panicked())))
+            .boxed();
         let mut write = pin!(self.store.begin_turn(new_turn));
         let mut early = None;
         let outcome = loop {
@@ -107,7 +108,7 @@ impl Engine {
             for notice in notices {
                 draft.publish(&live, Event::Notice(notice));
             }
-            let connected = async {
+            let connected = async move {
                 match early {
                     Some(result) => result,
                     None => call.await,

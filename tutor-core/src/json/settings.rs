@@ -43,6 +43,7 @@ pub fn provider(kind: &str, members: Metadata) -> Result<ProviderConfig> {
             first: first.unwrap_or(default.first),
             idle: idle.unwrap_or(default.idle),
             progress: progress.unwrap_or(default.progress),
+            ..default
         });
     }
     config.demo_delay = fields.seconds("delay")?;

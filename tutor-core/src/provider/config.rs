@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::key::ApiKey;
+use super::retry::MAX_RETRIES;
 use super::timeout::Timeouts;
 use super::{DemoProvider, SharedProvider};
 use crate::error::{Error, ErrorKind, Result};
@@ -64,6 +65,8 @@ pub struct ProviderConfig {
     pub proxy: Option<String>,
     /// Time limits; `None` for 60 seconds each, and more for a server on this machine.
     pub timeouts: Option<Timeouts>,
+    /// How often a request that failed is tried again, at most: [`MAX_RETRIES`] by default.
+    pub max_retries: u32,
     /// The pause between two words of the demo provider; `None` for its own.
     pub demo_delay: Option<Duration>,
 }
@@ -79,6 +82,7 @@ impl ProviderConfig {
             default_model: None,
             proxy: None,
             timeouts: None,
+            max_retries: MAX_RETRIES,
             demo_delay: None,
         }
     }
@@ -250,7 +254,10 @@ impl ProviderConfig {
                 Timeouts::default()
             }
         });
-        Arc::new(RetryProvider::new(TimeoutProvider::new(provider, timeouts)))
+        Arc::new(RetryProvider::with_max_retries(
+            TimeoutProvider::new(provider, timeouts),
+            self.max_retries,
+        ))
     }
 
     #[cfg(feature = "provider-http")]

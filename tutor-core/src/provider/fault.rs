@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 
+/// In the context of an error: who refused a request here, without asking the provider.
+pub(crate) const REFUSED_BY: &str = "refused_by";
+
 /// Why a completion failed, as finely as providers tell it apart.
 ///
 /// An [`Error`] of a provider names it as `reason` in its context.

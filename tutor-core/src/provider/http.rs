@@ -25,8 +25,6 @@ use crate::error::{Error, ErrorKind, Result};
 pub(crate) mod retry_after;
 pub(crate) mod url;
 
-/// How long making a connection may take, with TLS.
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of the body of an error is read, in bytes.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 /// How long reading the body of an error may take.
@@ -75,7 +73,7 @@ impl HttpClient {
         let builder = Client::builder()
             .tls_backend_preconfigured(tls(base.is_https())?)
             .user_agent(USER_AGENT)
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connect_timeout(config.timeouts.unwrap_or_default().connect)
             .redirect(redirect::Policy::none())
             .referer(false)
             .no_proxy();

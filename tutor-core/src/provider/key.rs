@@ -3,19 +3,22 @@
 use std::fmt;
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret, SecretString};
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// The longest API key, in bytes.
 pub const MAX_KEY_BYTES: usize = 4096;
 
-/// A provider's API key. It can be used, but neither printed nor serialized.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(Arc<str>);
+/// A provider's API key. It can be used, but neither printed nor serialized. Its memory is
+/// overwritten when the last clone is dropped.
+#[derive(Clone)]
+pub struct ApiKey(Arc<SecretString>);
 
 impl ApiKey {
     /// The key with this text; white space around it, which pasting tends to add, is dropped.
     pub fn new(text: &str) -> Self {
-        Self(Arc::from(text.trim()))
+        Self(Arc::new(SecretString::from(text.trim())))
     }
 
     /// Whether a provider can be asked with this key.
@@ -24,8 +27,9 @@ impl ApiKey {
     /// `config` if the key is empty, longer than [`MAX_KEY_BYTES`], or has a character that no HTTP
     /// header may carry. The error does not contain the key.
     pub fn check(&self) -> Result<()> {
-        let usable = (1..=MAX_KEY_BYTES).contains(&self.0.len())
-            && self.0.bytes().all(|b| b.is_ascii_graphic());
+        let key = self.expose();
+        let usable =
+            (1..=MAX_KEY_BYTES).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
         if usable {
             return Ok(());
         }
@@ -39,9 +43,17 @@ impl ApiKey {
 
     /// The key itself: for the header that carries it, and for nothing else.
     pub fn expose(&self) -> &str {
-        &self.0
+        self.0.expose_secret()
     }
 }
+
+impl PartialEq for ApiKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl Eq for ApiKey {}
 
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,12 +11,12 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, sleep};
 
-use super::fault::Fault;
-use super::{CompletionRequest, CompletionStream, Delta, ModelInfo, Provider, ProviderInfo};
+use super::delivered::Delivered;
+use super::fault::{Fault, REFUSED_BY};
+use super::{CompletionRequest, CompletionStream, ModelInfo, Provider, ProviderInfo};
 use crate::error::{Error, Result};
-use crate::event::Notice;
 
-/// How often a request is tried again, at most.
+/// How often a request is tried again, unless it is configured.
 pub const MAX_RETRIES: u32 = 2;
 /// The longest wait that a provider may ask for; a longer one goes to the caller as it is.
 pub const MAX_SERVER_WAIT: Duration = Duration::from_secs(60);
@@ -31,13 +31,16 @@ const BUDGET: u32 = 10;
 /// It reads [`Error::retry`] and nothing else, except that what a model wrote wrong is tried once.
 /// A wait that the provider asks for is kept, up to [`MAX_SERVER_WAIT`]; else the wait doubles, with
 /// jitter. It never waits past the request's deadline, and stops when the request is cancelled.
-/// When most requests fail, retries are limited to a tenth of the requests.
+/// When most requests fail, retries are limited to a tenth of the requests: every request earns a
+/// tenth of a retry, and at most ten are kept in reserve. What was refused without asking the
+/// provider (an open breaker, a full queue) is not tried again.
 pub struct RetryProvider<P> {
     inner: Arc<P>,
     policy: Arc<Policy>,
 }
 
 struct Policy {
+    max_retries: u32,
     /// In tenths of a retry.
     budget: AtomicU32,
     /// From 0 to 1.
@@ -52,7 +55,21 @@ impl<P: Provider> RetryProvider<P> {
 
     /// The same, with the jitter drawn from `random`: numbers from 0 to 1.
     pub fn with_random(inner: P, random: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
+        Self::with_policy(inner, MAX_RETRIES, random)
+    }
+
+    /// The same, with at most this many retries of a request.
+    pub fn with_max_retries(inner: P, max_retries: u32) -> Self {
+        Self::with_policy(inner, max_retries, random)
+    }
+
+    fn with_policy(
+        inner: P,
+        max_retries: u32,
+        random: impl Fn() -> f64 + Send + Sync + 'static,
+    ) -> Self {
         let policy = Policy {
+            max_retries,
             budget: AtomicU32::new(BUDGET * 10),
             random: Box::new(random),
         };
@@ -87,15 +104,14 @@ impl<P: Provider> Provider for RetryProvider<P> {
             policy: Arc::clone(&self.policy),
             request,
             retries: 0,
-            delivered: false,
-            notices: Vec::new(),
+            delivered: Delivered::default(),
         };
         let opened = run.open().await?;
         Ok(stream::unfold(Some((run, opened)), |state| async move {
             let (mut run, mut opened) = state?;
             loop {
                 match opened.next().await? {
-                    Ok(delta) if run.is_repeated(&delta) => {}
+                    Ok(delta) if run.delivered.is_repeated(&delta) => {}
                     Ok(delta) => return Some((Ok(delta), Some((run, opened)))),
                     Err(error) => match run.again(error).await {
                         Ok(stream) => opened = stream,
@@ -115,8 +131,7 @@ struct Run<P> {
     policy: Arc<Policy>,
     request: CompletionRequest,
     retries: u32,
-    delivered: bool,
-    notices: Vec<Notice>,
+    delivered: Delivered,
 }
 
 impl<P: Provider> Run<P> {
@@ -157,21 +172,25 @@ impl<P: Provider> Run<P> {
 
     /// How long to wait before the next attempt; `None` to give up. Pays for the attempt.
     fn wait(&self, error: &Error) -> Option<Duration> {
-        if self.delivered || !error.is_retryable() || self.request.context.cancel.is_cancelled() {
+        // What was refused without asking the provider would be refused again, and who refused it
+        // did so to tell at once.
+        let refused = error.context_value(REFUSED_BY).is_some();
+        let wanted = error.is_retryable() && !self.request.context.cancel.is_cancelled();
+        if self.delivered.has_content() || refused || !wanted {
             return None;
         }
         let once = error.context_value("reason") == Some(Fault::ModelOutputInvalid.as_str());
-        if self.retries >= if once { 1 } else { MAX_RETRIES } {
+        if self.retries >= self.policy.max_retries.min(if once { 1 } else { u32::MAX }) {
             return None;
         }
         let random = (self.policy.random)().clamp(0.0, 1.0);
         let wait = match error.retry_after() {
             Some(wait) if wait > MAX_SERVER_WAIT => return None,
+            // A server that wants no wait gets the usual one.
+            Some(Duration::ZERO) => backoff(self.retries, random),
             // Later than asked for, never earlier, and not at the same time as everybody else.
             Some(wait) => wait.mul_f64(1.0 + random / 10.0),
-            None => (FIRST_BACKOFF * 2_u32.pow(self.retries))
-                .min(MAX_BACKOFF)
-                .mul_f64(f64::midpoint(1.0, random)),
+            None => backoff(self.retries, random),
         };
         let in_time = self
             .request
@@ -179,21 +198,6 @@ impl<P: Provider> Run<P> {
             .deadline
             .is_none_or(|deadline| Instant::now() + wait < deadline);
         (in_time && self.policy.spend()).then_some(wait)
-    }
-
-    /// Looks at what passes by. True for a notice that an earlier attempt gave already.
-    fn is_repeated(&mut self, delta: &Delta) -> bool {
-        match delta {
-            Delta::Notice(notice) if self.notices.contains(notice) => return true,
-            Delta::Notice(notice) => self.notices.push(notice.clone()),
-            Delta::Text(text) | Delta::Reasoning(text) | Delta::Refusal(text) => {
-                self.delivered |= !text.is_empty()
-            }
-            Delta::ToolCall { .. } => self.delivered = true,
-            Delta::Usage(_) | Delta::Heartbeat | Delta::Restart { .. } | Delta::Finished { .. } => {
-            }
-        }
-        false
     }
 }
 
@@ -215,6 +219,14 @@ impl Policy {
     }
 }
 
+/// Doubles from attempt to attempt; the half of it is left to chance, a number from 0 to 1.
+fn backoff(retries: u32, random: f64) -> Duration {
+    FIRST_BACKOFF
+        .saturating_mul(2_u32.saturating_pow(retries))
+        .min(MAX_BACKOFF)
+        .mul_f64(f64::midpoint(1.0, random))
+}
+
 /// A number from 0 to 1, random enough to spread retries.
 fn random() -> f64 {
     // Every `RandomState` has other keys.
@@ -229,9 +241,10 @@ mod tests {
 
     use super::*;
     use crate::error::ErrorKind;
+    use crate::event::Notice;
     use crate::message::FinishReason;
-    use crate::provider::ScriptedProvider;
     use crate::provider::scripted::{Step, text_script};
+    use crate::provider::{Delta, ScriptedProvider};
 
     fn overloaded() -> Error {
         Error::new(ErrorKind::ProviderUnavailable, "overloaded").retryable(None)
@@ -341,6 +354,32 @@ mod tests {
         let (_, error) = run(&retry, request()).await;
         assert_eq!(error.unwrap().context_value("attempts"), None);
         assert_eq!(scripted.requests().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_refused_without_asking_the_provider_is_told_at_once() {
+        let fail = || overloaded().with_context(REFUSED_BY, "breaker");
+        let (scripted, retry) = provider(vec![vec![Step::Fail(fail)]], 0.5);
+        let start = Instant::now();
+        assert!(run(&retry, request()).await.1.is_some());
+        assert_eq!(
+            (start.elapsed(), scripted.requests().len()),
+            (Duration::ZERO, 1)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_number_of_retries_can_be_set_and_waits_stay_bounded() {
+        let scripted = ScriptedProvider::new([vec![Step::Fail(overloaded)]]);
+        let retry = RetryProvider::with_policy(scripted.clone(), 9, || 1.0);
+        let start = Instant::now();
+        run(&retry, request()).await;
+        assert_eq!(scripted.requests().len(), 10);
+        // 0.5 + 1 + 2 + 4 + 5 times 8.
+        assert_eq!(start.elapsed(), Duration::from_millis(47_500));
+        let none = RetryProvider::with_max_retries(scripted.clone(), 0);
+        run(&none, request()).await;
+        assert_eq!(scripted.requests().len(), 11);
     }
 
     #[tokio::test(start_paused = true)]

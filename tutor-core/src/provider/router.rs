@@ -1,5 +1,7 @@
 //! Which provider and model answer a request.
 
+use std::collections::BTreeMap;
+
 use super::{ModelChoice, ProviderInfo, SharedProvider};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Notice;
@@ -57,6 +59,21 @@ impl Router {
                     )
                 })?,
         };
+        let mut aliases = BTreeMap::new();
+        for provider in &providers {
+            let info = provider.info();
+            for alias in info.aliases.into_keys() {
+                if let Some(other) = aliases.insert(alias.clone(), info.name.clone()) {
+                    return Err(Error::new(
+                        ErrorKind::Config,
+                        format!(
+                            "the alias {alias} belongs to both {other} and {}: rename one",
+                            info.name
+                        ),
+                    ));
+                }
+            }
+        }
         Ok(Self { providers, default })
     }
 
@@ -98,6 +115,15 @@ impl Router {
         {
             return choose(provider, Some(model));
         }
+        // An alias belongs to one provider.
+        if let Some(asked) = asked
+            && let Some(provider) = self
+                .providers
+                .iter()
+                .find(|provider| provider.info().aliases.contains_key(asked))
+        {
+            return choose(provider, Some(asked));
+        }
         // A model that another provider lists is asked for there.
         let lists = |provider: &&SharedProvider| match (provider.info().models, asked) {
             (ModelChoice::Listed(models), Some(asked)) => models.iter().any(|model| model == asked),
@@ -119,7 +145,10 @@ fn choose(provider: &SharedProvider, asked: Option<&str>) -> Result<Route> {
         name,
         default_model,
         models,
+        aliases,
+        ..
     } = provider.info();
+    let asked = asked.map(|asked| aliases.get(asked).map_or(asked, String::as_str));
     let mut notices = Vec::new();
     let model = match (models, asked) {
         (ModelChoice::StandIn, asked) => {

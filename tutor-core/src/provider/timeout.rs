@@ -4,21 +4,25 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::fault::{Failure, Fault};
 use super::{CompletionRequest, CompletionStream, Delta, ModelInfo, Provider, ProviderInfo};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How long a provider may take for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
+    /// For making a connection, with TLS. Providers without connections ignore it.
+    pub connect: Duration,
     /// Until its first sign of life.
     pub first: Duration,
     /// Between two signs of life, of whatever kind.
     pub idle: Duration,
     /// Between two signs of progress: signs of life without content do not count.
     pub progress: Duration,
+    /// For one attempt as a whole.
+    pub total: Duration,
 }
 
 impl Timeouts {
@@ -33,22 +37,27 @@ impl Timeouts {
 }
 
 impl Default for Timeouts {
-    /// 60 seconds for everything.
+    /// 10 seconds to connect, 10 minutes in total, 60 seconds for everything else.
     fn default() -> Self {
         let minute = Duration::from_secs(60);
         Self {
+            connect: Duration::from_secs(10),
             first: minute,
             idle: minute,
             progress: minute,
+            total: 10 * minute,
         }
     }
 }
 
-/// A provider with time limits; the request's deadline is another one.
+/// A provider with time limits; the request's deadline is another one, and its cancellation ends
+/// the wait at once.
 ///
 /// # Errors
-/// `timeout` with a `phase`: `first_byte` or `idle` when nothing came, `progress` when only signs of
-/// life came, `deadline` when the request's time was over. Only the last is not retryable.
+/// * `timeout` with a `phase`: `first_byte` or `idle` when nothing came, `progress` when only signs
+///   of life came, `total` when the whole took too long, `deadline` when the request's time was
+///   over. The last two are not retryable: the next attempt would have no more time.
+/// * `interrupted` if the request was cancelled.
 #[derive(Debug)]
 pub struct TimeoutProvider<P> {
     inner: P,
@@ -79,36 +88,40 @@ impl<P: Provider> Provider for TimeoutProvider<P> {
     }
 
     async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
-        let (provider, deadline) = (self.info().name, request.context.deadline);
-        let first = Instant::now() + self.timeouts.first;
-        let limit = Limit {
-            at: first,
-            phase: "first_byte",
-        }
-        .or_deadline(deadline);
-        let inner = timeout_at(limit.at, self.inner.stream(request))
-            .await
-            .unwrap_or_else(|_| Err(limit.error(&provider)))?;
-        let now = Instant::now();
-        let watch = Watch {
-            timeouts: self.timeouts,
-            deadline,
-            idle: first.max(now + self.timeouts.idle),
-            progress: first.max(now + self.timeouts.progress),
+        let provider = self.info().name;
+        let cancel = request.context.cancel.clone();
+        let mut watch = Watch::new(self.timeouts, request.context.deadline);
+        let limit = watch.until_open();
+        let inner = tokio::select! {
+            biased;
+            opened = self.inner.stream(request) => opened?,
+            () = cancel.cancelled() => return Err(cancelled(&provider)),
+            () = sleep_until(limit.at) => return Err(limit.error(&provider)),
         };
-        let state = Some((inner, watch, provider));
+        watch.open();
+        let state = Some((inner, watch, cancel, provider));
         Ok(stream::unfold(state, |state| async move {
-            let (mut inner, mut watch, provider) = state?;
+            let (mut inner, mut watch, cancel, provider) = state?;
             let limit = watch.limit();
-            match timeout_at(limit.at, inner.next()).await {
-                Ok(Some(item)) => {
+            // One that always has something to say never waits for the clock.
+            let item = if watch.seen >= limit.at {
+                Err(limit.error(&provider))
+            } else {
+                tokio::select! {
+                    biased;
+                    item = inner.next() => Ok(item?),
+                    () = cancel.cancelled() => Err(cancelled(&provider)),
+                    () = sleep_until(limit.at) => Err(limit.error(&provider)),
+                }
+            };
+            match item {
+                Ok(item) => {
                     if let Ok(delta) = &item {
                         watch.see(delta);
                     }
-                    Some((item, Some((inner, watch, provider))))
+                    Some((item, Some((inner, watch, cancel, provider))))
                 }
-                Ok(None) => None,
-                Err(_) => Some((Err(limit.error(&provider)), None)),
+                Err(error) => Some((Err(error), None)),
             }
         })
         .fuse()
@@ -120,16 +133,55 @@ impl<P: Provider> Provider for TimeoutProvider<P> {
 struct Watch {
     timeouts: Timeouts,
     deadline: Option<Instant>,
+    /// When the first sign of life is due.
+    first: Instant,
+    /// When all of it is due.
+    total: Instant,
     idle: Instant,
     progress: Instant,
+    /// When something came last.
+    seen: Instant,
 }
 
 impl Watch {
-    fn see(&mut self, delta: &Delta) {
+    fn new(timeouts: Timeouts, deadline: Option<Instant>) -> Self {
         let now = Instant::now();
-        self.idle = now + self.timeouts.idle;
-        if !matches!(delta, Delta::Heartbeat) {
-            self.progress = now + self.timeouts.progress;
+        let first = now + timeouts.first;
+        Self {
+            timeouts,
+            deadline,
+            first,
+            total: now + timeouts.total,
+            idle: first,
+            progress: first,
+            seen: now,
+        }
+    }
+
+    fn until_open(&self) -> Limit {
+        self.overall(Limit {
+            at: self.first,
+            phase: "first_byte",
+        })
+    }
+
+    /// The provider answers; its first delta may still take as long as the first sign of life.
+    fn open(&mut self) {
+        let now = Instant::now();
+        self.idle = self.first.max(now + self.timeouts.idle);
+        self.progress = self.first.max(now + self.timeouts.progress);
+    }
+
+    fn see(&mut self, delta: &Delta) {
+        self.seen = Instant::now();
+        self.idle = self.seen + self.timeouts.idle;
+        let says_nothing = match delta {
+            Delta::Heartbeat => true,
+            Delta::Text(text) | Delta::Reasoning(text) | Delta::Refusal(text) => text.is_empty(),
+            _ => false,
+        };
+        if !says_nothing {
+            self.progress = self.seen + self.timeouts.progress;
         }
     }
 
@@ -139,11 +191,18 @@ impl Watch {
         } else {
             "progress"
         };
-        Limit {
+        self.overall(Limit {
             at: self.idle.min(self.progress),
             phase,
+        })
+    }
+
+    fn overall(&self, limit: Limit) -> Limit {
+        let limit = limit.or(self.total, "total");
+        match self.deadline {
+            Some(at) => limit.or(at, "deadline"),
+            None => limit,
         }
-        .or_deadline(self.deadline)
     }
 }
 
@@ -154,23 +213,28 @@ struct Limit {
 }
 
 impl Limit {
-    fn or_deadline(self, deadline: Option<Instant>) -> Self {
-        match deadline {
-            Some(at) if at <= self.at => Self {
-                at,
-                phase: "deadline",
-            },
-            _ => self,
+    /// The sooner of the two.
+    fn or(self, at: Instant, phase: &'static str) -> Self {
+        if at <= self.at {
+            Self { at, phase }
+        } else {
+            self
         }
     }
 
     fn error(self, provider: &str) -> Error {
         let failure = match self.phase {
-            "deadline" => Failure::hopeless(Fault::Timeout),
+            "deadline" | "total" => Failure::hopeless(Fault::Timeout),
             _ => Failure::new(Fault::Timeout),
         };
         failure.with_fact("phase", self.phase).into_error(provider)
     }
+}
+
+fn cancelled(provider: &str) -> Error {
+    Error::new(ErrorKind::Interrupted, "the request was cancelled")
+        .with_context("provider", provider)
+        .with_context("reason", "cancelled")
 }
 
 #[cfg(test)]
@@ -180,7 +244,6 @@ mod tests {
     use futures_util::TryStreamExt;
 
     use super::*;
-    use crate::error::ErrorKind;
     use crate::message::FinishReason;
 
     /// Yields each delta after a pause; opens after the first one.
@@ -246,7 +309,7 @@ mod tests {
             (ErrorKind::Timeout, Some(phase))
         );
         assert_eq!(error.context_value("reason"), Some("timeout"));
-        assert_eq!(error.is_retryable(), phase != "deadline");
+        assert_eq!(error.is_retryable(), !matches!(phase, "deadline" | "total"));
         assert_eq!(outcome.1, seconds(after));
     }
 
@@ -273,6 +336,73 @@ mod tests {
     async fn signs_of_life_alone_are_no_progress() {
         let beats: Vec<_> = std::iter::repeat_n((10, Delta::Heartbeat), 100).collect();
         assert_phase(run(0, &beats, None).await, "progress", 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_that_goes_on_for_ever_is_given_up() {
+        let words: Vec<_> = std::iter::repeat_n((7, text()), 100).collect();
+        assert_phase(run(0, &words, None).await, "total", 600);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn empty_deltas_are_no_progress() {
+        let empty: Vec<_> = std::iter::repeat_n((10, Delta::Text(String::new())), 100).collect();
+        assert_phase(run(0, &empty, None).await, "progress", 60);
+    }
+
+    #[tokio::test]
+    async fn one_that_always_has_something_to_say_is_given_up_too() {
+        #[derive(Debug)]
+        struct Chatter;
+        #[async_trait]
+        impl Provider for Chatter {
+            fn info(&self) -> ProviderInfo {
+                ProviderInfo::new("chatter", "m")
+            }
+            async fn models(&self) -> Result<Vec<ModelInfo>> {
+                Ok(Vec::new())
+            }
+            async fn stream(&self, _: CompletionRequest) -> Result<CompletionStream> {
+                Ok(stream::repeat_with(|| Ok(Delta::Heartbeat)).boxed())
+            }
+        }
+        let timeouts = Timeouts {
+            progress: Duration::from_millis(20),
+            first: Duration::from_millis(20),
+            ..Timeouts::default()
+        };
+        let provider = TimeoutProvider::new(Chatter, timeouts);
+        let stream = provider.stream(CompletionRequest::new("m", "?")).await;
+        let last = stream.unwrap().filter_map(async |item| item.err());
+        let error = std::pin::pin!(last).next().await.unwrap();
+        assert_eq!(error.context_value("phase"), Some("progress"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cancelling_ends_the_wait_at_once() {
+        for (open, script) in [(1000, vec![]), (0, vec![(1000, END)])] {
+            let script = script
+                .into_iter()
+                .map(|(pause, delta)| (seconds(pause), delta))
+                .collect();
+            let open = seconds(open);
+            let provider = TimeoutProvider::new(Paced { open, script }, Timeouts::default());
+            let request = CompletionRequest::new("m", "?");
+            let cancel = request.context.cancel.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(seconds(3)).await;
+                cancel.cancel();
+            });
+            let start = Instant::now();
+            let error = match provider.stream(request).await {
+                Ok(stream) => stream.try_collect::<Vec<_>>().await.unwrap_err(),
+                Err(error) => error,
+            };
+            assert_eq!(
+                (error.kind(), start.elapsed()),
+                (ErrorKind::Interrupted, seconds(3))
+            );
+        }
     }
 
     #[tokio::test(start_paused = true)]

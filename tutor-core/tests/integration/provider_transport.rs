@@ -63,6 +63,7 @@ fn config(upstream: &Upstream) -> ProviderConfig {
         first: limit,
         idle: limit,
         progress: limit,
+        ..Timeouts::default()
     };
     ProviderConfig::openai(KEY)
         .with_base_url(upstream.url())
@@ -75,25 +76,22 @@ fn provider(upstream: &Upstream) -> SharedProvider {
 
 fn impatient(upstream: &Upstream, first: u64, idle: u64, progress: u64) -> SharedProvider {
     let [first, idle, progress] = [first, idle, progress].map(Duration::from_millis);
-    config(upstream)
-        .with_timeouts(Timeouts {
-            first,
-            idle,
-            progress,
-        })
-        .build()
-        .unwrap()
+    once(config(upstream).with_timeouts(Timeouts {
+        first,
+        idle,
+        progress,
+        ..Timeouts::default()
+    }))
 }
 
 fn request() -> CompletionRequest {
     CompletionRequest::new("m", PROMPT)
 }
 
-/// A request that no retry fits into.
-fn once() -> CompletionRequest {
-    let request = request();
-    request.context.cancel.cancel();
-    request
+/// A provider that tries once.
+fn once(mut config: ProviderConfig) -> SharedProvider {
+    config.max_retries = 0;
+    config.build().unwrap()
 }
 
 struct Outcome {
@@ -158,7 +156,7 @@ async fn a_refused_connection_names_the_host_and_not_the_key() {
         listener.local_addr().unwrap()
     };
     let mut config = ProviderConfig::openai(KEY).with_base_url(format!("http://{closed}"));
-    let outcome = run(&*config.build().unwrap(), once()).await;
+    let outcome = run(&*once(config.clone()), request()).await;
     assert_eq!(
         (outcome.reason(), outcome.fact("host")),
         (Some("connection"), Some(closed.to_string().as_str()))
@@ -166,7 +164,7 @@ async fn a_refused_connection_names_the_host_and_not_the_key() {
     assert!(outcome.error.unwrap().is_retryable());
     // A name that cannot exist.
     config.base_url = Some("http://no-such-host.invalid/v1".to_owned());
-    let outcome = run(&*config.build().unwrap(), once()).await;
+    let outcome = run(&*once(config.clone()), request()).await;
     assert_eq!(
         (outcome.reason(), outcome.fact("host")),
         (Some("connection"), Some("no-such-host.invalid"))
@@ -185,17 +183,17 @@ async fn a_server_that_is_not_tls_fails_as_a_connection() {
                 .unwrap();
         }
     });
-    let provider = ProviderConfig::openai(KEY)
-        .with_base_url(url)
-        .build()
-        .unwrap();
-    assert_eq!(run(&*provider, once()).await.reason(), Some("connection"));
+    let provider = ProviderConfig::openai(KEY).with_base_url(url);
+    assert_eq!(
+        run(&*once(provider), request()).await.reason(),
+        Some("connection")
+    );
 }
 
 #[tokio::test]
 async fn silence_before_the_first_byte_times_out_and_hangs_up() {
     let upstream = Upstream::start([vec![Act::Hold]]).await.unwrap();
-    let outcome = run(&*impatient(&upstream, 100, 9000, 9000), once()).await;
+    let outcome = run(&*impatient(&upstream, 100, 9000, 9000), request()).await;
     assert_eq!(
         (outcome.reason(), outcome.fact("phase")),
         (Some("timeout"), Some("first_byte"))
@@ -208,7 +206,7 @@ async fn silence_before_the_first_byte_times_out_and_hangs_up() {
 #[tokio::test]
 async fn silence_after_the_head_times_out_as_idle() {
     let upstream = Upstream::start([vec![send(""), Act::Hold]]).await.unwrap();
-    let outcome = run(&*impatient(&upstream, 100, 100, 9000), once()).await;
+    let outcome = run(&*impatient(&upstream, 100, 100, 9000), request()).await;
     assert_eq!(
         (outcome.reason(), outcome.fact("phase")),
         (Some("timeout"), Some("idle"))
@@ -235,7 +233,7 @@ async fn signs_of_life_without_progress_time_out() {
     let upstream = Upstream::start([vec![send(""), Act::Repeat(Duration::from_millis(20), ping)]])
         .await
         .unwrap();
-    let outcome = run(&*impatient(&upstream, 300, 200, 300), once()).await;
+    let outcome = run(&*impatient(&upstream, 300, 200, 300), request()).await;
     assert_eq!(
         (outcome.reason(), outcome.fact("phase")),
         (Some("timeout"), Some("progress"))
@@ -358,7 +356,7 @@ async fn nonsense_in_retry_after_is_no_wait_and_no_panic() {
     for nonsense in ["-1", "inf", "NaN", "1e400", "soon", ""] {
         let script = refusal(503, &format!("retry-after: {nonsense}\r\n"), "x");
         let upstream = Upstream::start([script]).await.unwrap();
-        let outcome = run(&*provider(&upstream), once()).await;
+        let outcome = run(&*once(config(&upstream)), request()).await;
         assert_eq!(outcome.reason(), Some("server"), "{nonsense}");
         assert_eq!(outcome.error.unwrap().retry_after(), None, "{nonsense}");
     }
@@ -407,7 +405,10 @@ async fn advice_not_to_retry_is_taken_and_advice_to_retry_a_wrong_request_is_not
     ] {
         let script = refusal(status, &format!("x-should-retry: {advice}\r\n"), "x");
         let upstream = Upstream::start([script]).await.unwrap();
-        let error = run(&*provider(&upstream), once()).await.error.unwrap();
+        let error = run(&*once(config(&upstream)), request())
+            .await
+            .error
+            .unwrap();
         assert_eq!(error.is_retryable(), retryable, "{status} {advice}");
     }
 }
@@ -518,7 +519,7 @@ async fn answers_without_a_body_are_empty() {
         let upstream = Upstream::start([vec![Act::Send(answer.into())]])
             .await
             .unwrap();
-        let outcome = run(&*provider(&upstream), once()).await;
+        let outcome = run(&*once(config(&upstream)), request()).await;
         assert_eq!(outcome.reason(), Some("empty_response"), "{answer}");
         assert!(outcome.error.unwrap().is_retryable());
     }
@@ -540,7 +541,7 @@ async fn a_compressed_answer_is_read_and_one_of_another_coding_fails_cleanly() {
         let upstream = Upstream::start([vec![Act::Send([head.as_bytes(), ZIPPED].concat())]])
             .await
             .unwrap();
-        let outcome = run(&*provider(&upstream), once()).await;
+        let outcome = run(&*once(config(&upstream)), request()).await;
         assert_eq!(outcome.reason(), reason, "{coding}");
         assert_eq!(outcome.text, if reason.is_none() { "zipped" } else { "" });
     }
@@ -698,8 +699,8 @@ async fn keys_prompts_and_words_of_the_other_side_are_in_no_error_and_no_log() {
             let upstream = Upstream::start([script.clone()]).await.unwrap();
             let mut config = config(&upstream);
             config.kind = kind;
-            let provider = config.build().unwrap();
-            let error = run(&*provider, once()).await.error.unwrap();
+            let provider = once(config.clone());
+            let error = run(&*provider, request()).await.error.unwrap();
             let mut printed = format!(
                 "{error} {error:?} {:?} {provider:?} {config:?}",
                 error.info()

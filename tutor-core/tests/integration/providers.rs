@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use tutor_core::provider::scripted::text_script;
+use tutor_core::provider::scripted::{Step, text_script};
 use tutor_core::provider::{
-    DemoProvider, RetryProvider, ScriptedProvider, SharedProvider, TimeoutProvider, Timeouts,
+    Breaker, BreakerProvider, BulkheadProvider, Concurrency, Delta, DemoProvider, FallbackProvider,
+    KeyPoolProvider, RetryProvider, ScriptedProvider, SharedProvider, TimeoutProvider, Timeouts,
 };
+use tutor_core::{Error, ErrorKind};
 
 async fn demo() -> (DemoProvider, ()) {
     (
@@ -33,3 +35,35 @@ async fn shared() -> (SharedProvider, ()) {
     (Arc::new(ScriptedProvider::reply("a b c")), ())
 }
 tutor_core::provider_laws!(shared_laws, shared);
+
+async fn broken() -> (BreakerProvider<ScriptedProvider>, ()) {
+    let scripted = ScriptedProvider::reply("a b c");
+    (BreakerProvider::new(scripted, Breaker::default()), ())
+}
+tutor_core::provider_laws!(breaker_laws, broken);
+
+async fn bounded() -> (BulkheadProvider<ScriptedProvider>, ()) {
+    let scripted = ScriptedProvider::reply("a b c");
+    (BulkheadProvider::new(scripted, Concurrency::of(2)), ())
+}
+tutor_core::provider_laws!(bulkhead_laws, bounded);
+
+async fn keyed() -> (KeyPoolProvider<ScriptedProvider>, ()) {
+    let keys = (0..3).map(|_| ScriptedProvider::reply("a b c"));
+    (KeyPoolProvider::new(keys.collect()).unwrap(), ())
+}
+tutor_core::provider_laws!(key_pool_laws, keyed);
+
+fn overloaded() -> Error {
+    Error::new(ErrorKind::ProviderUnavailable, "overloaded").retryable(None)
+}
+
+/// The first one fails after a word, so that every law sees a restart.
+async fn with_fallback() -> (FallbackProvider, ()) {
+    let word = Step::Yield(Delta::Text("a ".to_owned()));
+    let first = ScriptedProvider::new([vec![word, Step::Fail(overloaded)]]);
+    let second = ScriptedProvider::reply("a b c");
+    let fallback = FallbackProvider::new(first).then(second, None);
+    (fallback.allow_restart(true), ())
+}
+tutor_core::provider_laws!(fallback_laws, with_fallback);
