@@ -61,6 +61,9 @@ macro_rules! store_laws {
                 a_list_limit_out_of_range_is_refused
                 an_update_changes_what_it_names_and_moves_the_session_up
                 an_update_never_moves_the_time_back
+                a_title_of_the_callers_own_is_never_replaced
+                an_update_switches_the_head_to_a_message_of_the_session_only
+                a_summary_is_read_back_as_it_was_stored
                 an_update_of_an_absent_session_is_not_found
                 a_deleted_session_leaves_nothing
                 deleting_a_session_leaves_its_neighbors_alone
@@ -126,6 +129,14 @@ macro_rules! store_laws {
                 owners_are_listed_in_the_order_of_their_bytes_without_gap_or_repeat
                 turns_of_a_session_are_listed_in_the_order_of_their_ids
                 a_store_finds_nothing_wrong_with_itself
+            ]
+            deletion: [
+                a_deleted_leaf_leaves_the_line_before_it
+                a_message_that_others_follow_is_kept_unless_its_branch_is_cut
+                what_is_deleted_takes_its_turns_and_their_keys_along
+                no_message_is_deleted_while_a_turn_runs
+                a_message_that_is_not_there_is_not_found
+                whatever_is_deleted_the_rest_reads_on_and_grows_on
             ]
             close: [
                 a_closed_store_is_unavailable

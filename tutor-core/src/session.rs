@@ -37,6 +37,33 @@ pub struct Session {
     /// The caller's own data.
     #[serde(default)]
     pub metadata: Metadata,
+    /// True if the title is the caller's own: the engine never replaces it.
+    #[serde(default)]
+    pub own_title: bool,
+    /// What stands for messages that are too old to be sent to a model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+}
+
+/// A summary of the beginning of a conversation, made by a model.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The summary.
+    pub text: String,
+    /// The newest message that it covers; it covers all before it on the way to the first one.
+    pub through: MessageId,
+    /// When it was made.
+    pub made_at: Timestamp,
+}
+
+impl fmt::Debug for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Summary")
+            .field("text", &Hidden(&self.text))
+            .field("through", &self.through)
+            .field("made_at", &self.made_at)
+            .finish()
+    }
 }
 
 impl fmt::Debug for Session {
@@ -52,6 +79,8 @@ impl fmt::Debug for Session {
             .field("running_turn", &self.running_turn)
             .field("preferences", &HiddenObject(&self.preferences))
             .field("metadata", &HiddenObject(&self.metadata))
+            .field("own_title", &self.own_title)
+            .field("summary", &self.summary)
             .finish()
     }
 }
@@ -85,10 +114,16 @@ impl Session {
 /// Changes to a session; what is `None` stays as it is.
 #[derive(Clone, Default, PartialEq)]
 pub struct SessionPatch {
-    /// A new title.
+    /// A new title, which is the caller's own from now on.
     pub title: Option<String>,
+    /// A better title that the engine made: ignored if the session's is the caller's own.
+    pub made_title: Option<String>,
     /// New data of the caller, replacing the old.
     pub metadata: Option<Metadata>,
+    /// A message of the session that becomes the leaf of the active branch.
+    pub head: Option<MessageId>,
+    /// A new summary, replacing the old.
+    pub summary: Option<Summary>,
     /// When the change is made.
     pub updated_at: Timestamp,
 }
@@ -97,10 +132,25 @@ impl fmt::Debug for SessionPatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionPatch")
             .field("title", &self.title.as_deref().map(Hidden))
+            .field("made_title", &self.made_title.as_deref().map(Hidden))
             .field("metadata", &self.metadata.as_ref().map(HiddenObject))
+            .field("head", &self.head)
+            .field("summary", &self.summary)
             .field("updated_at", &self.updated_at)
             .finish()
     }
+}
+
+/// Which messages to delete. See
+/// [`SessionStore::delete_message`](crate::SessionStore::delete_message).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageCut {
+    /// The message.
+    pub message: MessageId,
+    /// True to delete all that follows it too, on every branch.
+    pub with_branch: bool,
+    /// When the change is made.
+    pub updated_at: Timestamp,
 }
 
 /// Which sessions to list: those of one owner, newest `updated_at` first.

@@ -11,7 +11,9 @@ use async_trait::async_trait;
 use crate::error::{ErrorInfo, Result};
 use crate::id::{MessageId, OwnerId, TurnId};
 use crate::message::{FinishReason, Message, Usage};
-use crate::session::{MessageQuery, Page, Session, SessionKey, SessionPatch, SessionQuery};
+use crate::session::{
+    MessageCut, MessageQuery, Page, Session, SessionKey, SessionPatch, SessionQuery,
+};
 use crate::time::Timestamp;
 use crate::trace::Trace;
 use crate::turn::{Turn, TurnKey, TurnStatus};
@@ -64,7 +66,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// Changes a session and returns it as it is then. `updated_at` never goes back.
     ///
     /// # Errors
-    /// `not_found`.
+    /// `not_found`; `invalid_input` for a head that is not in the session.
     async fn update_session(&self, key: &SessionKey, patch: SessionPatch) -> Result<Session>;
 
     /// Deletes a session with all its messages, turns and their idempotency keys. False if there
@@ -83,6 +85,18 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// session, for [`MessageRange::After`](crate::session::MessageRange::After) a message that is
     /// not on the branch, and for a limit out of range.
     async fn messages(&self, query: MessageQuery) -> Result<Page<Message>>;
+
+    /// Deletes a message, and all that follows it if that is asked for; with them the ended turns
+    /// that they were written by or that answer them, and those turns' idempotency keys. If the
+    /// head was deleted, what the message followed becomes the head; if it followed nothing, the
+    /// message that was stored last of those that are left. Returns how many messages
+    /// were deleted. Rare: may cost as much as reading the session.
+    ///
+    /// # Errors
+    /// `not_found` for the session or the message; `conflict` if the session has a running turn
+    /// (its id is in the context as `turn`), or if other messages follow this one and are not to
+    /// be deleted with it (the context has one of them as `follower`).
+    async fn delete_message(&self, key: &SessionKey, cut: MessageCut) -> Result<u64>;
 
     /// Begins a turn: stores the session if it is new, the learner's messages and the running
     /// turn, and makes the last message the head. Decides about retries: the only place where an
@@ -220,6 +234,9 @@ pub struct NewTurn {
     pub messages: Vec<Message>,
     /// The preferences to keep with the session.
     pub preferences: crate::message::Metadata,
+    /// A title made from the learner's first message: ignored if the session's is the caller's
+    /// own.
+    pub made_title: Option<String>,
 }
 
 /// What [`SessionStore::begin_turn`] found.
@@ -388,6 +405,9 @@ macro_rules! forward_stores {
             }
             async fn messages(&self, query: MessageQuery) -> Result<Page<Message>> {
                 (**self).messages(query).await
+            }
+            async fn delete_message(&self, key: &SessionKey, cut: MessageCut) -> Result<u64> {
+                (**self).delete_message(key, cut).await
             }
             async fn begin_turn(&self, turn: NewTurn) -> Result<BegunTurn> {
                 (**self).begin_turn(turn).await

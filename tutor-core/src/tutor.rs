@@ -183,6 +183,7 @@ impl Tutor {
             title,
             metadata,
         } = new;
+        let own_title = title.is_some();
         let title = title.unwrap_or_else(|| "New conversation".to_owned());
         self.check_session(Some(&title), Some(&metadata))?;
         let engine = &self.engine;
@@ -202,6 +203,8 @@ impl Tutor {
             running_turn: None,
             preferences: Metadata::new(),
             metadata,
+            own_title,
+            summary: None,
         };
         engine.store.create_session(session.clone()).await?;
         Ok(session)
@@ -222,6 +225,7 @@ impl Tutor {
             title,
             metadata,
             updated_at: self.engine.runtime.now(),
+            ..SessionPatch::default()
         };
         self.engine
             .store

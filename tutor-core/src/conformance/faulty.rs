@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{OwnerId, TurnId};
 use crate::message::Message;
-use crate::session::{MessageQuery, Page, Session, SessionKey, SessionPatch, SessionQuery};
+use crate::session::{
+    MessageCut, MessageQuery, Page, Session, SessionKey, SessionPatch, SessionQuery,
+};
 use crate::store::{
     BegunTurn, Checkpoint, KeyRange, NewTurn, Record, RecordStore, RecordWrite, RunningTurn,
     SessionStore, StorageCheck, StoreInfo, TurnEnd,
@@ -111,6 +113,10 @@ impl<S: SessionStore> SessionStore for FaultyStore<S> {
 
     async fn messages(&self, query: MessageQuery) -> Result<Page<Message>> {
         self.inner.messages(query).await
+    }
+
+    async fn delete_message(&self, key: &SessionKey, cut: MessageCut) -> Result<u64> {
+        self.write(self.inner.delete_message(key, cut)).await
     }
 
     async fn begin_turn(&self, turn: NewTurn) -> Result<BegunTurn> {

@@ -59,6 +59,8 @@ pub fn session(owner_id: &str, id: &str, time: i64) -> Session {
         running_turn: None,
         preferences: object("temperature", 0.5),
         metadata: object("class", "7b"),
+        own_title: false,
+        summary: None,
     }
 }
 
@@ -137,6 +139,7 @@ pub fn new_turn(owner_id: &str, session_id: &str, name: &str, head: Option<&str>
         expected_head: head.map(message_id),
         messages: vec![message],
         preferences: object("temperature", 1.0),
+        made_title: None,
         turn,
     }
 }

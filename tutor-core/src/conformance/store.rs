@@ -3,6 +3,7 @@
 
 pub mod begin;
 pub mod close;
+pub mod deletion;
 pub mod finish;
 pub mod messages;
 pub mod owners;

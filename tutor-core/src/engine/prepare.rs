@@ -206,6 +206,7 @@ impl Engine {
             new_session: is_new.then_some(session),
             messages,
             preferences: request.preferences.to_map(),
+            made_title: None,
         };
         Ok(Prepared {
             new_turn,
@@ -244,6 +245,8 @@ impl Engine {
             running_turn: None,
             preferences: Metadata::new(),
             metadata: Metadata::new(),
+            own_title: false,
+            summary: None,
         })
     }
 

@@ -1,6 +1,6 @@
 //! A store in memory: for tests and for trying out. Says most plainly what every store does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::id::{MessageId, OwnerId, SessionId, TurnId};
 use crate::message::Message;
 use crate::session::{
-    Branch, Cursor, MessageQuery, MessageRange, Page, Session, SessionKey, SessionPatch,
-    SessionQuery,
+    Branch, Cursor, MessageCut, MessageQuery, MessageRange, Page, Session, SessionKey,
+    SessionPatch, SessionQuery,
 };
 use crate::store::{
     BegunTurn, Checkpoint, Durability, Expect, KeyRange, NewTurn, Record, RecordStore, RecordWrite,
@@ -137,6 +137,9 @@ impl SessionStore for MemoryStore {
     async fn update_session(&self, key: &SessionKey, patch: SessionPatch) -> Result<Session> {
         let mut state = self.lock()?;
         let conversation = state.conversation_mut(key)?;
+        if let Some(head) = &patch.head {
+            conversation.position(head)?;
+        }
         rules::patch(&mut conversation.session, patch);
         Ok(conversation.session.clone())
     }
@@ -152,9 +155,7 @@ impl SessionStore for MemoryStore {
         owned
             .turns
             .retain(|_, running| running.turn.session_id != key.id);
-        owned
-            .turns_by_key
-            .retain(|_, turn| owned.turns.contains_key(turn));
+        owned.forget_keys();
         Ok(true)
     }
 
@@ -170,6 +171,19 @@ impl SessionStore for MemoryStore {
             .map(|at| conversation.messages[at].clone())
             .collect();
         Ok(Page::of_messages(items, &query.range, more))
+    }
+
+    async fn delete_message(&self, key: &SessionKey, cut: MessageCut) -> Result<u64> {
+        let mut state = self.lock()?;
+        let conversation = state.conversation_mut(key)?;
+        let deleted = conversation.cut(&cut)?;
+        if let Some(owned) = state.owners.get_mut(&key.owner) {
+            owned.turns.retain(|_, running| {
+                running.turn.session_id != key.id || !rules::goes_with(&running.turn, &deleted)
+            });
+            owned.forget_keys();
+        }
+        Ok(deleted.len() as u64)
     }
 
     async fn begin_turn(&self, new: NewTurn) -> Result<BegunTurn> {
@@ -379,6 +393,12 @@ impl State {
 }
 
 impl Owned {
+    /// Forgets the idempotency keys of turns that are gone.
+    fn forget_keys(&mut self) {
+        self.turns_by_key
+            .retain(|_, turn| self.turns.contains_key(turn));
+    }
+
     fn turn_by_key(&self, idempotency_key: &str) -> Option<&Turn> {
         let id = self.turns_by_key.get(idempotency_key)?;
         Some(&self.turns.get(id)?.turn)
@@ -459,6 +479,42 @@ impl Conversation {
             messages: Vec::new(),
             positions: HashMap::new(),
         }
+    }
+
+    /// Removes messages, and says which.
+    fn cut(&mut self, cut: &MessageCut) -> Result<HashSet<MessageId>> {
+        let MessageCut {
+            message,
+            with_branch,
+            updated_at,
+        } = cut;
+        let first = self
+            .get(message)
+            .ok_or_else(|| Error::not_found("message", message))?;
+        let parent = first.parent_id.clone();
+        if let Some(turn) = &self.session.running_turn {
+            return Err(rules::session_is_busy(&self.session.id, turn));
+        }
+        let mut deleted = HashSet::from([message.clone()]);
+        // A message is stored after its parent.
+        for later in &self.messages {
+            if later
+                .parent_id
+                .as_ref()
+                .is_some_and(|id| deleted.contains(id))
+            {
+                if !with_branch {
+                    return Err(rules::message_has_followers(message, &later.id));
+                }
+                deleted.insert(later.id.clone());
+            }
+        }
+        self.messages.retain(|kept| !deleted.contains(&kept.id));
+        let ids = self.messages.iter().map(|kept| kept.id.clone());
+        self.positions = ids.zip(0..).collect();
+        let newest = self.messages.last().map(|message| message.id.clone());
+        rules::cut(&mut self.session, &deleted, parent, newest, *updated_at);
+        Ok(deleted)
     }
 
     fn push(&mut self, message: Message) {

@@ -165,15 +165,58 @@ pub(crate) fn created(session: Session) -> Session {
     }
 }
 
-/// What a patch does to a session. Its time never goes back.
+/// What a patch does to a session. Its time never goes back. Its head is in the session: that is
+/// for the store to check.
 pub(crate) fn patch(session: &mut Session, patch: SessionPatch) {
+    if let Some(title) = patch.made_title.filter(|_| !session.own_title) {
+        session.title = title;
+    }
     if let Some(title) = patch.title {
         session.title = title;
+        session.own_title = true;
     }
     if let Some(metadata) = patch.metadata {
         session.metadata = metadata;
     }
+    if let Some(head) = patch.head {
+        session.head = Some(head);
+    }
+    if let Some(summary) = patch.summary {
+        session.summary = Some(summary);
+    }
     session.updated_at = session.updated_at.max(patch.updated_at);
+}
+
+/// What the deletion of messages does to their session. `parent` is what the first of them
+/// followed, `newest` the one that was stored last of those that are left.
+pub(crate) fn cut(
+    session: &mut Session,
+    deleted: &HashSet<MessageId>,
+    parent: Option<MessageId>,
+    newest: Option<MessageId>,
+    updated_at: crate::time::Timestamp,
+) {
+    session.message_count -= deleted.len() as u64;
+    if session
+        .head
+        .as_ref()
+        .is_some_and(|head| deleted.contains(head))
+    {
+        session.head = parent.or(newest);
+    }
+    if session
+        .summary
+        .as_ref()
+        .is_some_and(|summary| deleted.contains(&summary.through))
+    {
+        session.summary = None;
+    }
+    session.updated_at = session.updated_at.max(updated_at);
+}
+
+/// True if a turn goes with these messages.
+pub(crate) fn goes_with(turn: &Turn, deleted: &HashSet<MessageId>) -> bool {
+    deleted.contains(&turn.user_message_id) || deleted.contains(&turn.reply_message_id)
 }
 
 /// What the beginning of a turn does to its session.
@@ -182,6 +225,9 @@ pub(crate) fn begin(session: &mut Session, new: &NewTurn) {
     session.running_turn = Some(new.turn.id.clone());
     session.message_count += new.messages.len() as u64;
     session.preferences = new.preferences.clone();
+    if let Some(title) = new.made_title.as_ref().filter(|_| !session.own_title) {
+        session.title.clone_from(title);
+    }
     session.updated_at = session.updated_at.max(new.turn.started_at);
 }
 
@@ -247,6 +293,12 @@ pub(crate) fn message_not_in_session(message: &MessageId) -> Error {
 
 pub(crate) fn message_not_on_branch(message: &MessageId) -> Error {
     Error::invalid_input("the message is not on this branch").with_context("message", message)
+}
+
+pub(crate) fn message_has_followers(message: &MessageId, follower: &MessageId) -> Error {
+    Error::conflict("other messages follow this one: delete them too, or none")
+        .with_context("message", message)
+        .with_context("follower", follower)
 }
 
 pub(crate) fn record_changed(kind: &str, index: usize) -> Error {

@@ -30,7 +30,9 @@ use self::writer::{Job, MAX_QUEUE, Write, Writer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{OwnerId, TurnId};
 use crate::message::Message;
-use crate::session::{MessageQuery, Page, Session, SessionKey, SessionPatch, SessionQuery};
+use crate::session::{
+    MessageCut, MessageQuery, Page, Session, SessionKey, SessionPatch, SessionQuery,
+};
 use crate::store::{
     BegunTurn, Checkpoint, Durability, KeyRange, NewTurn, Record, RecordStore, RecordWrite,
     RunningTurn, SessionStore, StorageCheck, StoreInfo, TurnEnd, rules,
@@ -257,6 +259,12 @@ impl SessionStore for SledStore {
     async fn messages(&self, query: MessageQuery) -> Result<Page<Message>> {
         rules::check_limit(query.limit)?;
         self.read(move |tree| reads::messages(tree, &query)).await
+    }
+
+    async fn delete_message(&self, key: &SessionKey, cut: MessageCut) -> Result<u64> {
+        let key = key.clone();
+        self.write(move |draft| writes::delete_message(draft, &key, &cut))
+            .await
     }
 
     async fn begin_turn(&self, turn: NewTurn) -> Result<BegunTurn> {

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{MessageId, OwnerId, TurnId};
-use crate::message::{Message, Role};
+use crate::message::{Message, MessageStatus, Role};
 use crate::session::{
     Branch, Cursor, MAX_PAGE, MessageQuery, MessageRange, Page, Session, SessionKey, SessionQuery,
 };
@@ -309,6 +309,7 @@ struct Place {
     /// How many messages were stored later.
     age: usize,
     parent: Option<MessageId>,
+    /// The turn that wrote it, of a reply.
     turn: Option<TurnId>,
     role: Role,
 }
@@ -349,7 +350,10 @@ impl Contents {
         let place = Place {
             age: self.messages.len(),
             parent: message.parent_id,
-            turn: message.turn_id,
+            // What a learner said outlives its turn if the reply is deleted.
+            turn: message.turn_id.filter(|_| {
+                message.role == Role::Assistant && message.status != MessageStatus::Imported
+            }),
             role: message.role,
         };
         if self.messages.insert(message.id, place).is_some() {
@@ -427,7 +431,7 @@ impl Contents {
                 .as_ref()
                 .is_some_and(|id| !self.turns.contains_key(id))
             {
-                let what = "a message's turn is missing";
+                let what = "a reply's turn is missing";
                 problems.add(about(what, session).with_context("message", id));
             }
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::StreamExt;
 use tokio::sync::{Notify, watch};
 use tutor_core::provider::{CompletionRequest, CompletionStream, ModelInfo, ProviderInfo};
-use tutor_core::session::{MessageQuery, SessionKey, SessionPatch, SessionQuery};
+use tutor_core::session::{MessageCut, MessageQuery, SessionKey, SessionPatch, SessionQuery};
 use tutor_core::store::{
     BegunTurn, Checkpoint, NewTurn, RunningTurn, StorageCheck, StoreInfo, TurnEnd,
 };
@@ -138,6 +138,9 @@ impl<S: SessionStore> SessionStore for GateStore<S> {
     }
     async fn messages(&self, query: MessageQuery) -> Result<Page<Message>> {
         self.inner.messages(query).await
+    }
+    async fn delete_message(&self, key: &SessionKey, cut: MessageCut) -> Result<u64> {
+        self.inner.delete_message(key, cut).await
     }
     async fn begin_turn(&self, turn: NewTurn) -> Result<BegunTurn> {
         self.pass(Call::Begin).await?;

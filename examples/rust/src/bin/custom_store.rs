@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tutor_core::session::{MessageQuery, SessionKey, SessionPatch, SessionQuery};
+use tutor_core::session::{MessageCut, MessageQuery, SessionKey, SessionPatch, SessionQuery};
 use tutor_core::store::{
     BegunTurn, Checkpoint, MemoryStore, NewTurn, RunningTurn, StorageCheck, StoreInfo, TurnEnd,
 };
@@ -62,6 +62,9 @@ impl SessionStore for Counting {
     }
     async fn messages(&self, query: MessageQuery) -> Result<Page<Message>> {
         self.inner.messages(query).await
+    }
+    async fn delete_message(&self, key: &SessionKey, cut: MessageCut) -> Result<u64> {
+        self.inner.delete_message(key, cut).await
     }
     async fn checkpoint_turn(&self, key: &TurnKey, checkpoint: Checkpoint) -> Result<()> {
         self.inner.checkpoint_turn(key, checkpoint).await

@@ -5,11 +5,13 @@
 use std::sync::Arc;
 
 use crate::conformance::sample::{
-    at, begin, contents, end, exchange, kind, line, message_query, new_turn, object, session,
-    session_key, session_query, turn_key,
+    at, begin, contents, end, exchange, ids, kind, line, message_id, message_query, new_turn,
+    object, session, session_key, session_query, turn_key,
 };
 use crate::error::ErrorKind;
-use crate::session::{Branch, Cursor, MAX_PAGE, MessageQuery, MessageRange, Session, SessionPatch};
+use crate::session::{
+    Branch, Cursor, MAX_PAGE, MessageQuery, MessageRange, Session, SessionPatch, Summary,
+};
 use crate::store::{BegunTurn, SessionStore};
 
 /// The ids of an owner's sessions as listed, read in pages of this size.
@@ -184,11 +186,12 @@ pub async fn an_update_changes_what_it_names_and_moves_the_session_up(
 
     let patch = SessionPatch {
         title: Some("neu ☀".to_owned()),
-        metadata: None,
         updated_at: at(10_000),
+        ..SessionPatch::default()
     };
     let expected = Session {
         title: "neu ☀".to_owned(),
+        own_title: true,
         updated_at: at(10_000),
         ..before
     };
@@ -197,9 +200,9 @@ pub async fn an_update_changes_what_it_names_and_moves_the_session_up(
     assert_eq!(list(&*store, "o", 9).await, ["s", "newer"]);
 
     let patch = SessionPatch {
-        title: None,
         metadata: Some(object("x", 1)),
         updated_at: at(10_001),
+        ..SessionPatch::default()
     };
     let expected = Session {
         metadata: object("x", 1),
@@ -210,13 +213,85 @@ pub async fn an_update_changes_what_it_names_and_moves_the_session_up(
     assert_eq!(store.session(&key).await.unwrap(), Some(expected));
 }
 
+/// A title that the engine made gives way to the caller's, and never takes its place.
+pub async fn a_title_of_the_callers_own_is_never_replaced(store: Arc<dyn SessionStore>) {
+    let made = |title: &str| SessionPatch {
+        made_title: Some(title.to_owned()),
+        ..SessionPatch::default()
+    };
+    let key = session_key("o", "s");
+    store.create_session(session("o", "s", 1)).await.unwrap();
+    let updated = store.update_session(&key, made("made")).await.unwrap();
+    assert_eq!((updated.title.as_str(), updated.own_title), ("made", false));
+    let mut new = new_turn("o", "s", "a", None);
+    (new.new_session, new.made_title) = (None, Some("begun".to_owned()));
+    let turn = begin(&*store, new).await;
+    let begun = store.session(&key).await.unwrap().unwrap();
+    assert_eq!((begun.title.as_str(), begun.own_title), ("begun", false));
+
+    let own = SessionPatch {
+        title: Some("own".to_owned()),
+        ..SessionPatch::default()
+    };
+    store.update_session(&key, own).await.unwrap();
+    store.update_session(&key, made("other")).await.unwrap();
+    store.finish_turn(&turn.key(), end(&turn)).await.unwrap();
+    let mut new = new_turn("o", "s", "b", Some("r-a"));
+    new.made_title = Some("other".to_owned());
+    begin(&*store, new).await;
+    let kept = store.session(&key).await.unwrap().unwrap();
+    assert_eq!((kept.title.as_str(), kept.own_title), ("own", true));
+}
+
+/// The active branch is the one that leads to the head; any message can be it.
+pub async fn an_update_switches_the_head_to_a_message_of_the_session_only(
+    store: Arc<dyn SessionStore>,
+) {
+    let key = session_key("o", "s");
+    line(&*store, "o", "s", 2).await;
+    exchange(&*store, new_turn("o", "other", "x", None)).await;
+    let to = |id: &str| SessionPatch {
+        head: Some(message_id(id)),
+        ..SessionPatch::default()
+    };
+    let before = contents(&*store, &["o"]).await;
+    for outside in ["u-x", "nowhere"] {
+        let refused = store.update_session(&key, to(outside)).await;
+        assert_eq!(kind(refused), ErrorKind::InvalidInput);
+    }
+    assert_eq!(contents(&*store, &["o"]).await, before);
+    let updated = store.update_session(&key, to("r-s-0")).await.unwrap();
+    assert_eq!(updated.head, Some(message_id("r-s-0")));
+    let page = store.messages(MessageQuery::latest(key, 9)).await.unwrap();
+    assert_eq!(ids(&page), ["u-s-0", "r-s-0"]);
+}
+
+/// A summary is kept with the session, whatever its text.
+pub async fn a_summary_is_read_back_as_it_was_stored(store: Arc<dyn SessionStore>) {
+    let key = session_key("o", "s");
+    line(&*store, "o", "s", 1).await;
+    let summary = Summary {
+        text: "Größe \u{0} \u{1F31E}".repeat(1000),
+        through: message_id("u-s-0"),
+        made_at: at(77),
+    };
+    let patch = SessionPatch {
+        summary: Some(summary.clone()),
+        ..SessionPatch::default()
+    };
+    store.update_session(&key, patch).await.unwrap();
+    exchange(&*store, new_turn("o", "s", "next", Some("r-s-0"))).await;
+    let stored = store.session(&key).await.unwrap().unwrap();
+    assert_eq!(stored.summary, Some(summary));
+}
+
 /// A clock that goes back does not reorder the list.
 pub async fn an_update_never_moves_the_time_back(store: Arc<dyn SessionStore>) {
     store.create_session(session("o", "s", 500)).await.unwrap();
     let patch = SessionPatch {
         title: Some("t".to_owned()),
-        metadata: None,
         updated_at: at(3),
+        ..SessionPatch::default()
     };
     let updated = store
         .update_session(&session_key("o", "s"), patch)

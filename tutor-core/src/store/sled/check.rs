@@ -73,8 +73,8 @@ fn entry_is_sound(tree: &Tree, key: &[u8], value: &[u8]) -> Result<()> {
             let row: MessageRow = tree.decode(key, value)?;
             let stored = session(tree, &name)?;
             need(stored.is_some(), "its session is missing")?;
-            let count = stored.map_or(0, |stored| stored.session.message_count);
-            need(seq < count, "its session does not count it")?;
+            let next = stored.map_or(0, |stored| stored.next_seq);
+            need(seq < next, "its session does not count it")?;
             let parent = match row.parent_id() {
                 Some(id) => position(tree, &name, id)?.map(|found| found.seq),
                 None => None,
@@ -170,8 +170,11 @@ fn session_is_sound(
         tree.raw(&place)?.is_some(),
         "it is not in the list of its owner",
     )?;
-    let count = session.message_count;
-    if let Some(last) = count.checked_sub(1) {
+    need(
+        session.message_count <= stored.next_seq,
+        "it has more messages than numbers for them",
+    )?;
+    if let Some(last) = stored.next_seq.checked_sub(1) {
         need(
             tree.raw(&keys::message(name, last))?.is_some(),
             "its last message is missing",
@@ -182,7 +185,7 @@ fn session_is_sound(
             position(tree, name, head)?.is_some(),
             "its head is no message",
         )?,
-        None => need(count == 0, "it has messages and no head")?,
+        None => need(session.message_count == 0, "it has messages and no head")?,
     }
     if let Some(id) = &session.running_turn {
         let running = keys::running_turn(&TurnKey::new(name.owner.clone(), id.clone()));

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Bound;
 
-use ::sled::Tree;
+use ::sled::{IVec, Tree};
 
 use super::draft::Rows;
 use super::envelope::damaged;
@@ -158,7 +158,7 @@ pub(super) fn messages(tree: &Tree, query: &MessageQuery) -> Result<Page<Message
         None => Err(rules::message_not_in_session(id)),
     };
     let leaf = match &query.branch {
-        Branch::All => stored.session.message_count.checked_sub(1),
+        Branch::All => stored.next_seq.checked_sub(1),
         Branch::Active => stored.session.head.as_ref().map(seq_of).transpose()?,
         Branch::Leaf(id) => Some(seq_of(id)?),
     };
@@ -170,6 +170,7 @@ pub(super) fn messages(tree: &Tree, query: &MessageQuery) -> Result<Page<Message
         tree,
         key,
         limit: query.limit,
+        has_gaps: stored.has_gaps(),
     };
     let straight = query.branch == Branch::All || !stored.forked;
     let (rows, more) = match (&query.range, from) {
@@ -203,6 +204,8 @@ struct Messages<'a> {
     tree: &'a Tree,
     key: &'a SessionKey,
     limit: usize,
+    /// True if some numbers have no message.
+    has_gaps: bool,
 }
 
 impl Messages<'_> {
@@ -212,14 +215,38 @@ impl Messages<'_> {
 
     /// The last ones with numbers below `end`.
     fn last_of(&self, end: u64) -> Result<Found> {
+        if self.has_gaps {
+            let keys = keys::message(self.key, 0)..keys::message(self.key, end);
+            let (rows, more) = self.some_of(self.tree.range(keys).rev())?;
+            return Ok((rows.into_iter().rev().collect(), more));
+        }
         let start = end.saturating_sub(self.limit as u64);
         Ok((self.all_of(start, end)?, start > 0))
     }
 
     /// The first ones with numbers from `start` to below `end`.
     fn first_of(&self, start: u64, end: u64) -> Result<Found> {
+        if self.has_gaps {
+            let keys = keys::message(self.key, start)..keys::message(self.key, end);
+            return self.some_of(self.tree.range(keys));
+        }
         let last = end.min(start + self.limit as u64);
         Ok((self.all_of(start, last)?, last < end))
+    }
+
+    fn some_of(
+        &self,
+        entries: impl Iterator<Item = ::sled::Result<(IVec, IVec)>>,
+    ) -> Result<Found> {
+        let mut rows = VecDeque::new();
+        for entry in entries {
+            let (key, value) = entry.map_err(unavailable)?;
+            if rows.len() == self.limit {
+                return Ok((rows, true));
+            }
+            rows.push_back(self.tree.decode(&key, &value)?);
+        }
+        Ok((rows, false))
     }
 
     fn all_of(&self, start: u64, end: u64) -> Result<VecDeque<MessageRow>> {

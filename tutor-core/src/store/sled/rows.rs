@@ -17,13 +17,14 @@ use crate::id::{MessageId, OwnerId, SessionId, TurnId};
 use crate::message::{
     Audience, Author, Content, FinishReason, Message, MessageStatus, Metadata, Role, Usage,
 };
-use crate::session::{Session, SessionKey};
+use crate::session::{Session, SessionKey, Summary};
 use crate::store::RunningTurn;
 use crate::time::Timestamp;
 use crate::trace::Trace;
 use crate::turn::{Turn, TurnStatus};
 
-/// A session. Its next message gets the number [`message_count`](Self::message_count).
+/// A session. Its next message gets the number [`message_count`](Self::message_count), unless
+/// messages were deleted.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SessionRow {
     #[serde(rename = "t")]
@@ -44,6 +45,13 @@ pub(super) struct SessionRow {
     metadata: Metadata,
     #[serde(rename = "f", default, skip_serializing_if = "std::ops::Not::not")]
     forked: bool,
+    /// The number of the next message, if it is greater than the count.
+    #[serde(rename = "q", default, skip_serializing_if = "Option::is_none")]
+    next_seq: Option<u64>,
+    #[serde(rename = "o", default, skip_serializing_if = "std::ops::Not::not")]
+    own_title: bool,
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    summary: Option<Summary>,
     /// What a newer program added: kept when this one writes the session again. Such members hold
     /// anything but bytes.
     #[serde(flatten)]
@@ -57,12 +65,22 @@ pub(super) struct StoredSession {
     /// True if some message does not follow the one stored before it. While false, a branch is
     /// the messages of all numbers up to its leaf's.
     pub(super) forked: bool,
+    /// The number of the next message: more than the count if messages before it were deleted.
+    pub(super) next_seq: u64,
     unknown: Metadata,
+}
+
+impl StoredSession {
+    /// True if some number below the next one has no message.
+    pub(super) fn has_gaps(&self) -> bool {
+        self.next_seq != self.session.message_count
+    }
 }
 
 impl From<Session> for StoredSession {
     fn from(session: Session) -> Self {
         Self {
+            next_seq: session.message_count,
             session,
             forked: false,
             unknown: Metadata::new(),
@@ -83,6 +101,9 @@ impl SessionRow {
             preferences: session.preferences,
             metadata: session.metadata,
             forked: stored.forked,
+            next_seq: stored.has_gaps().then_some(stored.next_seq),
+            own_title: session.own_title,
+            summary: session.summary,
             unknown: stored.unknown.clone(),
         }
     }
@@ -99,8 +120,11 @@ impl SessionRow {
             running_turn: self.running_turn.map(|id| id.0),
             preferences: self.preferences,
             metadata: self.metadata,
+            own_title: self.own_title,
+            summary: self.summary,
         };
         StoredSession {
+            next_seq: self.next_seq.unwrap_or(session.message_count),
             session,
             forked: self.forked,
             unknown: self.unknown,
@@ -120,7 +144,7 @@ pub(super) struct PositionRow {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct MessageRow {
     #[serde(rename = "i")]
-    id: Compact<MessageId>,
+    pub(super) id: Compact<MessageId>,
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     parent_id: Option<Compact<MessageId>>,
     /// The parent's number.

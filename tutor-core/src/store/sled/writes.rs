@@ -1,12 +1,14 @@
 //! What each write does to the rows of sessions, messages and turns.
 
+use std::collections::{BTreeMap, HashSet};
+
 use super::draft::{Draft, Rows};
 use super::keys;
 use super::reads::{position, session, turn_of};
 use super::rows::{Compact, MessageRow, PositionRow, SessionRow, StoredSession, TurnRow};
 use crate::error::{Error, Result};
 use crate::message::Message;
-use crate::session::{Session, SessionKey, SessionPatch};
+use crate::session::{MessageCut, Session, SessionKey, SessionPatch};
 use crate::store::{BegunTurn, Checkpoint, NewTurn, RunningTurn, TurnEnd, rules};
 use crate::time::Timestamp;
 use crate::turn::{Turn, TurnKey};
@@ -25,6 +27,11 @@ pub(super) fn update_session(
     patch: SessionPatch,
 ) -> Result<Session> {
     let mut stored = session(draft, key)?.ok_or_else(|| Error::not_found("session", &key.id))?;
+    if let Some(head) = &patch.head
+        && position(draft, key, head)?.is_none()
+    {
+        return Err(rules::message_not_in_session(head));
+    }
     let listed_at = stored.session.updated_at;
     rules::patch(&mut stored.session, patch);
     save(draft, &stored, Some(listed_at))?;
@@ -49,6 +56,73 @@ pub(super) fn delete_session(draft: &mut Draft<'_>, key: &SessionKey) -> Result<
     draft.remove(&keys::listing(&key.owner, session.updated_at, &key.id))?;
     draft.remove_all(&keys::of_session(key))?;
     Ok(true)
+}
+
+/// Reads all messages behind the deleted one, and all ended turns of the session.
+pub(super) fn delete_message(
+    draft: &mut Draft<'_>,
+    key: &SessionKey,
+    cut: &MessageCut,
+) -> Result<u64> {
+    let mut stored = session(draft, key)?.ok_or_else(|| Error::not_found("session", &key.id))?;
+    let id = &cut.message;
+    let first = position(draft, key, id)?.ok_or_else(|| Error::not_found("message", id))?;
+    if let Some(running) = &stored.session.running_turn {
+        return Err(rules::session_is_busy(&key.id, running));
+    }
+    let row: MessageRow = draft.expect_row(&keys::message(key, first.seq))?;
+    let parent = row.into_message(&key.id).parent_id;
+    // A message has a greater number than its parent.
+    let mut deleted = BTreeMap::from([(first.seq, id.clone())]);
+    let mut last_kept = first.seq.checked_sub(1);
+    for seq in first.seq + 1..stored.next_seq {
+        let Some(row) = draft.row::<MessageRow>(&keys::message(key, seq))? else {
+            continue;
+        };
+        if row
+            .parent
+            .is_some_and(|parent| deleted.contains_key(&parent))
+        {
+            if !cut.with_branch {
+                return Err(rules::message_has_followers(id, &row.id.0));
+            }
+            deleted.insert(seq, row.id.0);
+        } else {
+            last_kept = Some(seq);
+        }
+    }
+    for (seq, id) in &deleted {
+        draft.remove(&keys::message(key, *seq))?;
+        draft.remove(&keys::position(key, id))?;
+    }
+    let deleted: HashSet<_> = deleted.into_values().collect();
+    for (turn_key, value) in draft.scan(&keys::ended_turns(key))? {
+        let turn = RunningTurn::from(draft.decode::<TurnRow>(&turn_key, &value)?).turn;
+        if rules::goes_with(&turn, &deleted) {
+            draft.remove(&turn_key)?;
+            forget_turn(draft, &turn)?;
+        }
+    }
+    let listed_at = stored.session.updated_at;
+    let mut newest = None;
+    // Numbers of messages that were deleted before are without one.
+    while let Some(seq) = last_kept {
+        if let Some(row) = draft.row::<MessageRow>(&keys::message(key, seq))? {
+            newest = Some(row.id.0);
+            break;
+        }
+        last_kept = seq.checked_sub(1);
+    }
+    rules::cut(
+        &mut stored.session,
+        &deleted,
+        parent,
+        newest,
+        cut.updated_at,
+    );
+    stored.next_seq = last_kept.map_or(0, |seq| seq + 1);
+    save(draft, &stored, Some(listed_at))?;
+    Ok(deleted.len() as u64)
 }
 
 /// Removes what leads to a turn.
@@ -94,10 +168,9 @@ pub(super) fn begin_turn(draft: &mut Draft<'_>, mut new: NewTurn) -> Result<Begu
         return Err(rules::turn_exists(&turn_key.id));
     }
 
-    let first_seq = stored.session.message_count;
     rules::begin(&mut stored.session, &new);
-    for (message, seq) in new.messages.into_iter().zip(first_seq..) {
-        insert_message(draft, &mut stored, message, seq)?;
+    for message in new.messages {
+        insert_message(draft, &mut stored, message)?;
     }
     draft.insert(&keys::turn(&turn_key), &Compact(key.id))?;
     if let Some(key) = &new.turn.idempotency_key {
@@ -131,9 +204,8 @@ pub(super) fn finish_turn(draft: &mut Draft<'_>, key: &TurnKey, end: TurnEnd) ->
     let mut stored = session(draft, &session_key)?
         .ok_or_else(|| super::envelope::damaged(&keys::session(&session_key)))?;
     let listed_at = stored.session.updated_at;
-    let seq = stored.session.message_count;
     if let Some(reply) = rules::end(&mut stored.session, &mut turn, end) {
-        insert_message(draft, &mut stored, reply, seq)?;
+        insert_message(draft, &mut stored, reply)?;
     }
     let ended = RunningTurn {
         turn,
@@ -161,8 +233,9 @@ fn insert_message(
     draft: &mut Draft<'_>,
     stored: &mut StoredSession,
     message: Message,
-    seq: u64,
 ) -> Result<()> {
+    let seq = stored.next_seq;
+    stored.next_seq += 1;
     let key = stored.session.key();
     let parent = match &message.parent_id {
         Some(id) => position(draft, &key, id)?.map(|found| found.seq),
