@@ -1,7 +1,7 @@
 //! Goes through everything that a store holds, and says what contradicts what.
 //!
 //! What can be read through the traits is checked here, for every store alike; what only the store
-//! itself can see by [`SessionStore::check`].
+//! itself can see by [`SessionStore::check`](crate::SessionStore::check).
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use crate::message::{Message, MessageStatus, Role};
 use crate::session::{
     Branch, Cursor, MAX_PAGE, MessageQuery, MessageRange, Page, Session, SessionKey, SessionQuery,
 };
-use crate::store::{KeyRange, RecordStore, SessionStore, StorageCheck};
+use crate::store::{KeyRange, StorageCheck, Store};
 use crate::turn::{Turn, TurnKey, TurnStatus};
 
 /// The most problems that are kept; more are only counted.
@@ -98,25 +98,24 @@ impl Problems {
 /// # Errors
 /// `store_unavailable` if the store cannot be read. What is damaged is no error but a problem.
 pub async fn verify(
-    sessions: &dyn SessionStore,
-    records: &dyn RecordStore,
+    store: &dyn Store,
     progress: &mut (dyn FnMut(&Verified) + Send),
 ) -> Result<Verified> {
     let mut walk = Walk {
-        store: sessions,
+        store,
         found: Verified::default(),
         progress,
     };
     walk.owners().await?;
     walk.running_turns().await?;
-    walk.records(records).await?;
-    walk.found.storage = sessions.check().await?;
+    walk.records().await?;
+    walk.found.storage = store.check().await?;
     (walk.progress)(&walk.found);
     Ok(walk.found)
 }
 
 struct Walk<'a> {
-    store: &'a dyn SessionStore,
+    store: &'a dyn Store,
     found: Verified,
     progress: &'a mut (dyn FnMut(&Verified) + Send),
 }
@@ -262,8 +261,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    async fn records(&mut self, store: &dyn RecordStore) -> Result<()> {
-        let kinds = store.kinds().await;
+    async fn records(&mut self) -> Result<()> {
+        let kinds = self.store.kinds().await;
         for kind in self.read(kinds)?.unwrap_or_default() {
             let mut after: Option<String> = None;
             loop {
@@ -271,7 +270,7 @@ impl Walk<'_> {
                     prefix: String::new(),
                     after: after.clone(),
                 };
-                let records = store.scan(&kind, range, MAX_PAGE).await;
+                let records = self.store.scan(&kind, range, MAX_PAGE).await;
                 let Some(records) = self.read(records)? else {
                     break;
                 };
@@ -315,13 +314,13 @@ struct Place {
 }
 
 impl Contents {
-    async fn read(&mut self, store: &dyn SessionStore, session: &Session) -> Result<()> {
+    async fn read(&mut self, store: &dyn Store, session: &Session) -> Result<()> {
         self.read_messages(store, session).await?;
         self.read_turns(store, session).await
     }
 
     /// Backwards from the newest: that is the one way that has a start.
-    async fn read_messages(&mut self, store: &dyn SessionStore, session: &Session) -> Result<()> {
+    async fn read_messages(&mut self, store: &dyn Store, session: &Session) -> Result<()> {
         let mut range = MessageRange::Latest;
         loop {
             let query = MessageQuery {
@@ -361,7 +360,7 @@ impl Contents {
         }
     }
 
-    async fn read_turns(&mut self, store: &dyn SessionStore, session: &Session) -> Result<()> {
+    async fn read_turns(&mut self, store: &dyn Store, session: &Session) -> Result<()> {
         let mut after: Option<TurnId> = None;
         loop {
             let turns = store.turns(&session.key(), after.clone(), MAX_PAGE).await?;
@@ -381,12 +380,7 @@ impl Contents {
     }
 
     /// Is a turn found by its id and by its key?
-    async fn read_turn(
-        &mut self,
-        store: &dyn SessionStore,
-        session: &Session,
-        turn: &Turn,
-    ) -> Result<()> {
+    async fn read_turn(&mut self, store: &dyn Store, session: &Session, turn: &Turn) -> Result<()> {
         let key = TurnKey::new(session.owner.clone(), turn.id.clone());
         let by_id = store.turn(&key).await?;
         if by_id.is_none_or(|found| !same(&found, turn)) {

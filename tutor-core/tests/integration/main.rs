@@ -8,6 +8,8 @@
 )]
 
 mod boundaries;
+#[cfg(all(unix, feature = "store-sled"))]
+mod crash;
 mod laws;
 #[cfg(all(feature = "provider-openai", feature = "provider-anthropic"))]
 mod provider_fixtures;
