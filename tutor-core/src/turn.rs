@@ -132,6 +132,8 @@ impl TurnStatus {
 pub struct ChatRequest {
     /// The conversation to go on with; `None` starts a new one.
     pub session_id: Option<SessionId>,
+    /// True if the conversation is started under its id when there is none.
+    pub create_session: bool,
     /// What is said, oldest first; the last one is the learner's.
     ///
     /// In a new conversation earlier messages are kept as imported. In an existing one the stored
@@ -139,8 +141,11 @@ pub struct ChatRequest {
     pub messages: Vec<InputMessage>,
     /// Which provider and model, and how.
     pub preferences: Preferences,
-    /// Answer from this message instead of the head: the way to edit a learner's message.
+    /// Answer from this message instead of the head.
     pub parent_id: Option<MessageId>,
+    /// What is said replaces this learner's message on a branch beside it, from what it followed.
+    /// The way to edit also the first message.
+    pub edit: Option<MessageId>,
     /// Write another reply beside this one; `messages` stays empty.
     pub regenerate: Option<MessageId>,
     /// A name for this request: sent again, it gives the same turn. 1 to
@@ -176,6 +181,13 @@ impl ChatRequest {
         self
     }
 
+    /// Goes on with this conversation, or starts it under this id.
+    #[must_use]
+    pub fn with_session_or_new(mut self, session: SessionId) -> Self {
+        self.create_session = true;
+        self.with_session(session)
+    }
+
     /// Asks for this model: a name, or `provider/name`.
     #[must_use]
     pub fn with_model(mut self, model: impl Into<String>) -> Self {
@@ -209,6 +221,14 @@ impl ChatRequest {
     pub fn with_parent(mut self, parent: MessageId) -> Self {
         self.parent_id = Some(parent);
         self
+    }
+
+    /// Says this instead of an earlier message of the learner, on a branch beside it.
+    pub fn edit(session: SessionId, message: MessageId, content: impl Into<Content>) -> Self {
+        Self {
+            edit: Some(message),
+            ..Self::new(content).with_session(session)
+        }
     }
 
     /// Asks for another reply beside this one.

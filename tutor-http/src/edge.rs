@@ -18,6 +18,7 @@ use tower_service::Service;
 use tracing::Instrument;
 use tutor_core::Error;
 
+use crate::error::dialect::Dialect;
 use crate::error::{self, ApiError};
 use crate::state::AppState;
 
@@ -49,7 +50,7 @@ impl Edge {
             None => {
                 let span = tracing::info_span!("request", id);
                 let routed = self.route(request).instrument(span).await;
-                let mut response = error::render(routed, &id);
+                let mut response = error::render(routed, &id, Dialect::of(&path));
                 self.state
                     .origins
                     .allow(origin.as_ref(), response.headers_mut());

@@ -1,5 +1,6 @@
 //! What a failed request is answered: the engine's errors as statuses, and one shape of body.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,10 @@ use serde::Serialize;
 use tutor_core::{Error, ErrorKind, Retry};
 
 use crate::validate::Problem;
+
+pub(crate) mod dialect;
+
+use dialect::Dialect;
 
 /// Why a request is not answered as it wishes.
 ///
@@ -37,6 +42,27 @@ impl ApiError {
         StatusCode::BAD_REQUEST,
         "There was an error parsing the body",
     );
+
+    /// The engine's code.
+    fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Engine(error) => Some(error.code()),
+            Self::Invalid(_) => Some(ErrorKind::InvalidInput.code()),
+            Self::Http(..) => None,
+        }
+    }
+
+    /// One sentence about all of it.
+    fn message(&self) -> Cow<'_, str> {
+        match self {
+            Self::Engine(error) => Cow::Borrowed(public_message(error)),
+            Self::Invalid(problems) => {
+                let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                Cow::Owned(problems.join("; "))
+            }
+            Self::Http(_, detail) => Cow::Borrowed(detail),
+        }
+    }
 
     pub(crate) fn status(&self) -> StatusCode {
         match self {
@@ -125,7 +151,7 @@ struct ErrorBody<'a> {
 #[serde(untagged)]
 enum Detail<'a> {
     Text(&'a str),
-    Problems(&'a [Problem]),
+    Problems(Cow<'a, [Problem]>),
 }
 
 impl<'a> ErrorBody<'a> {
@@ -141,35 +167,17 @@ impl<'a> ErrorBody<'a> {
 }
 
 /// Writes the body of a response that stands for an error, and logs what the client is not told.
-pub(crate) fn render(response: Response, request_id: &str) -> Response {
+pub(crate) fn render(response: Response, request_id: &str, dialect: Dialect) -> Response {
     let Some(error) = response.extensions().get::<ApiError>().cloned() else {
         return response;
     };
     let (mut parts, _) = response.into_parts();
-    let problems;
-    let body = match &error {
-        ApiError::Http(_, detail) => ErrorBody::new(Detail::Text(detail)),
-        ApiError::Invalid(problems) => ErrorBody::new(Detail::Problems(problems)),
-        ApiError::Engine(error) => {
-            log(error, request_id);
-            if let Some(seconds) = retry_after(error) {
-                parts.headers.insert(header::RETRY_AFTER, seconds.into());
-            }
-            let detail = if error.kind() == ErrorKind::InvalidInput {
-                problems = [Problem::of_engine(error)];
-                Detail::Problems(&problems)
-            } else {
-                Detail::Text(public_message(error))
-            };
-            ErrorBody {
-                code: Some(error.code()),
-                request_id: Some(request_id),
-                session_id: error.context_value("session"),
-                turn_id: error.context_value("turn"),
-                ..ErrorBody::new(detail)
-            }
+    if let ApiError::Engine(error) = &error {
+        log(error, request_id);
+        if let Some(seconds) = retry_after(error) {
+            parts.headers.insert(header::RETRY_AFTER, seconds.into());
         }
-    };
+    }
     if parts.status == StatusCode::REQUEST_TIMEOUT {
         // The rest of the body may still come: the connection cannot be used again.
         parts
@@ -182,9 +190,38 @@ pub(crate) fn render(response: Response, request_id: &str) -> Response {
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
+    parts.status = dialect.status(parts.status);
+    let message = error.message();
     // Strings and numbers always serialize.
-    let body = serde_json::to_vec(&body).unwrap_or_default();
-    Response::from_parts(parts, Body::from(body))
+    let body = match dialect.body(parts.status, error.code(), &message, request_id) {
+        Some(body) => serde_json::to_vec(&body),
+        None => serde_json::to_vec(&native(&error, request_id)),
+    };
+    Response::from_parts(parts, Body::from(body.unwrap_or_default()))
+}
+
+/// The body in the server's own words.
+fn native<'a>(error: &'a ApiError, request_id: &'a str) -> ErrorBody<'a> {
+    match error {
+        ApiError::Http(_, detail) => ErrorBody::new(Detail::Text(detail)),
+        ApiError::Invalid(problems) => {
+            ErrorBody::new(Detail::Problems(Cow::Borrowed(problems.as_slice())))
+        }
+        ApiError::Engine(error) => {
+            let detail = if error.kind() == ErrorKind::InvalidInput {
+                Detail::Problems(Cow::Owned(vec![Problem::of_engine(error)]))
+            } else {
+                Detail::Text(public_message(error))
+            };
+            ErrorBody {
+                code: Some(error.code()),
+                request_id: Some(request_id),
+                session_id: error.context_value("session"),
+                turn_id: error.context_value("turn"),
+                ..ErrorBody::new(detail)
+            }
+        }
+    }
 }
 
 fn log(error: &Error, request_id: &str) {

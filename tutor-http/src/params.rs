@@ -7,7 +7,7 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use http::HeaderMap;
 use http::request::Parts;
 use serde_json::Value;
-use tutor_core::{Error, Result};
+use tutor_core::{Error, Result, SessionId};
 
 use crate::error::ApiError;
 use crate::validate::Checker;
@@ -95,6 +95,32 @@ pub(crate) fn header<'a>(
         });
     }
     checker.finish(text).map(Some)
+}
+
+/// The conversation that the header `X-Session-Id` names.
+///
+/// # Errors
+/// The documented 422 for what is no id.
+pub(crate) fn session_header(headers: &HeaderMap) -> Result<Option<SessionId>, ApiError> {
+    const NAME: &str = "x-session-id";
+    let Some(text) = header(headers, NAME)?.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let mut checker = Checker::new("header");
+    let id = checker.within(NAME, |c| c.parsed(&Value::from(text), str::parse));
+    checker.finish(id).map(Some)
+}
+
+/// The idempotency key, bare or as a quoted string.
+///
+/// # Errors
+/// The documented 422 if its bytes are no text.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(key) = header(headers, "idempotency-key")? else {
+        return Ok(None);
+    };
+    let quoted = key.strip_prefix('"').and_then(|key| key.strip_suffix('"'));
+    Ok(Some(quoted.unwrap_or(key).to_owned()))
 }
 
 /// True if the client asks for an event stream by its `Accept` header.

@@ -9,7 +9,7 @@ use axum::{Router, middleware};
 use futures_util::FutureExt;
 use http::{HeaderValue, StatusCode, header};
 use tracing::Instrument;
-use tutor_core::{Error, Result};
+use tutor_core::{Error, Result, SessionId};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -20,6 +20,7 @@ use crate::openapi::{base, complete};
 use crate::state::AppState;
 
 mod chat;
+mod compat;
 mod docs;
 mod health;
 mod messages;
@@ -52,6 +53,14 @@ fn documented() -> (Router<AppState>, OpenApi) {
     let (routes, mut openapi) = OpenApiRouter::with_openapi(base())
         .routes(routes!(health::root))
         .routes(routes!(chat::chat))
+        .routes(routes!(chat::live::resume))
+        .routes(routes!(chat::live::stop))
+        .routes(routes!(compat::openai::completions))
+        .routes(routes!(compat::openai::models))
+        .routes(routes!(compat::openai::model))
+        .routes(routes!(compat::anthropic::messages))
+        .routes(routes!(compat::anthropic::count_tokens))
+        .routes(routes!(compat::agui::run))
         .routes(routes!(sessions::list, sessions::create))
         .routes(routes!(sessions::read, sessions::update, sessions::delete))
         .routes(routes!(messages::list))
@@ -109,6 +118,14 @@ async fn to_the_end<T: Send + 'static>(
     tokio::spawn(work.in_current_span())
         .map(|joined| joined.unwrap_or_else(|_| Err(Error::internal("a request's work panicked"))))
         .await
+}
+
+/// Tells the client which conversation the answer belongs to.
+fn name_session(response: &mut Response, session: &SessionId) {
+    // Ids are visible ASCII.
+    if let Ok(value) = HeaderValue::from_str(session.as_str()) {
+        response.headers_mut().insert("x-session-id", value);
+    }
 }
 
 /// The state, as handlers take it.

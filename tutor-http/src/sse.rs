@@ -1,6 +1,8 @@
 //! An event stream as a response: what is there at once, then what comes, with signs of life, until
 //! the turn ends or the server stops.
 
+use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,109 +10,190 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, Stream, stream};
-use http::{HeaderValue, header};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tutor_core::{TurnEvent, TurnStream};
+use http::{HeaderName, HeaderValue, header};
+use tokio::time::Instant;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tutor_core::{Error, Event, TurnEvent, TurnStream};
 
-use crate::encode::native;
+use crate::encode::{Encoder, Flow, heartbeat};
+use crate::error::ApiError;
 use crate::state::AppState;
 
 /// Bytes of events that are sent in one piece when more are there already.
 const MAX_CHUNK_BYTES: usize = 16 << 10;
 
-/// The response that streams `events`. `first` was taken from them already.
-pub(crate) fn respond(
+/// How long a response waits for the first sign of success, so that an early failure can still be
+/// a status.
+const OPENING: Duration = Duration::from_secs(2);
+
+/// The response that streams `events`. `first` were taken from them already.
+pub(crate) fn respond<E: Encoder>(
     state: &AppState,
-    first: Option<Arc<TurnEvent>>,
+    encoder: E,
+    first: impl IntoIterator<Item = Arc<TurnEvent>>,
     events: TurnStream,
 ) -> Response {
-    let chunks = chunks(first, events, state.bounds.heartbeat, &state.draining);
-    let mut response = Response::new(Body::from_stream(chunks));
+    let state = State {
+        encoder,
+        first: first.into_iter().collect(),
+        events,
+        heartbeat: state.bounds.heartbeat,
+        draining: Box::pin(state.draining.clone().cancelled_owned()),
+        next: Next::Events,
+    };
+    stream_response::<E>(Body::from_stream(chunks(state)))
+}
+
+/// A response with the headers of an encoder's streams.
+pub(crate) fn stream_response<E: Encoder>(body: Body) -> Response {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     for (name, value) in [
-        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        (header::CONTENT_TYPE, E::CONTENT_TYPE),
         (header::CACHE_CONTROL, "no-cache, no-transform"),
-        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+    for (name, value) in E::HEADERS {
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
     }
     response
 }
 
-struct State {
-    first: Option<Arc<TurnEvent>>,
+/// Waits a moment for the first part of a reply.
+///
+/// # Errors
+/// What ended the turn, if it ended before.
+pub(crate) async fn opening(events: &mut TurnStream) -> Result<Vec<Arc<TurnEvent>>, ApiError> {
+    let until = Instant::now() + OPENING;
+    let mut taken = Vec::new();
+    while let Ok(Some(event)) = tokio::time::timeout_at(until, events.next()).await {
+        if let Event::TurnFailed { error, .. } = &event.event {
+            let error = events.error().unwrap_or_else(|| Error::from(error.clone()));
+            return Err(error.into());
+        }
+        let is_preface = matches!(event.event, Event::TurnStarted { .. } | Event::Notice(_));
+        taken.push(event);
+        if !is_preface {
+            break;
+        }
+    }
+    Ok(taken)
+}
+
+struct State<E> {
+    encoder: E,
+    first: VecDeque<Arc<TurnEvent>>,
     events: TurnStream,
     heartbeat: Duration,
     draining: std::pin::Pin<Box<WaitForCancellationFutureOwned>>,
-    ended: bool,
+    next: Next,
 }
 
-impl State {
-    async fn next(&mut self) -> Option<Arc<TurnEvent>> {
-        match self.first.take() {
+#[derive(Clone, Copy)]
+enum Next {
+    Events,
+    Nothing,
+    Break,
+}
+
+impl<E: Encoder> State<E> {
+    async fn event(&mut self) -> Option<Arc<TurnEvent>> {
+        match self.first.pop_front() {
             Some(first) => Some(first),
             None => self.events.next().await,
         }
     }
-}
 
-fn chunks(
-    first: Option<Arc<TurnEvent>>,
-    events: TurnStream,
-    heartbeat: Duration,
-    draining: &CancellationToken,
-) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> + use<> {
-    let state = State {
-        first,
-        events,
-        heartbeat,
-        draining: Box::pin(draining.clone().cancelled_owned()),
-        ended: false,
-    };
-    stream::unfold(state, |mut state| async move {
-        if state.ended {
-            return None;
-        }
-        let heartbeat = state.heartbeat;
-        let mut draining = state.draining.as_mut();
-        let next = async {
-            match state.first.take() {
-                Some(first) => Some(first),
-                None => state.events.next().await,
-            }
+    fn follow(&mut self, flow: Flow) {
+        self.next = match flow {
+            Flow::On => Next::Events,
+            Flow::End => Next::Nothing,
+            Flow::Abort => Next::Break,
         };
-        let chunk = tokio::select! {
-            biased;
-            event = next => match event {
-                Some(event) => gather(event, &mut state),
-                // Only a terminal event ends a turn; anything else is a place to resume from.
-                None => {
-                    state.ended = true;
-                    native::RESUME
-                }
-            },
-            () = &mut draining => {
-                state.ended = true;
-                native::RESUME
-            }
-            () = tokio::time::sleep(heartbeat) => native::HEARTBEAT,
-        };
-        Some((Ok(chunk), state))
-    })
-}
-
-/// `event`, and what is there behind it already.
-fn gather(event: Arc<TurnEvent>, state: &mut State) -> Bytes {
-    let mut out = BytesMut::new();
-    let mut next = Some(event);
-    while let Some(event) = next.take() {
-        native::encode(&event, &mut out);
-        state.ended = event.event.is_terminal();
-        if state.ended || out.len() >= MAX_CHUNK_BYTES {
-            break;
-        }
-        // A stream that is over tells so again when it is asked properly.
-        next = state.next().now_or_never().flatten();
     }
-    out.freeze()
+
+    /// `event`, and what is there behind it already.
+    fn gather(&mut self, event: Arc<TurnEvent>) -> Bytes {
+        let mut out = BytesMut::new();
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let flow = self.encoder.event(&event, &mut out);
+            self.follow(flow);
+            if flow.is_over() || out.len() >= MAX_CHUNK_BYTES {
+                break;
+            }
+            // A stream that is over tells so again when it is asked properly.
+            next = self.event().now_or_never().flatten();
+        }
+        out.freeze()
+    }
+
+    fn detach(&mut self) -> Bytes {
+        let mut out = BytesMut::new();
+        let flow = self.encoder.detach(&mut out);
+        self.follow(flow);
+        out.freeze()
+    }
+
+    async fn chunk(&mut self) -> Option<io::Result<Bytes>> {
+        loop {
+            match self.next {
+                Next::Events => {}
+                Next::Nothing => return None,
+                Next::Break => {
+                    self.next = Next::Nothing;
+                    return Some(Err(io::Error::other("the reply broke off")));
+                }
+            }
+            let Self {
+                first,
+                events,
+                draining,
+                ..
+            } = self;
+            let next = async {
+                match first.pop_front() {
+                    Some(first) => Some(first),
+                    None => events.next().await,
+                }
+            };
+            let what = tokio::select! {
+                biased;
+                event = next => match event {
+                    Some(event) => What::Event(event),
+                    // Only a terminal event ends a turn; anything else is a place to resume from.
+                    None => What::Detach,
+                },
+                () = draining.as_mut() => What::Detach,
+                () = tokio::time::sleep(self.heartbeat) => What::Heartbeat,
+            };
+            let chunk = match what {
+                What::Event(event) => self.gather(event),
+                What::Detach => self.detach(),
+                What::Heartbeat => heartbeat::<E>(),
+            };
+            // An empty chunk would say that the body is over.
+            if !chunk.is_empty() {
+                return Some(Ok(chunk));
+            }
+        }
+    }
+}
+
+enum What {
+    Event(Arc<TurnEvent>),
+    Detach,
+    Heartbeat,
+}
+
+fn chunks<E: Encoder>(state: State<E>) -> impl Stream<Item = io::Result<Bytes>> + use<E> {
+    stream::unfold(state, |mut state| async move {
+        let chunk = state.chunk().await?;
+        Some((chunk, state))
+    })
 }

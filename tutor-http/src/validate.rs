@@ -2,6 +2,7 @@
 //! shape that FastAPI's clients know.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -89,6 +90,21 @@ impl Problem {
             error.message(),
             &Value::Null,
         )
+    }
+}
+
+impl fmt::Display for Problem {
+    /// The way to the value, and what is wrong with it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, place) in self.loc.iter().skip(1).enumerate() {
+            let dot = if i == 0 { "" } else { "." };
+            match place {
+                Place::Name(name) => write!(f, "{dot}{name}")?,
+                Place::Index(index) => write!(f, "{dot}{index}")?,
+            }
+        }
+        let colon = if self.loc.len() > 1 { ": " } else { "" };
+        write!(f, "{colon}{}", self.msg)
     }
 }
 

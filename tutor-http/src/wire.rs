@@ -7,6 +7,7 @@ use tutor_core::Notice;
 use utoipa::ToSchema;
 
 pub(crate) mod event;
+pub(crate) mod history;
 pub(crate) mod message;
 
 pub(crate) use message::{Message, Usage};

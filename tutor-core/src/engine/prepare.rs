@@ -52,6 +52,7 @@ impl Engine {
         if request.regenerate.is_some() {
             if request.messages.is_empty()
                 && request.parent_id.is_none()
+                && request.edit.is_none()
                 && request.session_id.is_some()
             {
                 return Ok(());
@@ -59,6 +60,12 @@ impl Engine {
             return Err(Error::invalid_input(
                 "to regenerate a reply, name its session and send neither messages nor a parent",
             ));
+        }
+        if request.edit.is_some() && (request.parent_id.is_some() || request.session_id.is_none()) {
+            return Err(
+                Error::invalid_input("to edit a message, name its session and no parent")
+                    .with_context("field", "edit"),
+            );
         }
         if request.messages.len() > limits.max_request_messages {
             return Err(too_large(
@@ -99,12 +106,11 @@ impl Engine {
             None => None,
             Some(id) => {
                 let key = SessionKey::new(owner.clone(), id.clone());
-                Some(
-                    self.store
-                        .session(&key)
-                        .await?
-                        .ok_or_else(|| Error::not_found("session", id))?,
-                )
+                let stored = self.store.session(&key).await?;
+                if stored.is_none() && !request.create_session {
+                    return Err(Error::not_found("session", id));
+                }
+                stored
             }
         };
         if let Some(running) = session
@@ -228,14 +234,17 @@ impl Engine {
         request: &ChatRequest,
         now: crate::time::Timestamp,
     ) -> Result<Session> {
-        if request.parent_id.is_some() {
+        if request.parent_id.is_some() || request.edit.is_some() {
             return Err(Error::invalid_input(
                 "to answer from a message, name its session",
             ));
         }
         let first = request.messages.iter().find(|m| m.role == Role::User);
         Ok(Session {
-            id: SessionId::new(self.runtime.new_id())?,
+            id: match &request.session_id {
+                Some(id) => id.clone(),
+                None => SessionId::new(self.runtime.new_id())?,
+            },
             owner: owner.clone(),
             title: title::from_text(&first.map(|m| m.content.text()).unwrap_or_default()),
             created_at: now,
@@ -278,18 +287,34 @@ impl Engine {
                 input: imported.chain(said).collect(),
             });
         }
+        if let Some(edited) = &request.edit {
+            let edited = self.message(session.key(), edited.clone()).await?;
+            if edited.role != Role::User {
+                return Err(
+                    Error::invalid_input("only a learner's message can be edited")
+                        .with_context("field", "edit"),
+                );
+            }
+            let said = learner.iter().map(|m| (m.clone(), MessageStatus::Complete));
+            return Ok(Plan {
+                parent: edited.parent_id,
+                input: said.collect(),
+            });
+        }
         let parent = match &request.parent_id {
             Some(parent) => Some(self.message(session.key(), parent.clone()).await?.id),
             None => session.head.clone(),
         };
         let mut learner = learner;
         // A front end that posts its whole transcript repeats a message whose answer failed.
-        if request.messages.len() > 1
+        let is_transcript = request.messages.len() > 1;
+        if (is_transcript || learner.iter().any(|m| m.id.is_some()))
             && let Some(head) = &parent
         {
             let head = self.message(session.key(), head.clone()).await?;
-            let same =
-                |m: &InputMessage| m.id.as_ref() == Some(&head.id) || m.content == head.content;
+            let same = |m: &InputMessage| {
+                m.id.as_ref() == Some(&head.id) || (is_transcript && m.content == head.content)
+            };
             if head.role == Role::User && learner.first().is_some_and(same) {
                 learner = &learner[1..];
             }
@@ -410,7 +435,12 @@ pub(super) fn fingerprint(request: &ChatRequest) -> u64 {
         &request.parent_id,
         &request.regenerate,
     );
-    let json = serde_json::to_vec(&parts).unwrap_or_default();
+    // What an older release did not know leaves its fingerprints as they are.
+    let json = match &request.edit {
+        None => serde_json::to_vec(&parts),
+        Some(edit) => serde_json::to_vec(&(parts, edit)),
+    };
+    let json = json.unwrap_or_default();
     json.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })

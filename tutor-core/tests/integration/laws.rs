@@ -742,6 +742,44 @@ async fn a_regenerated_reply_and_an_edited_question_are_siblings() {
 }
 
 #[tokio::test]
+async fn an_edited_message_has_a_sibling_even_if_it_is_the_first() {
+    let provider = ScriptedProvider::new(["a", "b", "c"].map(text_script));
+    let tutor = tutor(&provider).await;
+    let first = tutor.chat("q").await.unwrap();
+    let session = first.session_id.clone();
+    let question = first.message.parent_id.clone().unwrap();
+    let edit = ChatRequest::edit(session.clone(), question.clone(), "q2");
+    tutor.chat(edit).await.unwrap();
+    assert_eq!(texts(&tutor, &session).await, ["q2", "b"]);
+    assert_eq!(provider.requests()[1].messages.len(), 1);
+
+    let reply = ChatRequest::edit(session.clone(), first.message.id.clone(), "x");
+    let parented = ChatRequest::edit(session.clone(), question, "x").with_parent(first.message.id);
+    for bad in [reply, parented] {
+        let error = tutor.chat(bad).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
+    assert_eq!(texts(&tutor, &session).await, ["q2", "b"]);
+}
+
+#[tokio::test]
+async fn a_session_is_created_under_the_callers_id_when_asked_for() {
+    let provider = ScriptedProvider::new(["a", "b"].map(text_script));
+    let tutor = tutor(&provider).await;
+    let id: SessionId = "mine".parse().unwrap();
+    let missing = tutor
+        .chat(ChatRequest::new("q").with_session(id.clone()))
+        .await;
+    assert_eq!(missing.unwrap_err().kind(), ErrorKind::NotFound);
+    for question in ["q1", "q2"] {
+        let request = ChatRequest::new(question).with_session_or_new(id.clone());
+        assert_eq!(tutor.chat(request).await.unwrap().session_id, id);
+    }
+    assert_eq!(texts(&tutor, &id).await, ["q1", "a", "q2", "b"]);
+    assert_eq!(tutor.session(&id).await.unwrap().title, "q1");
+}
+
+#[tokio::test]
 async fn another_owners_data_does_not_exist() {
     let tutor = tutor(&ScriptedProvider::reply("ok")).await;
     let reply = tutor.chat("secret").await.unwrap();

@@ -3,26 +3,39 @@
 //! `event` is the type, `id` the number in the turn (what `Last-Event-ID` sends back), `data` one
 //! line of JSON.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use tutor_core::TurnEvent;
 
-/// Tells that the stream is alive. Clients ignore it.
-pub(crate) const HEARTBEAT: Bytes = Bytes::from_static(b": alive\n\n");
+use super::{Encoder, Flow};
 
 /// The stream ends here, the turn does not: come back in a second with the last id.
-pub(crate) const RESUME: Bytes =
-    Bytes::from_static(b"retry: 1000\n: the server is stopping; resume with Last-Event-ID\n\n");
+const RESUME: &[u8] = b"retry: 1000\n: the server is stopping; resume with Last-Event-ID\n\n";
 
-/// Appends one event.
-pub(crate) fn encode(event: &TurnEvent, out: &mut BytesMut) {
-    out.put_slice(b"event: ");
-    out.put_slice(event.event.kind().as_bytes());
-    out.put_slice(b"\nid: ");
-    out.put_slice(event.seq.to_string().as_bytes());
-    out.put_slice(b"\ndata: ");
-    // Events always serialize. JSON has no line breaks of its own.
-    out.put_slice(&serde_json::to_vec(event).unwrap_or_default());
-    out.put_slice(b"\n\n");
+/// The canonical events as they are.
+#[derive(Debug)]
+pub(crate) struct Native;
+
+impl Encoder for Native {
+    fn event(&mut self, event: &TurnEvent, out: &mut BytesMut) -> Flow {
+        out.put_slice(b"event: ");
+        out.put_slice(event.event.kind().as_bytes());
+        out.put_slice(b"\nid: ");
+        out.put_slice(event.seq.to_string().as_bytes());
+        out.put_slice(b"\ndata: ");
+        // Events always serialize. JSON has no line breaks of its own.
+        out.put_slice(&serde_json::to_vec(event).unwrap_or_default());
+        out.put_slice(b"\n\n");
+        if event.event.is_terminal() {
+            Flow::End
+        } else {
+            Flow::On
+        }
+    }
+
+    fn detach(&mut self, out: &mut BytesMut) -> Flow {
+        out.put_slice(RESUME);
+        Flow::End
+    }
 }
 
 #[cfg(test)]
@@ -40,7 +53,7 @@ mod tests {
             },
         };
         let mut out = BytesMut::new();
-        encode(&event, &mut out);
+        assert_eq!(Native.event(&event, &mut out), Flow::On);
         let text = std::str::from_utf8(&out).unwrap();
         assert_eq!(
             text,

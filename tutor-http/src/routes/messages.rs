@@ -2,7 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::Value;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
 use tutor_core::message::Audience;
 use tutor_core::session::{Branch, MAX_PAGE, MessageRange};
 use tutor_core::{Messages, SessionId};
@@ -12,7 +13,7 @@ use crate::error::ApiError;
 use crate::openapi::{ErrorBody, HTTPValidationError};
 use crate::params::{PathId, Query};
 use crate::validate::Checker;
-use crate::wire::MessageList;
+use crate::wire::{MessageList, history};
 
 /// Messages on a page that names no limit.
 const DEFAULT_LIMIT: u64 = 50;
@@ -27,6 +28,8 @@ const DEFAULT_LIMIT: u64 = 50;
         ("limit" = Option<u64>, Query, description = "At most so many", minimum = 1, maximum = 200),
         ("before" = Option<String>, Query, description = "The newest ones older than this message"),
         ("after" = Option<String>, Query, description = "The oldest ones newer than this message"),
+        ("format" = Option<String>, Query, description =
+            "`tutor` (the default), or the words of another protocol: `ui`, `openai`, `anthropic` or `agui`"),
         ("branch" = Option<String>, Query, description =
             "`active` (the default), `all` for the whole tree, or a message's id for the line that ends there")),
     responses((status = 200, description = "A page of messages", body = MessageList),
@@ -36,14 +39,56 @@ pub(super) async fn list(
     State(state): App,
     PathId(session): PathId<SessionId>,
     query: Query,
-) -> Result<Json<MessageList>, ApiError> {
+) -> Result<Response, ApiError> {
+    let format = Format::of(&query)?;
     let page = state.tutor.messages(&session, range(&query)?).await?;
     let mut messages = page.items;
     messages.retain(|message| message.visible_to.contains(&Audience::Learner));
-    Ok(Json(MessageList {
-        messages,
-        next_cursor: page.next_cursor.map(|cursor| cursor.as_str().to_owned()),
-    }))
+    let next_cursor = page.next_cursor.map(|cursor| cursor.as_str().to_owned());
+    let foreign = match format {
+        Format::Tutor => {
+            let list = MessageList {
+                messages,
+                next_cursor,
+            };
+            return Ok(Json(list).into_response());
+        }
+        Format::Ui => history::ui(&messages),
+        Format::OpenAi => history::openai(&messages),
+        Format::Anthropic => history::anthropic(&messages),
+        Format::AgUi => history::agui(&messages),
+    };
+    Ok(Json(json!({"messages": foreign, "next_cursor": next_cursor})).into_response())
+}
+
+/// In whose words messages are listed.
+enum Format {
+    Tutor,
+    Ui,
+    OpenAi,
+    Anthropic,
+    AgUi,
+}
+
+impl Format {
+    fn of(query: &Query) -> Result<Self, ApiError> {
+        let mut checker = Checker::new("query");
+        let format = match query.get("format") {
+            None | Some("tutor") => Some(Self::Tutor),
+            Some("ui") => Some(Self::Ui),
+            Some("openai") => Some(Self::OpenAi),
+            Some("anthropic") => Some(Self::Anthropic),
+            Some("agui") => Some(Self::AgUi),
+            Some(other) => {
+                checker.within("format", |c| {
+                    let why = "a format is tutor, ui, openai, anthropic or agui";
+                    c.fail_value(why, &Value::from(other));
+                });
+                None
+            }
+        };
+        checker.finish(format)
+    }
 }
 
 fn range(query: &Query) -> Result<Messages, ApiError> {

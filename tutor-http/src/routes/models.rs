@@ -20,10 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[utoipa::path(get, path = "/api/models", tag = "models", operation_id = "list_models",
     responses((status = 200, description = "The models", body = ModelList)))]
 pub(super) async fn list(State(state): App) -> Json<ModelList> {
-    let providers = state.tutor.providers();
-    let lists = providers
-        .iter()
-        .map(|provider| models(&state.tutor, provider));
+    Json(listed(&state.tutor).await)
+}
+
+/// The models of all providers.
+pub(super) async fn listed(tutor: &Tutor) -> ModelList {
+    let providers = tutor.providers();
+    let lists = providers.iter().map(|provider| models(tutor, provider));
     let lists = join_all(lists).await;
     let mut list = ModelList {
         models: Vec::new(),
@@ -41,7 +44,7 @@ pub(super) async fn list(State(state): App) -> Json<ModelList> {
             context_window: model.context_window,
         }));
     }
-    Json(list)
+    list
 }
 
 /// A provider's models, its default one at least.

@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 use tutor_core::TurnId;
 
 use super::{App, to_the_end};
+use crate::encode::native::Native;
 use crate::error::ApiError;
 use crate::openapi::{ErrorBody, HTTPValidationError};
 use crate::params::{PathId, Query, header};
@@ -59,7 +60,7 @@ pub(super) async fn events(
     if first.as_ref().is_some_and(|event| event.seq <= after) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    Ok(sse::respond(&state, first, events))
+    Ok(sse::respond(&state, Native, first, events))
 }
 
 /// Stop a turn

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use tutor_core::turn::InputMessage;
-use tutor_core::{ChatRequest, Preferences, Role, SessionId};
+use tutor_core::{ChatRequest, Preferences, Role};
 use utoipa::ToSchema;
 
 use crate::bounds::Bounds;
 use crate::error::ApiError;
-use crate::params::{header, wants_events};
+use crate::params::{idempotency_key, session_header, wants_events};
 use crate::validate::Checker;
 
 /// A message to the tutor.
@@ -30,8 +30,10 @@ pub(crate) struct ChatRequestBody {
     session_id: Option<String>,
     /// True for server-sent events.
     stream: Option<bool>,
-    /// Answer from this message instead of the last one: the way to edit a message.
+    /// Answer from this message instead of the last one.
     parent_id: Option<String>,
+    /// Say this instead of an earlier message of the learner, on a branch beside it.
+    edit: Option<String>,
     /// Write another reply beside this one; `messages` stays empty.
     regenerate: Option<String>,
 }
@@ -101,6 +103,7 @@ impl Asked {
             let stream = c.optional(object, "stream", Checker::boolean);
             let id = |c: &mut Checker, id: &Value| c.parsed(id, str::parse);
             request.parent_id = c.optional(object, "parent_id", id);
+            request.edit = c.optional(object, "edit", id);
             request.regenerate = c.optional(object, "regenerate", id);
             request.streamed = stream.unwrap_or_else(|| wants_events(headers));
             request
@@ -111,25 +114,6 @@ impl Asked {
         let streamed = request.streamed;
         Ok(Self { request, streamed })
     }
-}
-
-fn session_header(headers: &HeaderMap) -> Result<Option<SessionId>, ApiError> {
-    const NAME: &str = "x-session-id";
-    let Some(text) = header(headers, NAME)?.filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    let mut checker = Checker::new("header");
-    let id = checker.within(NAME, |c| c.parsed(&Value::from(text), str::parse));
-    checker.finish(id).map(Some)
-}
-
-/// The key, bare or as a quoted string.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(key) = header(headers, "idempotency-key")? else {
-        return Ok(None);
-    };
-    let quoted = key.strip_prefix('"').and_then(|key| key.strip_suffix('"'));
-    Ok(Some(quoted.unwrap_or(key).to_owned()))
 }
 
 fn messages(
@@ -222,7 +206,7 @@ fn timestamp(checker: &mut Checker, value: &Value) -> Option<()> {
 }
 
 /// The known members, checked; the others as they are.
-fn preferences(checker: &mut Checker, value: &Value) -> Option<Preferences> {
+pub(super) fn preferences(checker: &mut Checker, value: &Value) -> Option<Preferences> {
     let mut other: Map<String, Value> = checker.dict(value)?;
     let mut preferences = Preferences::default();
     let c = checker;
