@@ -22,6 +22,7 @@ PYTHON = VENV / "bin" / "python"
 TOOLS = ROOT / ".work" / "tools"
 NODE_PACKAGE = ROOT / "bindings" / "node"
 BROWSER_TESTS = ROOT / "tutor-http" / "tests" / "browser"
+CLIENT_TESTS = ROOT / "tutor-http" / "tests" / "clients" / "node"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 # How each runner tells its counts: a pattern of the line, and which group is what.
@@ -130,6 +131,8 @@ def server() -> None:
     binary = {"NEURO_TUTOR": str(ROOT / "target" / "debug" / "neuro-tutor")}
     clients = [str(PYTHON), "-m", "pytest", "-c", ".ci/pytest.ini", "--rootdir", ".", "tutor-http/tests/clients", "examples/tests"]
     TOTAL.add(run("clients and documents", clients, "pytest", env=binary))
+    if need("npm clients", ["npm", "ci", "--no-audit", "--no-fund"], cwd=CLIENT_TESTS):
+        TOTAL.add(run("stock clients", ["node", "--test", "--test-reporter=tap"], "node", cwd=CLIENT_TESTS, env=binary))
     path = browser()
     if path is None:
         print("browser tests need chromium: install it and run again")

@@ -6,6 +6,8 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, ResponseBuilder};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::error::dialect::Dialect;
+
 /// The description that the routes are added to.
 pub(crate) fn base() -> OpenApi {
     let info = InfoBuilder::new()
@@ -35,6 +37,46 @@ pub(crate) struct ErrorBody {
     /// The turn, if the error is about one: in a conflict the one that is running.
     #[schema(nullable = false)]
     turn_id: Option<String>,
+}
+
+/// An error in OpenAI's words.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "documents what `dialect::openai` writes")]
+pub(crate) struct OpenAiError {
+    #[schema(inline)]
+    error: OpenAiProblem,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "documents what `dialect::openai` writes")]
+struct OpenAiProblem {
+    /// A sentence for people.
+    message: String,
+    r#type: String,
+    /// Always null.
+    param: Option<String>,
+    /// A stable snake-case word.
+    code: String,
+}
+
+/// An error in Anthropic's words.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "documents what `dialect::anthropic` writes")]
+pub(crate) struct AnthropicError {
+    /// Always `error`.
+    r#type: String,
+    #[schema(inline)]
+    error: AnthropicProblem,
+    /// The same as the header `x-request-id`.
+    request_id: String,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "documents what `dialect::anthropic` writes")]
+struct AnthropicProblem {
+    r#type: String,
+    /// A sentence for people.
+    message: String,
 }
 
 /// Everything that is wrong with the form of a request.
@@ -69,7 +111,8 @@ enum LocationItem {
 
 /// Adds what every route can answer.
 pub(crate) fn complete(openapi: &mut OpenApi) {
-    for item in openapi.paths.paths.values_mut() {
+    for (path, item) in &mut openapi.paths.paths {
+        let dialect = Dialect::of(path);
         let operations = [
             &mut item.get,
             &mut item.post,
@@ -77,41 +120,52 @@ pub(crate) fn complete(openapi: &mut OpenApi) {
             &mut item.delete,
         ];
         for operation in operations.into_iter().flatten() {
-            common(operation);
+            common(operation, dialect);
         }
     }
     let components = openapi.components.get_or_insert_default();
     let mut nested = vec![
         (ErrorBody::name().into_owned(), ErrorBody::schema()),
+        (OpenAiError::name().into_owned(), OpenAiError::schema()),
+        (
+            AnthropicError::name().into_owned(),
+            AnthropicError::schema(),
+        ),
         (
             HTTPValidationError::name().into_owned(),
             HTTPValidationError::schema(),
         ),
     ];
     HTTPValidationError::schemas(&mut nested);
+    OpenAiError::schemas(&mut nested);
+    AnthropicError::schemas(&mut nested);
     components.schemas.extend(nested);
 }
 
-fn common(operation: &mut Operation) {
+fn common(operation: &mut Operation, dialect: Dialect) {
+    let body = match dialect {
+        Dialect::Native => "ErrorBody",
+        Dialect::OpenAi => "OpenAiError",
+        Dialect::Anthropic => "AnthropicError",
+    };
     let mut answers = vec![
-        ("400", "The request is no proper HTTP", "ErrorBody"),
-        ("500", "Something is broken inside the server", "ErrorBody"),
+        ("400", "The request is no proper HTTP", body),
+        ("500", "Something is broken inside the server", body),
         (
             "503",
             "The server is busy, stopping, or cannot store conversations: come back after `Retry-After` seconds",
-            "ErrorBody",
+            body,
         ),
     ];
     if operation.request_body.is_some() {
         answers.extend([
-            ("408", "The body took too long to arrive", "ErrorBody"),
-            (
-                "413",
-                "The body, or something in it, is too large",
-                "ErrorBody",
-            ),
-            ("422", "Validation Error", "HTTPValidationError"),
+            ("408", "The body took too long to arrive", body),
+            ("413", "The body, or something in it, is too large", body),
         ]);
+        // Other protocols say 400.
+        if dialect == Dialect::Native {
+            answers.push(("422", "Validation Error", "HTTPValidationError"));
+        }
     }
     for (status, description, schema) in answers {
         let content = ContentBuilder::new()

@@ -15,6 +15,7 @@ use crate::body::JsonBody;
 use crate::bounds::Bounds;
 use crate::encode::anthropic::{Anthropic, message as whole};
 use crate::error::ApiError;
+use crate::openapi::AnthropicError;
 use crate::params::idempotency_key;
 use crate::sse;
 use crate::validate::Checker;
@@ -28,11 +29,11 @@ use crate::validate::Checker;
     operation_id = "create_message", request_body = ForeignBody,
     responses((status = 200, description = "The message, or its events", content(
         (Value = "application/json"), (String = "text/event-stream"))),
-        (status = 404, description = "There is no such message", body = Value),
-        (status = 409, description = "A reply is being written in this conversation", body = Value),
-        (status = 429, description = "The provider asks to wait", body = Value),
-        (status = 502, description = "The provider refused", body = Value),
-        (status = 504, description = "The reply took too long", body = Value)))]
+        (status = 404, description = "There is no such message", body = AnthropicError),
+        (status = 409, description = "A reply is being written in this conversation", body = AnthropicError),
+        (status = 429, description = "The provider asks to wait", body = AnthropicError),
+        (status = 502, description = "The provider refused", body = AnthropicError),
+        (status = 504, description = "The reply took too long", body = AnthropicError)))]
 pub(in crate::routes) async fn messages(
     State(state): App,
     headers: HeaderMap,

@@ -18,6 +18,7 @@ use crate::body::JsonBody;
 use crate::bounds::Bounds;
 use crate::encode::openai::{OpenAi, completion, unix_seconds};
 use crate::error::ApiError;
+use crate::openapi::OpenAiError;
 use crate::params::idempotency_key;
 use crate::sse;
 use crate::validate::Checker;
@@ -31,11 +32,11 @@ use crate::validate::Checker;
     operation_id = "create_chat_completion", request_body = ForeignBody,
     responses((status = 200, description = "The completion, or its chunks", content(
         (Value = "application/json"), (String = "text/event-stream"))),
-        (status = 404, description = "There is no such message", body = Value),
-        (status = 409, description = "A reply is being written in this conversation", body = Value),
-        (status = 429, description = "The provider asks to wait", body = Value),
-        (status = 502, description = "The provider refused", body = Value),
-        (status = 504, description = "The reply took too long", body = Value)))]
+        (status = 404, description = "There is no such message", body = OpenAiError),
+        (status = 409, description = "A reply is being written in this conversation", body = OpenAiError),
+        (status = 429, description = "The provider asks to wait", body = OpenAiError),
+        (status = 502, description = "The provider refused", body = OpenAiError),
+        (status = 504, description = "The reply took too long", body = OpenAiError)))]
 pub(in crate::routes) async fn completions(
     State(state): App,
     headers: HeaderMap,
@@ -71,7 +72,7 @@ pub(in crate::routes) async fn models(State(state): App) -> Json<Value> {
 #[utoipa::path(get, path = "/v1/models/{model}", tag = "compatibility",
     operation_id = "openai_model", params(("model" = String, Path)),
     responses((status = 200, description = "The model", body = Value),
-        (status = 404, description = "There is none", body = Value)))]
+        (status = 404, description = "There is none", body = OpenAiError)))]
 pub(in crate::routes) async fn model(
     State(state): App,
     axum::extract::Path(id): axum::extract::Path<String>,

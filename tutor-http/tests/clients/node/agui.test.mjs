@@ -1,0 +1,45 @@
+// AG-UI's own client.
+
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { HttpAgent } from '@ag-ui/client'
+
+import { serve } from './server.mjs'
+
+let server
+before(async () => {
+  server = await serve()
+})
+after(() => server.stop())
+
+const agent = (threadId, initialMessages = []) => new HttpAgent({ url: `${server.url}/agui`, threadId, initialMessages })
+
+test('a run answers the last message, and the thread goes on', async () => {
+  const a = agent('agui-thread')
+  a.addMessage({ id: 'u1', role: 'user', content: 'What is photosynthesis?' })
+  const { newMessages } = await a.runAgent()
+  assert.equal(newMessages.length, 1)
+  assert.ok(newMessages[0].content.length > 10)
+  a.addMessage({ id: 'u2', role: 'user', content: 'And in one sentence?' })
+  await a.runAgent()
+  assert.equal(a.messages.length, 4)
+  const { messages } = await server.get('/api/sessions/agui-thread/messages')
+  assert.deepEqual(messages.map((m) => m.id), a.messages.map((m) => m.id))
+  assert.deepEqual(messages.map((m) => m.content), a.messages.map((m) => m.content))
+})
+
+test('a run with nothing to answer brings the thread', async () => {
+  const a = agent('agui-known')
+  a.addMessage({ id: 'u1', role: 'user', content: 'hello' })
+  await a.runAgent()
+  const b = agent('agui-known')
+  await b.runAgent()
+  assert.deepEqual(b.messages.map((m) => m.content), a.messages.map((m) => m.content))
+  assert.equal((await server.get('/api/sessions/agui-known')).message_count, 2)
+})
+
+test('a failure is an error of the run', async () => {
+  const a = agent('not an id')
+  a.addMessage({ id: 'u1', role: 'user', content: 'hello' })
+  await assert.rejects(a.runAgent())
+})
