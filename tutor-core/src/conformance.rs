@@ -138,6 +138,15 @@ macro_rules! store_laws {
                 a_message_that_is_not_there_is_not_found
                 whatever_is_deleted_the_rest_reads_on_and_grows_on
             ]
+            importing: [
+                session_ids_are_listed_in_the_order_of_their_bytes_without_gap_or_repeat
+                an_imported_session_is_read_back_exactly_as_it_was
+                an_imported_session_goes_on_like_any_other
+                an_existing_session_is_kept_or_replaced_with_all_that_is_in_it
+                a_session_with_a_running_turn_is_not_replaced
+                a_turn_or_a_key_of_another_session_conflicts_and_nothing_is_written
+                a_session_that_contradicts_itself_is_refused_and_nothing_is_written
+            ]
             close: [
                 a_closed_store_is_unavailable
                 closing_twice_is_fine

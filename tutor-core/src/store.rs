@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::error::{ErrorInfo, Result};
-use crate::id::{MessageId, OwnerId, TurnId};
+use crate::id::{MessageId, OwnerId, SessionId, TurnId};
 use crate::message::{FinishReason, Message, Usage};
 use crate::session::{
     MessageCut, MessageQuery, Page, Session, SessionKey, SessionPatch, SessionQuery,
@@ -24,12 +24,14 @@ mod rules;
 #[cfg(feature = "store-sled")]
 pub mod sled;
 pub mod verify;
+pub mod whole;
 
 pub use location::Location;
 pub use memory::MemoryStore;
 #[cfg(feature = "store-sled")]
 pub use sled::SledStore;
 pub use verify::verify;
+pub use whole::{Existing, WholeSession};
 
 /// Where sessions, messages and turns are kept.
 ///
@@ -150,6 +152,29 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `invalid_input` for a limit out of range (1 to [`MAX_PAGE`](crate::session::MAX_PAGE)).
     async fn owners(&self, after: Option<OwnerId>, limit: usize) -> Result<Vec<OwnerId>>;
+
+    /// The sessions of one owner in the order of their ids' bytes: the first ones greater than
+    /// `after`. Unlike [`sessions`](Self::sessions), a session that is used meanwhile keeps its
+    /// place.
+    ///
+    /// # Errors
+    /// As [`owners`](Self::owners).
+    async fn session_ids(
+        &self,
+        owner: &OwnerId,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionId>>;
+
+    /// Stores a session from elsewhere with everything in it, exactly as it is: ids, times, order
+    /// and all. One write, however long it is.
+    ///
+    /// # Errors
+    /// `invalid_input` if it [contradicts itself](WholeSession::check). `conflict`, and nothing is
+    /// written, if the owner has a session of this id that is not to be replaced, or that has a
+    /// running turn (its id is in the context as `turn`); or if another session of the owner has a
+    /// turn of one of these ids or idempotency keys (the context has the `turn`).
+    async fn import_session(&self, whole: WholeSession, existing: Existing) -> Result<()>;
 
     /// Turns of a session, running and ended, in the order of their ids' bytes: the first ones
     /// greater than `after`.
@@ -433,6 +458,17 @@ macro_rules! forward_stores {
             }
             async fn owners(&self, after: Option<OwnerId>, limit: usize) -> Result<Vec<OwnerId>> {
                 (**self).owners(after, limit).await
+            }
+            async fn session_ids(
+                &self,
+                owner: &OwnerId,
+                after: Option<SessionId>,
+                limit: usize,
+            ) -> Result<Vec<SessionId>> {
+                (**self).session_ids(owner, after, limit).await
+            }
+            async fn import_session(&self, whole: WholeSession, existing: Existing) -> Result<()> {
+                (**self).import_session(whole, existing).await
             }
             async fn turns(
                 &self,

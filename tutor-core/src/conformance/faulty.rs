@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use async_trait::async_trait;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{OwnerId, TurnId};
+use crate::id::{OwnerId, SessionId, TurnId};
 use crate::message::Message;
 use crate::session::{
     MessageCut, MessageQuery, Page, Session, SessionKey, SessionPatch, SessionQuery,
 };
 use crate::store::{
-    BegunTurn, Checkpoint, KeyRange, NewTurn, Record, RecordStore, RecordWrite, RunningTurn,
-    SessionStore, StorageCheck, StoreInfo, TurnEnd,
+    BegunTurn, Checkpoint, Existing, KeyRange, NewTurn, Record, RecordStore, RecordWrite,
+    RunningTurn, SessionStore, StorageCheck, StoreInfo, TurnEnd, WholeSession,
 };
 use crate::turn::{Turn, TurnKey};
 
@@ -142,6 +142,19 @@ impl<S: SessionStore> SessionStore for FaultyStore<S> {
 
     async fn running_turns(&self) -> Result<Vec<RunningTurn>> {
         self.inner.running_turns().await
+    }
+
+    async fn session_ids(
+        &self,
+        owner: &OwnerId,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionId>> {
+        self.inner.session_ids(owner, after, limit).await
+    }
+
+    async fn import_session(&self, whole: WholeSession, existing: Existing) -> Result<()> {
+        self.write(self.inner.import_session(whole, existing)).await
     }
 
     async fn owners(&self, after: Option<OwnerId>, limit: usize) -> Result<Vec<OwnerId>> {

@@ -5,6 +5,7 @@ pub mod begin;
 pub mod close;
 pub mod deletion;
 pub mod finish;
+pub mod importing;
 pub mod messages;
 pub mod owners;
 pub mod sessions;

@@ -15,8 +15,8 @@ use crate::session::{
     SessionPatch, SessionQuery,
 };
 use crate::store::{
-    BegunTurn, Checkpoint, Durability, Expect, KeyRange, NewTurn, Record, RecordStore, RecordWrite,
-    RunningTurn, SessionStore, StorageCheck, StoreInfo, TurnEnd, rules,
+    BegunTurn, Checkpoint, Durability, Existing, Expect, KeyRange, NewTurn, Record, RecordStore,
+    RecordWrite, RunningTurn, SessionStore, StorageCheck, StoreInfo, TurnEnd, WholeSession, rules,
 };
 use crate::turn::{Turn, TurnKey, TurnStatus};
 
@@ -149,14 +149,7 @@ impl SessionStore for MemoryStore {
         let Some(owned) = state.owners.get_mut(&key.owner) else {
             return Ok(false);
         };
-        if owned.sessions.remove(&key.id).is_none() {
-            return Ok(false);
-        }
-        owned
-            .turns
-            .retain(|_, running| running.turn.session_id != key.id);
-        owned.forget_keys();
-        Ok(true)
+        Ok(owned.delete(&key.id))
     }
 
     async fn messages(&self, query: MessageQuery) -> Result<Page<Message>> {
@@ -257,6 +250,30 @@ impl SessionStore for MemoryStore {
             .collect();
         owners.sort_unstable();
         Ok(owners.into_iter().take(limit).cloned().collect())
+    }
+
+    async fn session_ids(
+        &self,
+        owner: &OwnerId,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionId>> {
+        rules::check_limit(limit)?;
+        let state = self.lock()?;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let found = state.owners.get(owner).into_iter();
+        let ids = found.flat_map(|owned| owned.sessions.range((from.clone(), Bound::Unbounded)));
+        Ok(ids.map(|(id, _)| id.clone()).take(limit).collect())
+    }
+
+    async fn import_session(&self, whole: WholeSession, existing: Existing) -> Result<()> {
+        whole.check()?;
+        let mut state = self.lock()?;
+        let owned = state.owners.entry(whole.session.owner.clone()).or_default();
+        owned.check_import(&whole, existing)?;
+        owned.delete(&whole.session.id);
+        owned.import(whole);
+        Ok(())
     }
 
     async fn turns(
@@ -397,6 +414,59 @@ impl Owned {
     fn forget_keys(&mut self) {
         self.turns_by_key
             .retain(|_, turn| self.turns.contains_key(turn));
+    }
+
+    /// Removes a session with everything in it. False if there is none.
+    fn delete(&mut self, id: &SessionId) -> bool {
+        if self.sessions.remove(id).is_none() {
+            return false;
+        }
+        self.turns
+            .retain(|_, running| running.turn.session_id != *id);
+        self.forget_keys();
+        true
+    }
+
+    fn check_import(&self, whole: &WholeSession, existing: Existing) -> Result<()> {
+        let id = &whole.session.id;
+        if let Some(found) = self.sessions.get(id) {
+            rules::check_replacing(&found.session, existing)?;
+        }
+        for turn in &whole.turns {
+            let elsewhere = |found: &&Turn| found.session_id != *id;
+            let same_id = self.turns.get(&turn.id).map(|running| &running.turn);
+            if let Some(found) = same_id.filter(elsewhere) {
+                return Err(rules::turn_exists(&found.id));
+            }
+            let key = turn.idempotency_key.as_deref();
+            let same_key = key.and_then(|key| self.turn_by_key(key));
+            if let Some(found) = same_key.filter(elsewhere) {
+                return Err(rules::key_reused(&found.id));
+            }
+        }
+        Ok(())
+    }
+
+    fn import(&mut self, whole: WholeSession) {
+        let id = whole.session.id.clone();
+        let mut conversation = Conversation::new(whole.session);
+        whole
+            .messages
+            .into_iter()
+            .for_each(|message| conversation.push(message));
+        self.sessions.insert(id, conversation);
+        let mut partial = whole.partial;
+        for turn in whole.turns {
+            if let Some(key) = turn.idempotency_key.clone() {
+                self.turns_by_key.insert(key, turn.id.clone());
+            }
+            let partial = match turn.status {
+                TurnStatus::Running => partial.take(),
+                _ => None,
+            };
+            self.turns
+                .insert(turn.id.clone(), RunningTurn { turn, partial });
+        }
     }
 
     fn turn_by_key(&self, idempotency_key: &str) -> Option<&Turn> {

@@ -7,7 +7,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{MessageId, SessionId, TurnId};
 use crate::message::{Message, MessageStatus, Role};
 use crate::session::{MAX_PAGE, Session, SessionPatch};
-use crate::store::{Checkpoint, MAX_RECORD_KEY_BYTES, NewTurn, RecordWrite, RunningTurn, TurnEnd};
+use crate::store::{
+    Checkpoint, Existing, MAX_RECORD_KEY_BYTES, NewTurn, RecordWrite, RunningTurn, TurnEnd,
+};
 use crate::turn::{Turn, TurnStatus};
 
 pub(crate) fn check_limit(limit: usize) -> Result<()> {
@@ -144,6 +146,15 @@ fn check_reply(turn: &Turn, reply: &Message) -> Result<()> {
             .with_context("turn", &turn.id)
             .with_context("message", &reply.id),
     )
+}
+
+/// Refuses to put an imported session in the place of one that is there, unless it may be.
+pub(crate) fn check_replacing(found: &Session, existing: Existing) -> Result<()> {
+    match (existing, &found.running_turn) {
+        (Existing::Refuse, _) => Err(session_exists(&found.id)),
+        (Existing::Replace, Some(turn)) => Err(session_is_busy(&found.id, turn)),
+        (Existing::Replace, None) => Ok(()),
+    }
 }
 
 pub(crate) fn check_record_write(write: &RecordWrite) -> Result<()> {

@@ -28,14 +28,14 @@ use self::draft::Draft;
 use self::shared::Shared;
 use self::writer::{Job, MAX_QUEUE, Write, Writer};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{OwnerId, TurnId};
+use crate::id::{OwnerId, SessionId, TurnId};
 use crate::message::Message;
 use crate::session::{
     MessageCut, MessageQuery, Page, Session, SessionKey, SessionPatch, SessionQuery,
 };
 use crate::store::{
-    BegunTurn, Checkpoint, Durability, KeyRange, NewTurn, Record, RecordStore, RecordWrite,
-    RunningTurn, SessionStore, StorageCheck, StoreInfo, TurnEnd, rules,
+    BegunTurn, Checkpoint, Durability, Existing, KeyRange, NewTurn, Record, RecordStore,
+    RecordWrite, RunningTurn, SessionStore, StorageCheck, StoreInfo, TurnEnd, WholeSession, rules,
 };
 use crate::turn::{Turn, TurnKey};
 
@@ -304,6 +304,24 @@ impl SessionStore for SledStore {
     async fn owners(&self, after: Option<OwnerId>, limit: usize) -> Result<Vec<OwnerId>> {
         rules::check_limit(limit)?;
         self.read(move |tree| reads::owners(tree, after, limit))
+            .await
+    }
+
+    async fn session_ids(
+        &self,
+        owner: &OwnerId,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionId>> {
+        rules::check_limit(limit)?;
+        let owner = owner.clone();
+        self.read(move |tree| reads::session_ids(tree, &owner, after, limit))
+            .await
+    }
+
+    async fn import_session(&self, whole: WholeSession, existing: Existing) -> Result<()> {
+        whole.check()?;
+        self.write(move |draft| writes::import_session(draft, whole, existing))
             .await
     }
 

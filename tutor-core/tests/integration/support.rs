@@ -9,12 +9,13 @@ use tokio::sync::{Notify, watch};
 use tutor_core::provider::{CompletionRequest, CompletionStream, ModelInfo, ProviderInfo};
 use tutor_core::session::{MessageCut, MessageQuery, SessionKey, SessionPatch, SessionQuery};
 use tutor_core::store::{
-    BegunTurn, Checkpoint, NewTurn, RunningTurn, StorageCheck, StoreInfo, TurnEnd,
+    BegunTurn, Checkpoint, Existing, NewTurn, RunningTurn, StorageCheck, StoreInfo, TurnEnd,
+    WholeSession,
 };
 use tutor_core::turn::TurnKey;
 use tutor_core::{
-    Error, ErrorKind, Message, OwnerId, Page, Provider, Result, Session, SessionStore, Turn,
-    TurnId, async_trait,
+    Error, ErrorKind, Message, OwnerId, Page, Provider, Result, Session, SessionId, SessionStore,
+    Turn, TurnId, async_trait,
 };
 
 /// The writes of a turn.
@@ -171,6 +172,17 @@ impl<S: SessionStore> SessionStore for GateStore<S> {
     }
     async fn owners(&self, after: Option<OwnerId>, limit: usize) -> Result<Vec<OwnerId>> {
         self.inner.owners(after, limit).await
+    }
+    async fn session_ids(
+        &self,
+        owner: &OwnerId,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionId>> {
+        self.inner.session_ids(owner, after, limit).await
+    }
+    async fn import_session(&self, whole: WholeSession, existing: Existing) -> Result<()> {
+        self.inner.import_session(whole, existing).await
     }
     async fn turns(
         &self,

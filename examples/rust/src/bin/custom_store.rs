@@ -12,11 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tutor_core::session::{MessageCut, MessageQuery, SessionKey, SessionPatch, SessionQuery};
 use tutor_core::store::{
-    BegunTurn, Checkpoint, MemoryStore, NewTurn, RunningTurn, StorageCheck, StoreInfo, TurnEnd,
+    BegunTurn, Checkpoint, Existing, MemoryStore, NewTurn, RunningTurn, StorageCheck, StoreInfo,
+    TurnEnd, WholeSession,
 };
 use tutor_core::turn::TurnKey;
 use tutor_core::{
-    Message, OwnerId, Page, Result, Session, SessionStore, Turn, TurnId, Tutor, async_trait,
+    Message, OwnerId, Page, Result, Session, SessionId, SessionStore, Turn, TurnId, Tutor,
+    async_trait,
 };
 
 /// Counts the turns that begin and end.
@@ -78,6 +80,19 @@ impl SessionStore for Counting {
     async fn running_turns(&self) -> Result<Vec<RunningTurn>> {
         self.inner.running_turns().await
     }
+    async fn session_ids(
+        &self,
+        owner: &OwnerId,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionId>> {
+        self.inner.session_ids(owner, after, limit).await
+    }
+
+    async fn import_session(&self, whole: WholeSession, existing: Existing) -> Result<()> {
+        self.inner.import_session(whole, existing).await
+    }
+
     async fn owners(&self, after: Option<OwnerId>, limit: usize) -> Result<Vec<OwnerId>> {
         self.inner.owners(after, limit).await
     }

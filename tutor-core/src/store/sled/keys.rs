@@ -37,6 +37,11 @@ pub(super) fn of_session(key: &SessionKey) -> Vec<u8> {
     bytes
 }
 
+/// The start of all sessions of an owner.
+pub(super) fn sessions(owner: &OwnerId) -> Vec<u8> {
+    start(SESSION, owner)
+}
+
 pub(super) fn session(key: &SessionKey) -> Vec<u8> {
     with(of_session(key), ITSELF, b"")
 }

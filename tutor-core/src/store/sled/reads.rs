@@ -90,6 +90,31 @@ pub(super) fn owners(tree: &Tree, after: Option<OwnerId>, limit: usize) -> Resul
     Ok(owners)
 }
 
+pub(super) fn session_ids(
+    tree: &Tree,
+    owner: &OwnerId,
+    after: Option<SessionId>,
+    limit: usize,
+) -> Result<Vec<SessionId>> {
+    let mut ids = Vec::new();
+    let all = keys::sessions(owner);
+    let behind = |id| keys::behind(&keys::of_session(&SessionKey::new(owner.clone(), id)));
+    let mut from = after.map_or_else(|| all.clone(), behind);
+    while ids.len() < limit {
+        let next = tree.range(from..keys::behind(&all)).next();
+        let Some((name, _)) = next.transpose().map_err(unavailable)? else {
+            break;
+        };
+        // The session itself comes before all that is in it.
+        let Some(Subject::Session(key)) = Subject::of(&name) else {
+            return Err(damaged(&name));
+        };
+        ids.push(key.id.clone());
+        from = behind(key.id);
+    }
+    Ok(ids)
+}
+
 pub(super) fn turns(
     tree: &Tree,
     key: &SessionKey,

@@ -7,11 +7,14 @@ use super::keys;
 use super::reads::{position, session, turn_of};
 use super::rows::{Compact, MessageRow, PositionRow, SessionRow, StoredSession, TurnRow};
 use crate::error::{Error, Result};
+use crate::id::TurnId;
 use crate::message::Message;
 use crate::session::{MessageCut, Session, SessionKey, SessionPatch};
-use crate::store::{BegunTurn, Checkpoint, NewTurn, RunningTurn, TurnEnd, rules};
+use crate::store::{
+    BegunTurn, Checkpoint, Existing, NewTurn, RunningTurn, TurnEnd, WholeSession, rules,
+};
 use crate::time::Timestamp;
-use crate::turn::{Turn, TurnKey};
+use crate::turn::{Turn, TurnKey, TurnStatus};
 
 pub(super) fn create_session(draft: &mut Draft<'_>, new: Session) -> Result<()> {
     let key = new.key();
@@ -123,6 +126,48 @@ pub(super) fn delete_message(
     stored.next_seq = last_kept.map_or(0, |seq| seq + 1);
     save(draft, &stored, Some(listed_at))?;
     Ok(deleted.len() as u64)
+/// All in one write, as when a session is deleted.
+pub(super) fn import_session(
+    draft: &mut Draft<'_>,
+    whole: WholeSession,
+    existing: Existing,
+) -> Result<()> {
+    let WholeSession {
+        session: new,
+        messages,
+        turns,
+        mut partial,
+    } = whole;
+    let key = new.key();
+    if let Some(found) = session(draft, &key)? {
+        rules::check_replacing(&found.session, existing)?;
+        delete_session(draft, &key)?;
+    }
+    let mut stored = StoredSession::from(new);
+    stored.next_seq = 0;
+    for message in messages {
+        insert_message(draft, &mut stored, message)?;
+    }
+    for turn in turns {
+        let turn_key = turn.key();
+        if draft.raw(&keys::turn(&turn_key))?.is_some() {
+            return Err(rules::turn_exists(&turn_key.id));
+        }
+        draft.insert(&keys::turn(&turn_key), &Compact(key.id.clone()))?;
+        if let Some(text) = &turn.idempotency_key {
+            let taken = keys::idempotency(&key.owner, text);
+            if let Some(Compact(id)) = draft.row::<Compact<TurnId>>(&taken)? {
+                return Err(rules::key_reused(&id));
+            }
+            draft.insert(&taken, &Compact(turn_key.id.clone()))?;
+        }
+        let (place, partial) = match turn.status {
+            TurnStatus::Running => (keys::running_turn(&turn_key), partial.take()),
+            _ => (keys::ended_turn(&key, &turn_key.id), None),
+        };
+        draft.insert(&place, &TurnRow::from(RunningTurn { turn, partial }))?;
+    }
+    save(draft, &stored, None)
 }
 
 /// Removes what leads to a turn.
