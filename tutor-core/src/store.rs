@@ -333,6 +333,10 @@ impl TurnEnd {
 /// # Behavior
 /// The same as [`SessionStore`]. Versions of one key grow with every write and are never reused,
 /// also not after a deletion.
+///
+/// # Whose they are
+/// The key of a record that is somebody's is their [`OwnerId`], or begins with it and a slash
+/// (which no owner's id has): so it is exported and erased with them.
 #[async_trait]
 pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
     /// The record, or `None`.

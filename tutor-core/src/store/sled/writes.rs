@@ -126,6 +126,8 @@ pub(super) fn delete_message(
     stored.next_seq = last_kept.map_or(0, |seq| seq + 1);
     save(draft, &stored, Some(listed_at))?;
     Ok(deleted.len() as u64)
+}
+
 /// All in one write, as when a session is deleted.
 pub(super) fn import_session(
     draft: &mut Draft<'_>,
