@@ -7,9 +7,12 @@
 
 mod delta;
 mod fields;
+mod nearest;
 mod request;
 mod settings;
 
 pub use delta::{completion_request, delta};
+pub(crate) use fields::Fields;
+pub use nearest::nearest;
 pub use request::{chat_request, reply, turn};
 pub use settings::{limits, provider, provider_info};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::nearest::nearest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Metadata;
 
@@ -12,7 +13,7 @@ use crate::message::Metadata;
 const MAX_SHOWN_NAME: usize = 40;
 
 /// An object of which every member has to be known.
-pub(super) struct Fields {
+pub(crate) struct Fields {
     what: &'static str,
     kind: ErrorKind,
     members: Metadata,
@@ -21,7 +22,7 @@ pub(super) struct Fields {
 
 impl Fields {
     /// Reads `members` of a `what`; what is wrong with them is an error of this kind.
-    pub(super) fn new(what: &'static str, kind: ErrorKind, members: Metadata) -> Self {
+    pub(crate) fn new(what: &'static str, kind: ErrorKind, members: Metadata) -> Self {
         Self {
             what,
             kind,
@@ -39,13 +40,13 @@ impl Fields {
     }
 
     /// A member of any type.
-    pub(super) fn value(&mut self, name: &'static str) -> Option<Value> {
+    pub(crate) fn value(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);
         self.members.remove(name).filter(|value| !value.is_null())
     }
 
     /// A member that deserializes into `T`, which is `expected`.
-    pub(super) fn parsed<T: DeserializeOwned>(
+    pub(crate) fn parsed<T: DeserializeOwned>(
         &mut self,
         name: &'static str,
         expected: &str,
@@ -57,22 +58,22 @@ impl Fields {
     }
 
     /// A text.
-    pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>> {
+    pub(crate) fn text(&mut self, name: &'static str) -> Result<Option<String>> {
         self.parsed(name, "a text")
     }
 
     /// True or false; false if absent.
-    pub(super) fn flag(&mut self, name: &'static str) -> Result<bool> {
+    pub(crate) fn flag(&mut self, name: &'static str) -> Result<bool> {
         Ok(self.parsed(name, "true or false")?.unwrap_or_default())
     }
 
     /// A whole number from 0.
-    pub(super) fn count<T: DeserializeOwned>(&mut self, name: &'static str) -> Result<Option<T>> {
+    pub(crate) fn count<T: DeserializeOwned>(&mut self, name: &'static str) -> Result<Option<T>> {
         self.parsed(name, "a whole number from 0")
     }
 
     /// A duration in seconds.
-    pub(super) fn seconds(&mut self, name: &'static str) -> Result<Option<Duration>> {
+    pub(crate) fn seconds(&mut self, name: &'static str) -> Result<Option<Duration>> {
         let expected = "a number of seconds from 0";
         let seconds: Option<f64> = self.parsed(name, expected)?;
         seconds
@@ -83,14 +84,18 @@ impl Fields {
     }
 
     /// Refuses members that nobody asked for.
-    pub(super) fn end(self) -> Result<()> {
+    pub(crate) fn end(self) -> Result<()> {
         let Some(unknown) = self.members.keys().next() else {
             return Ok(());
+        };
+        let near = match nearest(unknown, self.known.iter().copied()) {
+            Some(near) => format!(": did you mean {near}?"),
+            None => ";".to_owned(),
         };
         let error = Error::new(
             self.kind,
             format!(
-                "a {} has no such member; known: {}",
+                "a {} has no such member{near} known: {}",
                 self.what,
                 self.known.join(", ")
             ),

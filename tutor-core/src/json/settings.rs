@@ -6,49 +6,23 @@ use super::fields::Fields;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::message::Metadata;
-use crate::provider::{ApiKey, ModelChoice, ProviderConfig, ProviderInfo, ProviderKind, Timeouts};
+use crate::provider::{KeySource, ModelChoice, ProviderConfig, ProviderInfo};
 
-/// A built-in provider of the named kind, with `name`, `api_key`, `base_url`, `model`, `proxy`,
-/// `first_timeout`, `idle_timeout`, `progress_timeout` and `delay` (of the demo provider), all
-/// optional; durations are seconds.
+/// A built-in provider from the options of [`ProviderConfig::from_options`]; it is called `kind`
+/// unless they have a `name`.
 ///
 /// # Errors
-/// `config` for an unknown kind or member, or a member of another type.
+/// `config` for an unknown kind or option, an option of another type, or a `key_env`: whoever
+/// embeds the engine reads the environment, if it is to be read.
 pub fn provider(kind: &str, members: Metadata) -> Result<ProviderConfig> {
-    let kind = ProviderKind::from_name(kind).ok_or_else(|| {
-        let known: Vec<_> = ProviderKind::ALL.iter().map(|kind| kind.as_str()).collect();
-        Error::new(
-            ErrorKind::Config,
-            format!(
-                "there is no built-in provider of this name; known: {}",
-                known.join(", ")
-            ),
-        )
-    })?;
-    let mut config = ProviderConfig::new(kind);
-    let mut fields = Fields::new("provider", ErrorKind::Config, members);
-    if let Some(name) = fields.text("name")? {
-        config.name = name;
-    }
-    config.key = fields.text("api_key")?.map(|key| ApiKey::new(&key));
-    config.base_url = fields.text("base_url")?;
-    config.default_model = fields.text("model")?;
-    config.proxy = fields.text("proxy")?;
-    let first = fields.seconds("first_timeout")?;
-    let idle = fields.seconds("idle_timeout")?;
-    let progress = fields.seconds("progress_timeout")?;
-    if first.or(idle).or(progress).is_some() {
-        let default = Timeouts::default();
-        config.timeouts = Some(Timeouts {
-            first: first.unwrap_or(default.first),
-            idle: idle.unwrap_or(default.idle),
-            progress: progress.unwrap_or(default.progress),
-            ..default
-        });
-    }
-    config.demo_delay = fields.seconds("delay")?;
-    fields.end()?;
-    Ok(config)
+    ProviderConfig::from_options(kind, members, |source| match source {
+        KeySource::File(path) => std::fs::read_to_string(path).map(Some).map_err(|error| {
+            Error::new(ErrorKind::Config, "a key_file cannot be read")
+                .with_context("path", path.display())
+                .with_source(error)
+        }),
+        KeySource::Env(_) => Ok(None),
+    })
 }
 
 /// What a provider says about itself: `name`, `default_model`, and `models`: the names that may
@@ -106,6 +80,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::provider::Timeouts;
 
     fn map(value: Value) -> Metadata {
         serde_json::from_value(value).unwrap()
@@ -135,9 +110,9 @@ mod tests {
     fn unknown_kinds_options_and_limits_are_named_with_the_known_ones() {
         let error = provider("nobody", Metadata::new()).unwrap_err();
         assert!(error.message().contains("anthropic"), "{error}");
-        let error = provider("demo", map(json!({"key": "x"}))).unwrap_err();
-        assert_eq!(error.context_value("field"), Some("key"));
-        assert!(error.message().contains("api_key"), "{error}");
+        let error = provider("demo", map(json!({"modell": "x"}))).unwrap_err();
+        assert_eq!(error.context_value("field"), Some("modell"));
+        assert!(error.message().contains("did you mean model?"), "{error}");
         let error = limits(map(json!({"max_turns": 1}))).unwrap_err();
         assert!(error.message().contains("max_live_turns"), "{error}");
     }

@@ -18,6 +18,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// The longest that a provider is left alone between two probes.
 pub const MAX_COOLDOWN: Duration = Duration::from_secs(300);
 
+/// How many outcomes more than failures are remembered, at most.
+const MAX_WINDOW: usize = 1000;
+
 /// What a request is told to wait while a probe is under way.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
 
@@ -86,8 +89,10 @@ impl<P: Provider> BreakerProvider<P> {
         let failures = settings.failures.max(1);
         let settings = Breaker {
             failures,
-            window: settings.window.max(failures),
-            ..settings
+            window: settings
+                .window
+                .clamp(failures, failures.saturating_add(MAX_WINDOW)),
+            cooldown: settings.cooldown.min(MAX_COOLDOWN),
         };
         let circuit = Circuit {
             settings,

@@ -16,6 +16,9 @@ use super::health::{Gauge, Health, Load};
 use super::{CompletionRequest, CompletionStream, ModelInfo, Provider, ProviderInfo};
 use crate::error::{Error, ErrorKind, Result};
 
+/// The longest wait that is kept.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
+
 /// How many requests a provider works on, and how many wait for their turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Concurrency {
@@ -63,6 +66,7 @@ impl<P: Provider> BulkheadProvider<P> {
     pub fn new(inner: P, limits: Concurrency) -> Self {
         let limits = Concurrency {
             max_running: limits.max_running.clamp(1, Semaphore::MAX_PERMITS),
+            max_wait: limits.max_wait.min(MAX_WAIT),
             ..limits
         };
         Self {

@@ -1,13 +1,17 @@
 //! Providers from configuration.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::breaker::Breaker;
+use super::bulkhead::Concurrency;
+use super::described::DescribedProvider;
 use super::key::ApiKey;
 use super::retry::MAX_RETRIES;
 use super::timeout::Timeouts;
-use super::{DemoProvider, SharedProvider};
+use super::{DemoProvider, FallbackProvider, SharedProvider};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A kind of provider.
@@ -57,16 +61,31 @@ pub struct ProviderConfig {
     pub name: String,
     /// The key; `None` for servers that need none.
     pub key: Option<ApiKey>,
+    /// More keys, which are used in turn with the first one. None without a first one.
+    pub spare_keys: Vec<ApiKey>,
     /// Where its API begins, with or without `/v1`; `None` for the maker's own.
     pub base_url: Option<String>,
     /// The model when a request names none; `None` for a small one of the maker.
     pub default_model: Option<String>,
-    /// The proxy to go through, as a URL; `None` for none. The system's proxy is never used.
+    /// The only models that may be asked for, besides the default one; empty for any.
+    pub models: Vec<String>,
+    /// Other names of models, and what they stand for.
+    pub aliases: BTreeMap<String, String>,
+    /// The proxy to go through, as a URL, or `system` for the one that the environment names;
+    /// `None` for none.
     pub proxy: Option<String>,
     /// Time limits; `None` for 60 seconds each, and more for a server on this machine.
     pub timeouts: Option<Timeouts>,
     /// How often a request that failed is tried again, at most: [`MAX_RETRIES`] by default.
     pub max_retries: u32,
+    /// How many requests it works on at the same time; `None` for any number.
+    pub concurrency: Option<Concurrency>,
+    /// When it is left alone; `None` for never. A provider without a network has no breaker.
+    pub breaker: Option<Breaker>,
+    /// Who answers when it cannot, in order: a provider's name, or `provider/model`.
+    pub fallback: Vec<String>,
+    /// True if another provider may begin again when a part of a reply was delivered.
+    pub restart: bool,
     /// The pause between two words of the demo provider; `None` for its own.
     pub demo_delay: Option<Duration>,
 }
@@ -78,11 +97,18 @@ impl ProviderConfig {
             kind,
             name: kind.as_str().to_owned(),
             key: None,
+            spare_keys: Vec::new(),
             base_url: None,
             default_model: None,
+            models: Vec::new(),
+            aliases: BTreeMap::new(),
             proxy: None,
             timeouts: None,
             max_retries: MAX_RETRIES,
+            concurrency: None,
+            breaker: Some(Breaker::default()),
+            fallback: Vec::new(),
+            restart: false,
             demo_delay: None,
         }
     }
@@ -201,26 +227,75 @@ impl ProviderConfig {
         Ok(configs)
     }
 
-    /// The provider: one that speaks the protocol, in time limits for every attempt, in retries.
+    /// All keys, the first one first.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &ApiKey> {
+        self.key.iter().chain(&self.spare_keys)
+    }
+
+    /// The provider: one that speaks the protocol, with a time limit for every attempt, its keys in
+    /// turn, a breaker, a bound on its requests, and retries.
     ///
     /// # Errors
-    /// `config` if the key, the base URL or the proxy is wrong, or this build lacks the kind.
+    /// `config` if a key, the base URL or the proxy is wrong, this build lacks the kind, or there
+    /// are fallbacks: [`build_all`](Self::build_all) knows them.
     pub fn build(&self) -> Result<SharedProvider> {
-        match self.kind {
+        if !self.fallback.is_empty() {
+            return Err(wrong(format!(
+                "{} falls back on other providers: build them together",
+                self.name
+            )));
+        }
+        self.build_alone()
+    }
+
+    /// These providers, each with its fallbacks among them.
+    ///
+    /// # Errors
+    /// Those of [`build`](Self::build), with the name of the provider; `config` for a fallback that
+    /// is none of them, naming them.
+    pub fn build_all(configs: &[Self]) -> Result<Vec<SharedProvider>> {
+        let alone = configs
+            .iter()
+            .map(|config| {
+                config
+                    .build_alone()
+                    .map_err(|error| error.with_context("provider", &config.name))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let with_fallbacks = |(config, provider): (&Self, &SharedProvider)| {
+            if config.fallback.is_empty() {
+                return Ok(Arc::clone(provider));
+            }
+            let first = FallbackProvider::new(Arc::clone(provider)).allow_restart(config.restart);
+            let all = config.fallback.iter().try_fold(first, |before, wanted| {
+                let (provider, model) = find(&alone, wanted)?;
+                Ok::<_, Error>(before.then(provider, model))
+            })?;
+            Ok(Arc::new(all) as SharedProvider)
+        };
+        configs.iter().zip(&alone).map(with_fallbacks).collect()
+    }
+
+    fn build_alone(&self) -> Result<SharedProvider> {
+        let provider = match self.kind {
             ProviderKind::OpenAi => self.build_openai(),
             ProviderKind::Anthropic => self.build_anthropic(),
             ProviderKind::Demo => {
                 let demo = DemoProvider::new();
-                Ok(Arc::new(
-                    self.demo_delay.map_or(demo, |delay| demo.with_delay(delay)),
-                ))
+                let demo = self.demo_delay.map_or(demo, |delay| demo.with_delay(delay));
+                Ok(Arc::new(demo) as SharedProvider)
             }
+        }?;
+        if self.models.is_empty() && self.aliases.is_empty() {
+            return Ok(provider);
         }
+        let (models, aliases) = (self.models.clone(), self.aliases.clone());
+        Ok(Arc::new(DescribedProvider::new(provider, models, aliases)))
     }
 
     #[cfg(feature = "provider-openai")]
     fn build_openai(&self) -> Result<SharedProvider> {
-        Ok(self.wrapped(super::openai::OpenAiProvider::new(self)?))
+        self.wrapped(super::openai::OpenAiProvider::new)
     }
 
     #[cfg(not(feature = "provider-openai"))]
@@ -230,7 +305,7 @@ impl ProviderConfig {
 
     #[cfg(feature = "provider-anthropic")]
     fn build_anthropic(&self) -> Result<SharedProvider> {
-        Ok(self.wrapped(super::anthropic::AnthropicProvider::new(self)?))
+        self.wrapped(super::anthropic::AnthropicProvider::new)
     }
 
     #[cfg(not(feature = "provider-anthropic"))]
@@ -239,9 +314,14 @@ impl ProviderConfig {
     }
 
     #[cfg(feature = "provider-http")]
-    fn wrapped(&self, provider: impl super::Provider) -> SharedProvider {
+    fn wrapped<P: super::Provider>(
+        &self,
+        make: impl Fn(&Self) -> Result<P>,
+    ) -> Result<SharedProvider> {
         use super::http::url::BaseUrl;
-        use super::{RetryProvider, TimeoutProvider};
+        use super::{
+            BreakerProvider, BulkheadProvider, KeyPoolProvider, RetryProvider, TimeoutProvider,
+        };
 
         let loopback = || {
             let url = self.base_url.as_deref().map(BaseUrl::parse);
@@ -254,14 +334,35 @@ impl ProviderConfig {
                 Timeouts::default()
             }
         });
-        Arc::new(RetryProvider::with_max_retries(
-            TimeoutProvider::new(provider, timeouts),
-            self.max_retries,
-        ))
+        let limited = |config: &Self| -> Result<SharedProvider> {
+            Ok(Arc::new(TimeoutProvider::new(make(config)?, timeouts)))
+        };
+        let mut provider = if self.spare_keys.is_empty() {
+            limited(self)?
+        } else {
+            let one = |key: &ApiKey| {
+                limited(&Self {
+                    key: Some(key.clone()),
+                    ..self.clone()
+                })
+            };
+            let each: Result<Vec<_>> = self.keys().map(one).collect();
+            Arc::new(KeyPoolProvider::new(each?)?)
+        };
+        if let Some(breaker) = self.breaker {
+            provider = Arc::new(BreakerProvider::new(provider, breaker));
+        }
+        if let Some(concurrency) = self.concurrency {
+            provider = Arc::new(BulkheadProvider::new(provider, concurrency));
+        }
+        if self.max_retries > 0 {
+            provider = Arc::new(RetryProvider::with_max_retries(provider, self.max_retries));
+        }
+        Ok(provider)
     }
 
     #[cfg(feature = "provider-http")]
-    fn check_url(&self) -> Result<()> {
+    pub(crate) fn check_url(&self) -> Result<()> {
         let url = self
             .base_url
             .as_deref()
@@ -272,7 +373,7 @@ impl ProviderConfig {
 
     /// Without HTTP the URL is never used, and [`build`](Self::build) says why.
     #[cfg(not(feature = "provider-http"))]
-    fn check_url(&self) -> Result<()> {
+    pub(crate) fn check_url(&self) -> Result<()> {
         Ok(())
     }
 
@@ -286,6 +387,38 @@ impl ProviderConfig {
             ),
         )
     }
+}
+
+/// The provider, and perhaps the model, that a fallback names.
+fn find(providers: &[SharedProvider], wanted: &str) -> Result<(SharedProvider, Option<String>)> {
+    let by_name = |name: &str| {
+        providers
+            .iter()
+            .find(|provider| provider.info().name == name)
+    };
+    if let Some(provider) = by_name(wanted) {
+        return Ok((Arc::clone(provider), None));
+    }
+    if let Some((name, model)) = wanted.split_once('/')
+        && let Some(provider) = by_name(name)
+        && !model.is_empty()
+    {
+        let aliases = provider.info().aliases;
+        let model = aliases.get(model).map_or(model, String::as_str);
+        return Ok((Arc::clone(provider), Some(model.to_owned())));
+    }
+    let known: Vec<_> = providers
+        .iter()
+        .map(|provider| provider.info().name)
+        .collect();
+    Err(wrong(format!(
+        "the fallback {wanted} is no provider: write provider, or provider/model; known: {}",
+        known.join(", ")
+    )))
+}
+
+fn wrong(message: String) -> Error {
+    Error::new(ErrorKind::Config, message)
 }
 
 struct Variables {

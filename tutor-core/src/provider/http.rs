@@ -32,6 +32,9 @@ const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest body that is read as a whole, in bytes.
 pub(crate) const MAX_DOCUMENT_BYTES: usize = 16 << 20;
 
+/// What stands for the proxy that the environment names.
+const SYSTEM_PROXY: &str = "system";
+
 const USER_AGENT: &str = concat!("tutor-core/", env!("CARGO_PKG_VERSION"));
 
 /// Where providers put the id of a request.
@@ -60,7 +63,7 @@ impl HttpClient {
     /// A client of the provider that `config` describes; `headers` go with every request.
     ///
     /// It follows no redirects, because they would take the key to another host, and uses only the
-    /// proxy that it is given, never the system's.
+    /// proxy that it is given; the system's only if that is said.
     ///
     /// # Errors
     /// `config` if the URL of base or proxy is wrong, or this machine has no root certificates.
@@ -75,16 +78,16 @@ impl HttpClient {
             .user_agent(USER_AGENT)
             .connect_timeout(config.timeouts.unwrap_or_default().connect)
             .redirect(redirect::Policy::none())
-            .referer(false)
-            .no_proxy();
-        let builder = match &config.proxy {
-            Some(proxy) => builder.proxy(Proxy::all(proxy).map_err(|_| {
+            .referer(false);
+        let builder = match config.proxy.as_deref() {
+            Some(SYSTEM_PROXY) => builder,
+            Some(proxy) => builder.no_proxy().proxy(Proxy::all(proxy).map_err(|_| {
                 Error::new(
                     ErrorKind::Config,
                     "the proxy is not a URL: write it like http://proxy.example:3128",
                 )
             })?),
-            None => builder,
+            None => builder.no_proxy(),
         };
         let client = builder.build().map_err(|error| {
             Error::new(ErrorKind::Config, "the HTTP client could not be made")

@@ -10,6 +10,9 @@ use super::fault::{Failure, Fault};
 use super::{CompletionRequest, CompletionStream, Delta, ModelInfo, Provider, ProviderInfo};
 use crate::error::{Error, ErrorKind, Result};
 
+/// The longest limit that is kept.
+const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// How long a provider may take for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -67,6 +70,15 @@ pub struct TimeoutProvider<P> {
 impl<P: Provider> TimeoutProvider<P> {
     /// Limits the time of `inner`.
     pub fn new(inner: P, timeouts: Timeouts) -> Self {
+        // No clock reaches further than a year, which nobody waits for.
+        let bound = |limit: Duration| limit.min(MAX_TIMEOUT);
+        let timeouts = Timeouts {
+            connect: bound(timeouts.connect),
+            first: bound(timeouts.first),
+            idle: bound(timeouts.idle),
+            progress: bound(timeouts.progress),
+            total: bound(timeouts.total),
+        };
         Self { inner, timeouts }
     }
 }
