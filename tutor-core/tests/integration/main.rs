@@ -7,6 +7,8 @@
     reason = "a test that cannot go on has failed"
 )]
 
+#[cfg(all(feature = "provider-openai", feature = "provider-anthropic"))]
+mod adapters;
 mod boundaries;
 #[cfg(all(unix, feature = "store-sled"))]
 mod crash;
