@@ -1,0 +1,163 @@
+"""What a provider written in Python is asked, and what it may yield."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from dataclasses import dataclass
+from typing import (
+    Any,
+    ClassVar,
+    Dict,
+    List,
+    Literal,
+    Mapping,
+    Optional,
+    Protocol,
+    Tuple,
+    TypedDict,
+    Union,
+    runtime_checkable,
+)
+
+from ._events import Notice, ReasoningDelta, TextDelta, ToolCall
+from ._messages import Content, FinishReason, Role, Usage, read_content, text_of
+from ._record import Record
+
+
+@dataclass(frozen=True)
+class PromptMessage(Record):
+    """A message as the model sees it."""
+
+    _readers = {"content": read_content}
+    role: Role
+    content: Content
+
+    @property
+    def text(self) -> str:
+        """The text, without images and files."""
+        return text_of(self.content)
+
+
+def _read_messages(messages: List[Dict[str, Any]]) -> Tuple[PromptMessage, ...]:
+    return tuple(PromptMessage.from_dict(message) for message in messages)
+
+
+@dataclass(frozen=True)
+class CompletionRequest(Record):
+    """What a provider is asked for."""
+
+    _readers = {"messages": _read_messages, "tools": tuple}
+    model: str
+    """The model, as the provider calls it."""
+    messages: Tuple[PromptMessage, ...]
+    """The conversation, oldest first; the last one is the learner's. Never empty."""
+    system: Optional[str] = None
+    """Instructions that precede the conversation."""
+    temperature: Optional[float] = None
+    """0 to 2; None for the model's own."""
+    max_tokens: Optional[int] = None
+    """The most tokens that the reply may have; None for the model's own limit."""
+    tools: Tuple[Dict[str, Any], ...] = ()
+    """What the model may ask for: each with `name`, `description`, and `parameters` (a JSON Schema)."""
+    output: Optional[Dict[str, Any]] = None
+    """The form that the reply must have (`name` and `schema`); None for free text."""
+    streamed: bool = False
+    """True if somebody watches the reply grow."""
+    owner: str = "local"
+    """Whose request it is."""
+    timeout: Optional[float] = None
+    """Seconds that are left."""
+
+    @property
+    def text(self) -> str:
+        """The text of the learner's last message."""
+        return self.messages[-1].text
+
+
+@dataclass(frozen=True)
+class Finished(Record):
+    """The reply is complete. Only needed for another reason than `stop`."""
+
+    type: ClassVar[Literal["finished"]] = "finished"
+    reason: FinishReason = "stop"
+
+
+Delta = Union[str, Mapping[str, Any], TextDelta, ReasoningDelta, ToolCall, Usage, Notice, Finished]
+"""What a provider may yield: a text, a typed object, or an object as in JSON, such as
+`{"type": "text.delta", "text": "…"}` or `{"type": "finished", "reason": "length"}`."""
+
+
+@runtime_checkable
+class Provider(Protocol):
+    """A source of replies: any object with a `name` and a generator `stream(request)`.
+
+    `async def` generators run on the caller's event loop and see its context variables; ordinary
+    generators run on a thread of their own and may block. A generator that returns has finished its
+    reply. One that raises has failed: an exception of `neuro_tutor.errors` says how, any other one
+    becomes the `__cause__` of a `ProviderUnavailableError`. A generator whose turn is cancelled is
+    closed.
+
+    ```python
+    class Mine:
+        name = "mine"
+
+        async def stream(self, request):
+            yield "You asked: "
+            yield request.text
+    ```
+
+    `default_model` and `models` (the names that may be asked for) are optional attributes.
+    """
+
+    @property
+    def name(self) -> str:
+        """What requests call it. No slash."""
+
+    def stream(self, request: CompletionRequest, /) -> Union[AsyncIterator[Any], Iterator[Any], Awaitable[Any]]:
+        """Starts one reply."""
+
+
+class ProviderOptions(TypedDict, total=False):
+    """Options of a built-in provider."""
+
+    kind: str
+    """`openai`, `anthropic` or `demo`; by default the name."""
+    name: str
+    """How requests name it; by default the kind."""
+    api_key: str
+    base_url: str
+    """Where its API begins, with or without `/v1`: any server that speaks the protocol."""
+    model: str
+    """The model when a request names none."""
+    proxy: str
+    first_timeout: float
+    """Seconds until the first sign of life."""
+    idle_timeout: float
+    """Seconds between two signs of life."""
+    progress_timeout: float
+    """Seconds between two signs of progress."""
+    delay: float
+    """Seconds between two words of the demo provider."""
+
+
+@dataclass(frozen=True)
+class ProviderInfo(Record):
+    """What a configured provider is called and can do."""
+
+    _readers = {"models": tuple}
+    name: str
+    default_model: str
+    """The model when a request names none."""
+    models: Optional[Tuple[str, ...]] = None
+    """The names that may be asked for; None for any."""
+
+
+@dataclass(frozen=True)
+class ModelInfo(Record):
+    """A model that can be asked for."""
+
+    _left_out = {"context_window": None}
+    id: str
+    """The name to ask for."""
+    context_window: Optional[int] = None
+    """The most tokens that prompt and reply may have together; None if unknown."""

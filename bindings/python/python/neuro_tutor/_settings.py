@@ -1,0 +1,146 @@
+"""What a tutor is opened with, and what it is asked, as the native module takes it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Dict, List, Optional, Tuple, Union
+
+from ._messages import Part
+from ._provider import Provider, ProviderOptions
+from ._record import Record
+from .errors import ConfigError, InvalidInputError
+
+Location = Union[str, "os.PathLike[str]"]
+"""A directory, or a URL: `sled:DIRECTORY`, `memory:`."""
+
+Providers = Union[
+    None,
+    str,
+    Provider,
+    Sequence[Union[str, Provider, ProviderOptions]],
+    Mapping[str, Union[Provider, ProviderOptions]],
+]
+"""Who answers, the default first: names or options of built-in providers, and objects of yours; as a
+list, or as a mapping from names."""
+
+MessageInput = Union[str, Sequence[Union[Part, Mapping[str, Any]]]]
+"""What a learner says: a text, or parts."""
+
+Seconds = Union[float, timedelta]
+
+DEFAULT_LOCATION = "neuro-tutor-data"
+
+
+def seconds(value: Optional[Seconds]) -> Optional[float]:
+    """A duration in seconds."""
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def encode(value: Any, error: type = InvalidInputError) -> str:
+    """A value as JSON."""
+    try:
+        return json.dumps(value, allow_nan=False, default=_plain)
+    except (TypeError, ValueError):
+        raise error("this is not JSON: use None, True, False, finite numbers, str, list and dict with str keys") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    raise TypeError
+
+
+def request(message: MessageInput, timeout: Optional[Seconds], **members: Any) -> str:
+    """A request; members that are None are left out."""
+    asked = {name: value for name, value in members.items() if value is not None}
+    asked["message"] = message if isinstance(message, str) else list(message)
+    if timeout is not None:
+        asked["timeout"] = seconds(timeout)
+    return encode(asked)
+
+
+def settings(
+    location: Location,
+    providers: Providers,
+    environment: Optional[Mapping[str, str]] = None,
+    *,
+    default_provider: Optional[str],
+    owner: str,
+    system_prompt: Optional[str],
+    limits: Optional[Mapping[str, Any]],
+) -> Tuple[str, List[Any]]:
+    """The settings as JSON, and the plug-ins that they name by number."""
+    plugins: List[Any] = []
+    listed = [_provider(name, item, plugins) for name, item in _listed(providers)]
+    if environment is not None:
+        listed.append({"environment": {name: str(value) for name, value in environment.items()}})
+    text = encode(
+        {
+            "location": f"sled:{os.fspath(location)}" if isinstance(location, os.PathLike) else location,
+            "providers": listed,
+            "default_provider": default_provider,
+            "owner": owner,
+            "system_prompt": system_prompt,
+            "limits": dict(limits or {}),
+        },
+        ConfigError,
+    )
+    return text, plugins
+
+
+def _listed(providers: Providers) -> List[Tuple[Optional[str], Any]]:
+    if providers is None:
+        return []
+    if isinstance(providers, Mapping):
+        return list(providers.items())
+    if isinstance(providers, str) or _is_plugin(providers):
+        return [(None, providers)]
+    if not isinstance(providers, Sequence):
+        return [(None, providers)]
+    return [(None, item) for item in providers]
+
+
+def _is_plugin(item: Any) -> bool:
+    return not isinstance(item, type) and callable(getattr(item, "stream", None))
+
+
+def _provider(name: Optional[str], item: Any, plugins: List[Any]) -> Dict[str, Any]:
+    if isinstance(item, str):
+        return {"built_in": {"kind": item, "options": {}}}
+    if isinstance(item, Mapping):
+        options = {key: value for key, value in item.items() if key != "kind"}
+        kind = item.get("kind", name if name is not None else item.get("name"))
+        if not isinstance(kind, str):
+            raise ConfigError("a built-in provider needs its kind, such as openai, anthropic or demo")
+        options.setdefault("name", name if name is not None else kind)
+        return {"built_in": {"kind": kind, "options": options}}
+    if not _is_plugin(item):
+        raise ConfigError(
+            "a provider is the name of a built-in one, its options, or an object with a name and a method stream(request)"
+        )
+    return _plugin(name if name is not None else getattr(item, "name", None), item, plugins)
+
+
+def _plugin(name: Any, item: Any, plugins: List[Any]) -> Dict[str, Any]:
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"a provider needs a name: give {type(item).__name__} an attribute name")
+    try:
+        inspect.signature(item.stream).bind(None)
+    except TypeError:
+        raise ConfigError(f"the method stream of the provider {name} takes one argument, the request") from None
+    except ValueError:
+        pass  # It does not tell its signature.
+    models = getattr(item, "models", None)
+    names = list(models) if isinstance(models, (list, tuple)) else None
+    default = getattr(item, "default_model", None) or (names[0] if names else name)
+    plugins.append(item)
+    index = len(plugins) - 1
+    return {"plugin": {"index": index, "name": name, "default_model": default, "models": names}}

@@ -1,0 +1,268 @@
+"""The events of one turn, as iterators of either kind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator
+from types import TracebackType
+from typing import Any, Callable, Deque, List, Optional, Type
+
+from . import _native
+from ._events import Notice, TurnEvent, TurnFailed, TurnFinished, read_event
+from ._messages import Turn
+from ._record import read
+from ._reply import Reply
+from .errors import InternalError, TutorError, from_failure
+
+
+def wait(call: _native.Call) -> Any:
+    """Blocks until a call has its result."""
+    if threading.get_ident() == threading.main_thread().ident:
+        result = call.wait(True)
+    else:
+        result = call.wait(False)
+    if type(result) is _native.Failure:
+        raise from_failure(result)
+    return result
+
+
+async def complete(call: _native.Call) -> Any:
+    """Awaits the result of a call."""
+    result = await call.submit()
+    if type(result) is _native.Failure:
+        raise from_failure(result)
+    return result
+
+
+class _Events:
+    """What both streams know of a turn."""
+
+    _handle: Optional[_native.Stream]
+
+    def __init__(self, client: _native.Client) -> None:
+        self._client = client
+        self._pending: Deque[TurnEvent] = deque()
+        self._warnings: List[Notice] = []
+        self._last: Optional[TurnEvent] = None
+
+    def _take(self, batch: Optional[List[Any]]) -> bool:
+        """Keeps a batch; false at the end."""
+        if batch is None:
+            return False
+        for item in batch:
+            event = read_event(item)
+            if type(event) is Notice:
+                self._warnings.append(event)
+            self._last = event
+            self._pending.append(event)
+        return True
+
+    def _fold(self) -> Reply:
+        assert self._handle is not None
+        last = self._last
+        if isinstance(last, TurnFinished):
+            message = last.message
+            return Reply(
+                message,
+                self._handle.session_id,
+                self._handle.turn_id,
+                last.status,
+                last.finish_reason,
+                message.usage,
+                tuple(Notice(warning.code, warning.message) for warning in self._warnings),
+            )
+        error = self.error
+        if error is not None:
+            raise error
+        raise InternalError("this stream was closed before the turn ended")
+
+    @property
+    def error(self) -> Optional[TutorError]:
+        """Why the turn failed; None before the last event, and if it did not fail."""
+        if not isinstance(self._last, TurnFailed) or self._handle is None:
+            return None
+        failure = self._handle.failure()
+        return self._last.error.exception() if failure is None else from_failure(failure)
+
+
+class TurnStream(_Events, Iterator[TurnEvent]):
+    """The events of one turn: iterate, or use `with` and iterate.
+
+    Leaving the loop, by `break` or by an exception, closes the stream; so does the end of `with`, and
+    dropping it. Closing the stream that began a turn cancels the turn; what had arrived is kept.
+    `next(stream)` takes single events and closes nothing.
+    """
+
+    _handle: _native.Stream
+
+    def __init__(self, client: _native.Client, native: _native.Stream) -> None:
+        super().__init__(client)
+        self._handle = native
+
+    @property
+    def turn_id(self) -> str:
+        """The turn."""
+        return self._handle.turn_id
+
+    @property
+    def session_id(self) -> str:
+        """The conversation, also if it was just created."""
+        return self._handle.session_id
+
+    def _pull(self) -> bool:
+        return self._take(wait(self._handle.next_batch()))
+
+    def __iter__(self) -> Iterator[TurnEvent]:
+        # A generator of its own: leaving the loop drops it, which closes the stream.
+        return self._generate()
+
+    def _generate(self) -> Generator[TurnEvent, None, None]:
+        pending = self._pending
+        try:
+            while pending or self._pull():
+                while pending:
+                    yield pending.popleft()
+        finally:
+            self.close()
+
+    def __next__(self) -> TurnEvent:
+        if not self._pending and not self._pull():
+            raise StopIteration
+        return self._pending.popleft()
+
+    def reply(self) -> Reply:
+        """Reads to the end and puts the reply together. Raises what ended the turn."""
+        for _ in self:
+            pass
+        return self._fold()
+
+    def cancel(self) -> Turn:
+        """Stops the turn and returns it as it ended. The stream goes on to its last event."""
+        return read(Turn, wait(self._client.cancel(self.turn_id)))
+
+    def close(self) -> None:
+        """Lets go of the turn; if that cancels it, waits until it has ended. Idempotent."""
+        wait(self._handle.close())
+
+    def __enter__(self) -> TurnStream:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: Optional[Type[BaseException]],
+        exc: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"TurnStream(turn_id={self.turn_id!r}, session_id={self.session_id!r})"
+
+
+class AsyncTurnStream(_Events, AsyncIterator[TurnEvent], Awaitable["AsyncTurnStream"]):
+    """The events of one turn: `async for event in stream`, or `async with` and iterate.
+
+    It begins when it is first iterated, entered or awaited: `stream = await tutor.stream(…)` returns
+    when the learner's words are stored. Leaving the loop closes the stream as soon as the event loop
+    gets to it; the end of `async with`, and cancelling the task, at once. Closing the stream that
+    began a turn cancels the turn; what had arrived is kept.
+    """
+
+    def __init__(self, client: _native.Client, start: Callable[[], _native.Call]) -> None:
+        super().__init__(client)
+        self._start = start
+        self._handle: Optional[_native.Stream] = None
+        self._starting: Optional[asyncio.Lock] = None
+
+    async def _started(self) -> _native.Stream:
+        if self._handle is not None:
+            return self._handle
+        if self._starting is None:
+            self._starting = asyncio.Lock()
+        async with self._starting:
+            if self._handle is None:
+                self._handle = await complete(self._start())
+            assert self._handle is not None
+            return self._handle
+
+    @property
+    def turn_id(self) -> str:
+        """The turn. Known once the stream has begun."""
+        return self._begun().turn_id
+
+    @property
+    def session_id(self) -> str:
+        """The conversation, also if it was just created. Known once the stream has begun."""
+        return self._begun().session_id
+
+    def _begun(self) -> _native.Stream:
+        if self._handle is None:
+            raise RuntimeError("the stream has not begun: await it, enter it or iterate it first")
+        return self._handle
+
+    async def _pull(self) -> bool:
+        native = self._handle
+        if native is None:
+            native = await self._started()
+        return self._take(await complete(native.next_batch()))
+
+    def __await__(self) -> Generator[Any, Any, AsyncTurnStream]:
+        yield from self._started().__await__()
+        return self
+
+    def __aiter__(self) -> AsyncIterator[TurnEvent]:
+        # A generator of its own: leaving the loop drops it, which closes the stream.
+        return self._generate()
+
+    async def _generate(self) -> AsyncGenerator[TurnEvent, None]:
+        pending = self._pending
+        try:
+            while pending or await self._pull():
+                while pending:
+                    yield pending.popleft()
+        finally:
+            await self.close()
+
+    async def __anext__(self) -> TurnEvent:
+        if not self._pending and not await self._pull():
+            raise StopAsyncIteration
+        return self._pending.popleft()
+
+    async def reply(self) -> Reply:
+        """Reads to the end and puts the reply together. Raises what ended the turn."""
+        async for _ in self:
+            pass
+        return self._fold()
+
+    async def cancel(self) -> Turn:
+        """Stops the turn and returns it as it ended. The stream goes on to its last event."""
+        native = await self._started()
+        return read(Turn, await complete(self._client.cancel(native.turn_id)))
+
+    async def close(self) -> None:
+        """Lets go of the turn; if that cancels it, waits until it has ended. Idempotent."""
+        if self._handle is not None:
+            await complete(self._handle.close())
+
+    async def aclose(self) -> None:
+        """`close`, by the name that `contextlib.aclosing` wants."""
+        await self.close()
+
+    async def __aenter__(self) -> AsyncTurnStream:
+        await self._started()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: Optional[Type[BaseException]],
+        exc: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        if self._handle is None:
+            return "AsyncTurnStream()"
+        return f"AsyncTurnStream(turn_id={self.turn_id!r}, session_id={self.session_id!r})"

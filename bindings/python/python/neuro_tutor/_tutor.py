@@ -1,0 +1,280 @@
+"""`Tutor`: the engine for ordinary, blocking programs."""
+
+from __future__ import annotations
+
+import json
+import os
+from types import TracebackType
+from typing import Any, Dict, List, Mapping, Optional, Type
+
+from . import _loop, _native
+from ._messages import Message, Session, Turn
+from ._provider import ModelInfo, ProviderInfo
+from ._record import Page, read, read_page
+from ._reply import Reply
+from ._settings import DEFAULT_LOCATION, Location, MessageInput, Providers, Seconds, encode, request, settings
+from ._stream import TurnStream, wait
+from .errors import from_failure
+
+
+class Tutor:
+    """Conversations with learners, durable and streamed. `AsyncTutor` is the same for asyncio.
+
+    ```python
+    with Tutor.open("data") as tutor:
+        reply = tutor.chat("What is photosynthesis?")
+        print(reply.text)
+        print(tutor.chat("And in one sentence?", session=reply.session_id).text)
+    ```
+
+    Safe to use from any number of threads. Ctrl-C stops any call at once, and other threads run while
+    one waits. After `os.fork()` a child opens its own tutor; one that its parent opened raises
+    `StoreUnavailableError`.
+    """
+
+    def __init__(self, client: _native.Client) -> None:
+        """Use `Tutor.open` instead."""
+        self._client = client
+
+    @classmethod
+    def open(
+        cls,
+        location: Location = DEFAULT_LOCATION,
+        *,
+        providers: Providers = None,
+        default_provider: Optional[str] = None,
+        owner: str = "local",
+        system_prompt: Optional[str] = None,
+        limits: Optional[Mapping[str, Any]] = None,
+    ) -> Tutor:
+        """Opens a tutor.
+
+        Args:
+            location: A directory (it is made if it is missing), or a URL: `sled:DIRECTORY`, `memory:`.
+            providers: Who answers, the default first: `{"openai": {"api_key": "…"}}`, objects of
+                yours (see `Provider`), or a list of such. Without any, the demo provider answers.
+            default_provider: The name of the one that answers when a request names none.
+            owner: Whose data this handle reads and writes.
+            system_prompt: Instructions that precede every conversation.
+            limits: The engine's bounds by name, such as `{"max_live_turns": 8, "turn_timeout": 60}`;
+                durations are seconds.
+
+        Raises:
+            StoreLockedError: Another process uses the directory.
+            ConfigError: A setting is wrong.
+            StoreUnavailableError, DataCorruptError: The data cannot be used.
+        """
+        text, plugins = settings(
+            location,
+            providers,
+            default_provider=default_provider,
+            owner=owner,
+            system_prompt=system_prompt,
+            limits=limits,
+        )
+        return cls(wait(_native.open(text, plugins)))
+
+    @classmethod
+    def from_env(
+        cls,
+        location: Optional[Location] = None,
+        *,
+        environ: Optional[Mapping[str, str]] = None,
+        owner: str = "local",
+        system_prompt: Optional[str] = None,
+        limits: Optional[Mapping[str, Any]] = None,
+    ) -> Tutor:
+        """Opens a tutor as the environment says: `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `OPENAI_MODEL`, the
+        same for `ANTHROPIC_`, `DEMO_DELAY_MS`, and `DATABASE_URL` for the location.
+
+        Args:
+            environ: Variables instead of `os.environ`.
+        """
+        environ = os.environ if environ is None else environ
+        text, plugins = settings(
+            location or environ.get("DATABASE_URL") or DEFAULT_LOCATION,
+            None,
+            environ,
+            default_provider=None,
+            owner=owner,
+            system_prompt=system_prompt,
+            limits=limits,
+        )
+        return cls(wait(_native.open(text, plugins)))
+
+    def _wait(self, call: _native.Call) -> Any:
+        if self._client.has_plugins:
+            _loop.check_not_in_background()
+        return wait(call)
+
+    @property
+    def owner(self) -> str:
+        """Whose data this handle reads and writes."""
+        return self._client.owner
+
+    def for_owner(self, owner: str) -> Tutor:
+        """The same engine for another owner, who sees nothing of anybody else."""
+        client = self._client.for_owner(owner)
+        if isinstance(client, _native.Failure):
+            raise from_failure(client)
+        return type(self)(client)
+
+    def chat(
+        self,
+        message: MessageInput,
+        *,
+        session: Optional[str] = None,
+        model: Optional[str] = None,
+        temperature: Optional[float] = None,
+        max_tokens: Optional[int] = None,
+        preferences: Optional[Mapping[str, Any]] = None,
+        idempotency_key: Optional[str] = None,
+        timeout: Optional[Seconds] = None,
+    ) -> Reply:
+        """Asks, and waits for the whole reply. Interrupting it cancels the turn.
+
+        Args:
+            message: What the learner says: a text, or parts.
+            session: The conversation to go on with; None for a new one.
+            model: A model's name, or `provider/name`.
+            temperature: 0 to 2.
+            max_tokens: The most tokens that the reply may have.
+            preferences: Further preferences; unknown ones are kept and named in a warning.
+            idempotency_key: A name for this request: sent again, it gives the same turn.
+            timeout: Seconds that the turn may take.
+
+        Raises:
+            InvalidInputError, TooLargeError, NotFoundError, ConflictError, OverloadedError: Nothing
+                is stored.
+            TutorError: What ended the turn; what had arrived is stored.
+        """
+        asked = request(
+            message,
+            timeout,
+            session=session,
+            model=model,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            preferences=preferences,
+            idempotency_key=idempotency_key,
+        )
+        if self._client.has_plugins:
+            _loop.check_not_in_background()
+        return read(Reply, wait(self._client.chat(asked, False)))
+
+    def stream(
+        self,
+        message: MessageInput,
+        *,
+        session: Optional[str] = None,
+        model: Optional[str] = None,
+        temperature: Optional[float] = None,
+        max_tokens: Optional[int] = None,
+        preferences: Optional[Mapping[str, Any]] = None,
+        idempotency_key: Optional[str] = None,
+        timeout: Optional[Seconds] = None,
+        detached: bool = False,
+    ) -> TurnStream:
+        """Asks, and returns the events as they come. When this returns, the learner's words are stored.
+
+        A turn that fails ends with a `TurnFailed` event and raises nothing; the stream's `error` is the
+        exception, and its `reply()` raises it.
+
+        Args:
+            detached: True if the turn goes on when this stream is closed; else closing it cancels the
+                turn.
+
+        The other arguments and the errors are those of `chat`.
+        """
+        asked = request(
+            message,
+            timeout,
+            session=session,
+            model=model,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            preferences=preferences,
+            idempotency_key=idempotency_key,
+            detached=detached,
+            streamed=True,
+        )
+        if self._client.has_plugins:
+            _loop.check_not_in_background()
+        return TurnStream(self._client, wait(self._client.stream(asked, False)))
+
+    def events(self, turn_id: str, after: int = 0) -> TurnStream:
+        """The events of a turn behind number `after`: first those that have happened, then those that
+        come. Closing this stream leaves the turn alone."""
+        return TurnStream(self._client, self._wait(self._client.events(turn_id, after)))
+
+    def cancel(self, turn_id: str) -> Turn:
+        """Stops a turn and returns it as it ended; what had arrived is kept. A turn that has ended is
+        returned as it is."""
+        return read(Turn, self._wait(self._client.cancel(turn_id)))
+
+    def turn(self, turn_id: str) -> Turn:
+        """A turn."""
+        return read(Turn, self._wait(self._client.turn(turn_id)))
+
+    def sessions(self, limit: int = 50, cursor: Optional[str] = None) -> Page[Session]:
+        """A page of sessions, the latest used first.
+
+        Args:
+            limit: 1 to 200.
+            cursor: The `next_cursor` of an earlier page, to go on behind it.
+        """
+        return read_page(Session, self._wait(self._client.sessions(limit, cursor)))
+
+    def session(self, id: str) -> Session:
+        """A session."""
+        return read(Session, self._wait(self._client.session(id)))
+
+    def create_session(
+        self, id: Optional[str] = None, title: Optional[str] = None, metadata: Optional[Mapping[str, Any]] = None
+    ) -> Session:
+        """Creates an empty session. `metadata` is the caller's own data."""
+        text = None if metadata is None else encode(metadata)
+        return read(Session, self._wait(self._client.create_session(id, title, text)))
+
+    def rename_session(self, id: str, title: str) -> Session:
+        """Changes a session's title and returns it."""
+        return read(Session, self._wait(self._client.update_session(id, title)))
+
+    def delete_session(self, id: str) -> bool:
+        """Deletes a session with everything in it, cancelling its running turn. False if there was none."""
+        return bool(self._wait(self._client.delete_session(id)))
+
+    def messages(
+        self, session_id: str, limit: Optional[int] = None, before: Optional[str] = None, after: Optional[str] = None
+    ) -> Page[Message]:
+        """A page of a session's messages in the order of the conversation: the newest ones, the newest
+        ones before a message, or the oldest ones after a message. At most 200."""
+        return read_page(Message, self._wait(self._client.messages(session_id, limit, before, after)))
+
+    def providers(self) -> List[ProviderInfo]:
+        """The configured providers, the default first."""
+        return [ProviderInfo.from_dict(info) for info in json.loads(self._wait(self._client.providers()))]
+
+    def models(self, provider: str) -> List[ModelInfo]:
+        """The models of a provider."""
+        models: List[Dict[str, Any]] = json.loads(self._wait(self._client.models(provider)))
+        return [ModelInfo.from_dict(model) for model in models]
+
+    def close(self) -> None:
+        """Closes the tutor and all handles on it: takes no new turn, gives running ones a moment, ends
+        the others as interrupted, and closes the store. Idempotent."""
+        self._wait(self._client.close())
+
+    def __enter__(self) -> Tutor:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: Optional[Type[BaseException]],
+        exc: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Tutor(owner={self.owner!r})"

@@ -1,0 +1,198 @@
+//! One call of the engine, which Python waits for in either of its ways.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::{IntoPyObjectExt, intern};
+use tokio::task::AbortHandle;
+use tutor_core::{Error, Event, Result, TurnEvent, Tutor};
+
+use crate::client::Client;
+use crate::failure::{Failure, forked_away};
+use crate::host::{helper, inbox_of};
+use crate::runtime::{Owned, block_on, runtime};
+use crate::stream::Stream;
+
+/// What a call gives.
+pub(crate) enum Output {
+    Nothing,
+    Flag(bool),
+    Json(String),
+    Opened(Tutor, bool),
+    Stream(Box<Stream>),
+    /// Events; none at the end of a stream.
+    Events(Vec<Arc<TurnEvent>>),
+}
+
+impl Output {
+    /// A serializable value.
+    pub(crate) fn json(value: &impl serde::Serialize) -> Result<Self> {
+        serde_json::to_string(value)
+            .map(Self::Json)
+            .map_err(|_| Error::internal("a value has no JSON form"))
+    }
+
+    fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self {
+            Self::Nothing => Ok(py.None()),
+            Self::Flag(flag) => flag.into_py_any(py),
+            Self::Json(json) => json.into_py_any(py),
+            Self::Opened(tutor, has_plugins) => Client::new(tutor, has_plugins).into_py_any(py),
+            Self::Stream(stream) => (*stream).into_py_any(py),
+            Self::Events(events) if events.is_empty() => Ok(py.None()),
+            Self::Events(events) => {
+                let list = PyList::empty(py);
+                for event in events {
+                    list.append(item(py, &event)?)?;
+                }
+                list.into_py_any(py)
+            }
+        }
+    }
+}
+
+/// An event: number and text of a text delta, which most are; else its JSON.
+fn item<'py>(py: Python<'py>, event: &TurnEvent) -> PyResult<Bound<'py, PyAny>> {
+    if let Event::TextDelta { text } = &event.event {
+        return (event.seq, text).into_bound_py_any(py);
+    }
+    let json = serde_json::to_string(event)
+        .map_err(|error| PyRuntimeError::new_err(format!("an event has no JSON form: {error}")))?;
+    Ok(PyString::new(py, &json).into_any())
+}
+
+type Work = BoxFuture<'static, Result<Output>>;
+type Outcome = std::result::Result<Result<Output>, Box<dyn Any + Send>>;
+
+/// One call. It runs once, when it is waited for.
+#[pyclass(frozen, module = "neuro_tutor._native")]
+pub(crate) struct Call(Mutex<Option<Owned<Work>>>);
+
+impl Call {
+    pub(crate) fn new(work: impl Future<Output = Result<Output>> + Send + 'static) -> Self {
+        Self(Mutex::new(Some(Owned::new(work.boxed()))))
+    }
+
+    /// A call that fails.
+    pub(crate) fn failed(error: Error) -> Self {
+        Self::new(async { Err(error) })
+    }
+
+    fn take(&self) -> PyResult<Work> {
+        let work = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let work =
+            work.ok_or_else(|| PyRuntimeError::new_err("this call was waited for already"))?;
+        Ok(work
+            .take()
+            .unwrap_or_else(|| async { Err(forked_away()) }.boxed()))
+    }
+}
+
+fn finish(py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {
+    match outcome {
+        Ok(Ok(output)) => output.into_python(py),
+        Ok(Err(error)) => Failure::new(py, &error).into_py_any(py),
+        Err(_) => Failure::new(
+            py,
+            &Error::internal("the engine panicked: this is a bug, please report it"),
+        )
+        .into_py_any(py),
+    }
+}
+
+#[pymethods]
+impl Call {
+    /// Blocks until the result is there, without the GIL: a value, or a `Failure`.
+    fn wait(&self, py: Python<'_>, is_main_thread: bool) -> PyResult<Py<PyAny>> {
+        let work = AssertUnwindSafe(self.take()?).catch_unwind();
+        let outcome = block_on(py, is_main_thread, work)?;
+        finish(py, outcome)
+    }
+
+    /// An awaitable of the result: a value, or a `Failure`. Cancelling it drops the work.
+    fn submit<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let runtime = runtime(py)?;
+        let mut work = AssertUnwindSafe(self.take()?).catch_unwind().boxed();
+        // What is ready at once needs no other thread.
+        let first = py.detach(|| {
+            let _entered = runtime.enter();
+            work.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        });
+        if let Poll::Ready(outcome) = first {
+            let value = finish(py, outcome)?;
+            return Bound::new(py, Ready(Mutex::new(Some(value)))).map(Bound::into_any);
+        }
+        let event_loop = helper(py, "_loop", "running_loop")?.call0()?;
+        let inbox = inbox_of(&event_loop)?;
+        let future = event_loop.call_method0(intern!(py, "create_future"))?;
+        let waiting = future.clone().unbind();
+        let task = runtime.spawn(async move {
+            let outcome = work.await;
+            inbox.push(Box::new(move |py| {
+                let (function, value) = match finish(py, outcome) {
+                    Ok(value) => ("resolve", value),
+                    Err(error) => ("reject", error.into_py_any(py)?),
+                };
+                let arguments = PyTuple::new(py, [waiting, value])?;
+                Ok(Some((helper(py, "_loop", function)?, arguments)))
+            }));
+        });
+        let abort = AbortOnCancel(task.abort_handle());
+        future.call_method1(intern!(py, "add_done_callback"), (abort,))?;
+        Ok(future)
+    }
+}
+
+/// The callback of an asyncio future that stops the work behind it when it is cancelled.
+#[pyclass(frozen)]
+struct AbortOnCancel(AbortHandle);
+
+#[pymethods]
+impl AbortOnCancel {
+    fn __call__(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
+        let name = intern!(future.py(), "cancelled");
+        if future.call_method0(name)?.is_truthy()? {
+            self.0.abort();
+        }
+        Ok(())
+    }
+}
+
+/// An awaitable that has its value already: awaiting it does not suspend.
+#[pyclass(frozen)]
+struct Ready(Mutex<Option<Py<PyAny>>>);
+
+#[pymethods]
+impl Ready {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    /// Ends at once; the value is what the `await` gives.
+    fn __next__(&self) -> PyResult<Py<PyAny>> {
+        Err(
+            match self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                Some(value) => PyStopIteration::new_err((value,)),
+                None => PyRuntimeError::new_err("this call was awaited already"),
+            },
+        )
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Call")
+    }
+}

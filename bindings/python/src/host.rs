@@ -1,0 +1,72 @@
+//! Where the Python code of a request runs: an asyncio loop, and the caller's context variables.
+
+use std::fmt;
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use crate::inbox::Inbox;
+
+/// A place for Python code. It travels with a request through the engine.
+pub(crate) struct Host {
+    pub(crate) inbox: Inbox,
+    pub(crate) event_loop: Py<PyAny>,
+    pub(crate) context: Py<PyAny>,
+}
+
+impl Host {
+    /// The caller's own loop, which is running on this thread.
+    pub(crate) fn running(py: Python<'_>) -> PyResult<Self> {
+        let event_loop = helper(py, "_loop", "running_loop")?.call0()?;
+        Self::on(&event_loop)
+    }
+
+    /// The loop in the background that serves blocking callers.
+    pub(crate) fn background(py: Python<'_>) -> PyResult<Self> {
+        let event_loop = helper(py, "_loop", "background_loop")?.call0()?;
+        Self::on(&event_loop)
+    }
+
+    fn on(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = event_loop.py();
+        Ok(Self {
+            inbox: inbox_of(event_loop)?,
+            event_loop: event_loop.clone().unbind(),
+            context: py
+                .import("contextvars")?
+                .call_method0("copy_context")?
+                .unbind(),
+        })
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Host")
+    }
+}
+
+/// The inbox of a loop, which is made when it is first needed.
+pub(crate) fn inbox_of(event_loop: &Bound<'_, PyAny>) -> PyResult<Inbox> {
+    let py = event_loop.py();
+    let inbox = match event_loop.getattr_opt(pyo3::intern!(py, "_neuro_tutor_inbox"))? {
+        Some(inbox) => inbox,
+        None => helper(py, "_loop", "make_inbox")?.call1((event_loop,))?,
+    };
+    Ok(inbox.cast::<Inbox>()?.get().clone())
+}
+
+/// A function of one of the package's private modules.
+pub(crate) fn helper<'py>(
+    py: Python<'py>,
+    module: &'static str,
+    function: &'static str,
+) -> PyResult<Bound<'py, PyAny>> {
+    static MODULES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let package = MODULES.get_or_try_init(py, || {
+        // Both are imported by the package before any request can be made.
+        py.import("neuro_tutor")
+            .map(|package| package.into_any().unbind())
+    })?;
+    package.bind(py).getattr(module)?.getattr(function)
+}

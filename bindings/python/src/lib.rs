@@ -1,0 +1,41 @@
+//! The native part of the Python package `neuro_tutor`: translation between Python and
+//! `tutor_core`, and nothing else. What users see is in `python/neuro_tutor`.
+//!
+//! **Invariant: no thread that Rust made ever attaches to Python.** Such a thread only pushes work
+//! into an [`inbox`], and a thread of Python's does it. So no executor thread waits for the GIL,
+//! and an interpreter that exits has nothing of ours to tear down.
+
+mod call;
+mod client;
+mod failure;
+mod host;
+mod inbox;
+mod open;
+mod provider;
+mod runtime;
+mod stream;
+
+/// The native part of the package.
+#[pyo3::pymodule]
+mod _native {
+    #[pymodule_export]
+    use crate::call::Call;
+    #[pymodule_export]
+    use crate::client::Client;
+    #[pymodule_export]
+    use crate::failure::{Failure, error_codes};
+    #[pymodule_export]
+    use crate::inbox::{Inbox, wait_for_inboxes};
+    #[pymodule_export]
+    use crate::open::open;
+    #[pymodule_export]
+    use crate::provider::{Canceller, Sender};
+    #[pymodule_export]
+    use crate::runtime::forked;
+    #[pymodule_export]
+    use crate::stream::Stream;
+
+    /// The version of the package.
+    #[pymodule_export]
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+}

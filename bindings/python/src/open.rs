@@ -1,0 +1,134 @@
+//! How an engine is opened.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use serde::Deserialize;
+use serde_json::Value;
+use tutor_core::message::Metadata;
+use tutor_core::provider::{ModelChoice, ProviderConfig, ProviderInfo, SharedProvider};
+use tutor_core::store::{MemoryStore, SharedStore, SledStore};
+use tutor_core::{Error, ErrorKind, OwnerId, Result, Tutor, json};
+
+use crate::call::{Call, Output};
+use crate::host::Host;
+use crate::provider::PythonProvider;
+
+/// What the package passes, as JSON.
+#[derive(Deserialize)]
+struct Settings {
+    location: String,
+    providers: Vec<ProviderSettings>,
+    default_provider: Option<String>,
+    owner: String,
+    system_prompt: Option<String>,
+    limits: Metadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ProviderSettings {
+    /// A built-in one.
+    BuiltIn { kind: String, options: Metadata },
+    /// Those that environment variables configure.
+    Environment(Metadata),
+    /// The plug-in of this number.
+    Plugin {
+        index: usize,
+        name: String,
+        default_model: String,
+        models: Option<Vec<String>>,
+    },
+}
+
+/// Opens an engine. `plugins` are providers written in Python, which the settings name by number.
+#[pyfunction]
+pub(crate) fn open(py: Python<'_>, settings: &str, plugins: Vec<Py<PyAny>>) -> PyResult<Call> {
+    let settings: Settings = match serde_json::from_str(settings) {
+        Ok(settings) => settings,
+        Err(_) => return Ok(Call::failed(config("the settings are not valid Unicode"))),
+    };
+    let host = match plugins.is_empty() {
+        true => None,
+        false => Some(Arc::new(Host::background(py)?)),
+    };
+    Ok(Call::new(async move {
+        let has_plugins = host.is_some();
+        let providers = providers(settings.providers, plugins, host.as_ref())?;
+        let mut builder = Tutor::builder()
+            .store(store(&settings.location).await?)
+            .owner(OwnerId::new(settings.owner)?)
+            .limits(json::limits(settings.limits)?);
+        for provider in providers {
+            builder = builder.provider(provider);
+        }
+        if let Some(name) = settings.default_provider {
+            builder = builder.default_provider(name);
+        }
+        if let Some(prompt) = settings.system_prompt {
+            builder = builder.system_prompt(prompt);
+        }
+        Ok(Output::Opened(builder.build().await?, has_plugins))
+    }))
+}
+
+fn config(message: &'static str) -> Error {
+    Error::new(ErrorKind::Config, message)
+}
+
+fn providers(
+    settings: Vec<ProviderSettings>,
+    plugins: Vec<Py<PyAny>>,
+    host: Option<&Arc<Host>>,
+) -> Result<Vec<SharedProvider>> {
+    let mut plugins: Vec<_> = plugins.into_iter().map(Some).collect();
+    let mut providers = Vec::<SharedProvider>::new();
+    for settings in settings {
+        match settings {
+            ProviderSettings::BuiltIn { kind, options } => {
+                providers.push(json::provider(&kind, options)?.build()?);
+            }
+            ProviderSettings::Environment(vars) => {
+                let lookup = |name: &str| vars.get(name).and_then(Value::as_str).map(str::to_owned);
+                for config in ProviderConfig::from_vars(lookup)? {
+                    providers.push(config.build()?);
+                }
+            }
+            ProviderSettings::Plugin {
+                index,
+                name,
+                default_model,
+                models,
+            } => {
+                let plugin = plugins.get_mut(index).and_then(Option::take);
+                let (Some(plugin), Some(host)) = (plugin, host) else {
+                    return Err(Error::internal("a plug-in is named that was not passed"));
+                };
+                let info = ProviderInfo::new(name, default_model)
+                    .with_models(models.map_or(ModelChoice::Open, ModelChoice::Listed));
+                let provider = PythonProvider::new(plugin, info, Arc::clone(host));
+                providers.push(Arc::new(provider));
+            }
+        }
+    }
+    Ok(providers)
+}
+
+/// The store at a location: a path, or a URL.
+async fn store(location: &str) -> Result<SharedStore> {
+    let scheme = location.split_once(':').filter(|(scheme, _)| {
+        // One letter is a drive.
+        scheme.len() > 1
+            && scheme
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'+')
+    });
+    match scheme {
+        None => Ok(Arc::new(SledStore::open(location).await?)),
+        Some(("sled", path)) if !path.is_empty() => Ok(Arc::new(SledStore::open(path).await?)),
+        Some(("memory", "")) => Ok(Arc::new(MemoryStore::default())),
+        Some(_) => Err(config(
+            "the location is a directory, sled:DIRECTORY, or memory:",
+        )),
+    }
+}

@@ -1,0 +1,109 @@
+//! The events of one turn, pulled in batches.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::FutureExt;
+use pyo3::prelude::*;
+use tokio_util::sync::CancellationToken;
+use tutor_core::{Error, TurnStream};
+
+use crate::call::{Call, Output};
+use crate::failure::{Failure, forked_away};
+use crate::runtime::Owned;
+
+/// Events that one pull may give.
+const MAX_BATCH: usize = 64;
+
+/// The events of one turn. Dropping it lets go of the turn, which cancels it if this stream
+/// began it.
+#[pyclass(frozen, module = "neuro_tutor._native")]
+pub(crate) struct Stream {
+    inner: Owned<Arc<Inner>>,
+    #[pyo3(get)]
+    turn_id: String,
+    #[pyo3(get)]
+    session_id: String,
+}
+
+struct Inner {
+    stream: tokio::sync::Mutex<Option<TurnStream>>,
+    closing: CancellationToken,
+    failure: Mutex<Option<Error>>,
+}
+
+impl Stream {
+    pub(crate) fn new(stream: TurnStream) -> Self {
+        Self {
+            turn_id: stream.turn_id().to_string(),
+            session_id: stream.session_id().to_string(),
+            inner: Owned::new(Arc::new(Inner {
+                stream: tokio::sync::Mutex::new(Some(stream)),
+                closing: CancellationToken::new(),
+                failure: Mutex::new(None),
+            })),
+        }
+    }
+
+    fn call<F>(&self, work: impl FnOnce(Arc<Inner>) -> F) -> Call
+    where
+        F: Future<Output = tutor_core::Result<Output>> + Send + 'static,
+    {
+        match self.inner.get() {
+            Some(inner) => Call::new(work(Arc::clone(inner))),
+            None => Call::failed(forked_away()),
+        }
+    }
+}
+
+#[pymethods]
+impl Stream {
+    /// Gives at least one event and as many more as are there; `None` at the end.
+    fn next_batch(&self) -> Call {
+        self.call(|inner| async move {
+            let closed = inner.closing.clone();
+            let batch = closed.run_until_cancelled(inner.batch()).await;
+            Ok(Output::Events(batch.unwrap_or_default()))
+        })
+    }
+
+    /// Why the turn failed; `None` before its last event, and if it did not fail.
+    fn failure(&self, py: Python<'_>) -> Option<Failure> {
+        let failure = self.inner.get()?.failure.lock();
+        let failure = failure.unwrap_or_else(PoisonError::into_inner);
+        failure.as_ref().map(|error| Failure::new(py, error))
+    }
+
+    /// Lets go of the turn. If that cancels it, waits until it has ended. Idempotent.
+    fn close(&self) -> Call {
+        self.call(|inner| async move {
+            inner.closing.cancel();
+            let stream = inner.stream.lock().await.take();
+            if let Some(stream) = stream {
+                stream.close().await;
+            }
+            Ok(Output::Nothing)
+        })
+    }
+}
+
+impl Inner {
+    async fn batch(&self) -> Vec<Arc<tutor_core::TurnEvent>> {
+        let mut batch = Vec::new();
+        let mut stream = self.stream.lock().await;
+        let Some(stream) = stream.as_mut() else {
+            return batch;
+        };
+        let mut next = stream.next().await;
+        while let Some(event) = next {
+            if event.event.is_terminal() {
+                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = stream.error();
+            }
+            batch.push(event);
+            if batch.len() == MAX_BATCH {
+                break;
+            }
+            next = stream.next().now_or_never().flatten();
+        }
+        batch
+    }
+}

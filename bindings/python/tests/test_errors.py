@@ -1,0 +1,73 @@
+"""Every kind of error has its exception."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import neuro_tutor as nt
+from neuro_tutor import Tutor, _native, errors
+
+TABLE = {
+    "invalid_input": (nt.InvalidInputError, ValueError),
+    "not_found": (nt.NotFoundError, LookupError),
+    "conflict": (nt.ConflictError, Exception),
+    "too_large": (nt.TooLargeError, Exception),
+    "context_too_long": (nt.ContextTooLongError, Exception),
+    "unauthorized": (nt.UnauthorizedError, Exception),
+    "forbidden": (nt.ForbiddenError, Exception),
+    "rate_limited": (nt.RateLimitedError, Exception),
+    "overloaded": (nt.OverloadedError, Exception),
+    "provider_auth": (nt.ProviderAuthError, Exception),
+    "provider_quota": (nt.ProviderQuotaError, Exception),
+    "provider_rejected": (nt.ProviderRejectedError, Exception),
+    "provider_unavailable": (nt.ProviderUnavailableError, Exception),
+    "timeout": (nt.TutorTimeoutError, TimeoutError),
+    "interrupted": (nt.InterruptedReplyError, Exception),
+    "store_locked": (nt.StoreLockedError, Exception),
+    "store_unavailable": (nt.StoreUnavailableError, Exception),
+    "data_corrupt": (nt.DataCorruptError, Exception),
+    "config": (nt.ConfigError, Exception),
+    "internal": (nt.InternalError, Exception),
+}
+
+
+def test_the_table_has_every_kind_of_the_engine() -> None:
+    assert list(TABLE) == _native.error_codes()
+    assert set(errors.CLASSES) == set(TABLE)
+
+
+@pytest.mark.parametrize("code", list(TABLE))
+def test_every_kind_goes_through_the_engine_and_comes_back(code: str) -> None:
+    cls, base = TABLE[code]
+    raised = cls("a sentence", retryable=True, retry_after=1.5)
+
+    class Fails:
+        name = "fails"
+
+        def stream(self, request: nt.CompletionRequest) -> Iterator[str]:
+            raise raised
+            yield ""
+
+    with Tutor.open("memory:", providers=Fails()) as tutor:
+        with pytest.raises(cls) as caught:
+            tutor.chat("hi")
+        error = caught.value
+        assert type(error) is cls and isinstance(error, base) and isinstance(error, nt.TutorError)
+        assert (error.code, error.message, error.retryable, error.retry_after) == (code, "a sentence", True, 1.5)
+        assert set(error.context) == {"turn", "session"}
+        assert error.__cause__ is raised
+        info = tutor.turn(error.context["turn"]).error
+        assert info is not None and type(info.exception()) is cls and info.retry_after_ms == 1500
+
+
+@pytest.mark.parametrize("cls", [cls for cls, _ in TABLE.values()])
+def test_errors_are_pickled_and_copied(cls: Any) -> None:
+    error = cls("a sentence", retry_after=2.0, context={"turn": "t1"})
+    for other in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(other) is cls and str(other) == str(error) == "a sentence (turn=t1)"
+        assert other.__dict__ == error.__dict__

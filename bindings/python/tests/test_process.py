@@ -1,0 +1,208 @@
+"""Signals, threads, forks and exits, each in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+import neuro_tutor as nt
+from neuro_tutor import Tutor
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+SLOW = """
+import asyncio, neuro_tutor as nt
+class Slow:
+    name = "slow"
+    async def stream(self, request):
+        while True:
+            yield "x"
+            await asyncio.sleep(0.001)
+"""
+
+
+def test_other_threads_run_while_one_waits() -> None:
+    count, stop = 0, False
+
+    def spin() -> None:
+        nonlocal count
+        while not stop:
+            count += 1
+
+    class Blocks:
+        name = "blocks"
+
+        def stream(self, request: nt.CompletionRequest):  # type: ignore[no-untyped-def]
+            time.sleep(0.3)
+            yield "ok"
+
+    thread = threading.Thread(target=spin)
+    with Tutor.open("memory:", providers=Blocks()) as tutor:
+        thread.start()
+        before = count
+        tutor.chat("hi")
+        during = count - before
+        stop = True
+        thread.join()
+    assert during > 10_000
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "nt.Tutor.open('memory:', providers=slow).chat('x')",
+        "list(nt.Tutor.open('memory:', providers=slow).stream('x'))",
+        "list(nt.Tutor.open('memory:', providers={'demo': {'delay': 60}}).stream('x'))",
+        "asyncio.run(main())",
+    ],
+)
+def test_ctrl_c_stops_a_call_at_once(call: str) -> None:
+    code = f"""{SLOW}
+class Waits:
+    name = "waits"
+    async def stream(self, request):
+        print("go", flush=True)
+        await asyncio.sleep(60)
+        yield "x"
+slow = Waits()
+async def main():
+    async with nt.AsyncTutor.open("memory:", providers=slow) as tutor:
+        await tutor.chat("x")
+if "demo" in {call!r}:
+    print("go", flush=True)
+{call}
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    if "demo" in call:
+        # It is waiting a moment after it said so.
+        time.sleep(0.5)
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert "KeyboardInterrupt" in errors and process.returncode != 0
+    assert "panicked" not in errors and time.monotonic() - start < 3
+
+
+def test_a_forked_child_is_told_to_open_its_own(run: Run) -> None:
+    done = run(
+        SLOW
+        + """
+import os, tempfile, warnings
+warnings.simplefilter("ignore")
+class Quick:
+    name = "quick"
+    async def stream(self, request):
+        yield "ok"
+data = tempfile.mkdtemp()
+tutor = nt.Tutor.open(data, providers=Quick())
+assert tutor.chat("x").text == "ok"
+stream = tutor.stream("x")
+next(stream)
+async def ask():
+    async with nt.AsyncTutor.open("memory:", providers=Quick()) as tutor:
+        return (await tutor.chat("x")).text
+assert asyncio.run(ask()) == "ok"
+for _ in range(5):
+    child = os.fork()
+    if child == 0:
+        import faulthandler
+        faulthandler.dump_traceback_later(20, exit=True)
+        for use in (lambda: tutor.chat("x"), lambda: tutor.sessions(), lambda: list(stream), stream.close, tutor.close, lambda: tutor.for_owner("a")):
+            try:
+                use()
+            except nt.StoreUnavailableError as error:
+                assert "fork" in str(error), error
+            else:
+                raise AssertionError("the parent's tutor was used")
+        with nt.Tutor.open("memory:", providers=Quick()) as own:
+            assert own.chat("x").text == "ok"
+        assert asyncio.run(ask()) == "ok"
+        del stream, tutor
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+stream.close()
+assert tutor.chat("again").text == "ok"
+tutor.close()
+print("ok")
+"""
+    )
+    assert done.stdout.strip() == "ok", done.stderr
+
+
+def test_a_pool_of_forked_workers_opens_its_own(run: Run) -> None:
+    done = run(
+        """
+        import multiprocessing, warnings, neuro_tutor as nt
+        warnings.simplefilter("ignore")
+        outer = nt.Tutor.open("memory:", providers={"demo": {"delay": 0}})
+        outer.chat("x")
+        def work(i):
+            with nt.Tutor.open("memory:", providers={"demo": {"delay": 0}}) as tutor:
+                return len(tutor.chat(str(i)).text)
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            print(len(pool.map(work, range(8))))
+        """
+    )
+    assert done.stdout.strip() == "8", done.stderr
+
+
+EXITS = {
+    "nothing closed": "tutor = nt.Tutor.open('memory:'); tutor.chat('x')",
+    "a stream alive": "stream = nt.Tutor.open('memory:', providers=Slow()).stream('x'); next(stream); next(stream)",
+    "a loop half way": """
+tutor = nt.Tutor.open('memory:', providers=Slow())
+events = iter(tutor.stream('x'))
+next(events)
+""",
+    "a stream of a loop that is gone": """
+stream = None
+async def main():
+    global stream
+    stream = (await nt.AsyncTutor.open('memory:', providers=Slow())).stream('x')
+    await stream.__anext__()
+asyncio.run(main())
+""",
+    "a loop in a daemon thread": """
+import threading
+began = threading.Event()
+async def main():
+    tutor = await nt.AsyncTutor.open('memory:', providers={'demo': {'delay': 0.001}})
+    while True:
+        async for event in tutor.stream('x'):
+            began.set()
+threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
+began.wait()
+""",
+    "a daemon thread that waits": """
+import threading
+began = threading.Event()
+class Waits:
+    name = "waits"
+    def stream(self, request):
+        began.set()
+        threading.Event().wait()
+        yield "x"
+tutor = nt.Tutor.open('memory:', providers=Waits())
+threading.Thread(target=lambda: tutor.chat('x'), daemon=True).start()
+began.wait()
+""",
+}
+
+
+@pytest.mark.parametrize("code", list(EXITS.values()), ids=list(EXITS))
+def test_the_interpreter_exits_cleanly_with_work_in_flight(run: Run, code: str) -> None:
+    for _ in range(3):
+        start = time.monotonic()
+        done = run(SLOW + code)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert time.monotonic() - start < 15
