@@ -10,7 +10,9 @@ mod ledger;
 mod process;
 mod writer;
 
+mod disk;
 mod kill;
+mod power;
 
 use std::ffi::OsStr;
 
