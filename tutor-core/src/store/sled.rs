@@ -13,7 +13,6 @@ mod subject;
 mod writer;
 mod writes;
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -49,6 +48,10 @@ use crate::turn::{Turn, TurnKey};
 /// [`Durability::Power`], power loss, on a disk that honors flushes. Damage to the files
 /// themselves (bit rot, truncation) can cost what came since the last backup. A failed write or
 /// sync fails the store: nothing is acknowledged or read until it is opened again.
+///
+/// A disk without room is no such failure: writes are refused while less than 20 MiB are free,
+/// reads go on, and so do writes when there is room. Where the file system does not tell of a
+/// limit (a quota of the user), reads may have to wait for room too.
 ///
 /// # Space
 /// Space comes back slowly after deletions. The process uses up to four times the cache capacity.
@@ -110,7 +113,6 @@ pub struct SledOptions {
     cache_capacity: u64,
     durability: Durability,
     lock_wait: Duration,
-    sync: writer::Sync,
 }
 
 /// The smallest cache, in bytes.
@@ -122,7 +124,6 @@ impl Default for SledOptions {
             cache_capacity: 64 << 20,
             durability: Durability::Power,
             lock_wait: Duration::from_secs(2),
-            sync: File::sync_data,
         }
     }
 }
@@ -167,13 +168,13 @@ impl SledOptions {
             });
             match database {
                 Ok(database) => {
-                    let shared = Arc::new(Shared::new(directory, self.durability, database));
+                    let shared = Arc::new(Shared::new(directory, self, database));
                     // If nobody waits any more, the queue is closed and the writer ends at once.
                     let _ = opened.send(Ok(Arc::clone(&shared)));
                     Writer {
                         shared,
                         jobs: waiting,
-                        sync: self.sync,
+                        paused_until: None,
                     }
                     .run();
                 }
@@ -223,7 +224,7 @@ impl SessionStore for SledStore {
         StoreInfo {
             name: "sled".to_owned(),
             location: self.shared.location.display().to_string(),
-            durability: self.shared.durability,
+            durability: self.shared.options.durability,
             exclusive: true,
         }
     }
@@ -382,6 +383,15 @@ impl RecordStore for SledStore {
         writes.iter().try_for_each(rules::check_record_write)?;
         self.write(|draft| records::commit(draft, writes)).await
     }
+}
+
+/// What every write gets until there is room.
+fn disk_is_full() -> Error {
+    Error::new(
+        ErrorKind::StoreUnavailable,
+        "the store's disk is full: make room, then send the request again under the same key",
+    )
+    .retryable(Some(Duration::from_secs(1)))
 }
 
 /// What sled says when it cannot read or write.

@@ -11,6 +11,7 @@ mod process;
 mod writer;
 
 mod disk;
+mod faults;
 mod kill;
 mod power;
 

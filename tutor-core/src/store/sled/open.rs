@@ -4,13 +4,14 @@
 //! lock          held by the process that uses the store; its id inside
 //! format        written once the store is whole: without it, an empty store is new
 //! sled/         sled's files
-//! set-aside/    snapshots that sled could not read; it rebuilds them
+//! set-aside/    snapshots that sled could not read; it rebuilds them. Stores that were never whole
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,15 +46,29 @@ struct FormatRow {
 /// Opens the store in this directory, or creates one. Blocks.
 pub(super) fn open(directory: &Path, options: &SledOptions) -> Result<Database> {
     create_directory(directory)?;
-    let deadline = Instant::now() + options.lock_wait;
-    let lock = lock(directory, deadline)?;
+    let lock = lock(directory, Instant::now() + options.lock_wait)?;
+    open_locked(directory, options, Arc::new(lock))
+}
+
+/// Opens the store, whose lock we hold.
+pub(super) fn open_locked(
+    directory: &Path,
+    options: &SledOptions,
+    lock: Arc<File>,
+) -> Result<Database> {
     let marker = directory.join("format");
     let marked = read_marker(&marker)?;
 
+    let deadline = Instant::now() + options.lock_wait;
     let files = directory.join("sled");
     let started = match start(&files, options, deadline) {
         Err(error) if error.kind() == ErrorKind::DataCorrupt && set_snapshots_aside(directory)? => {
             tracing::warn!(path = %directory.display(), "sled rebuilds its snapshot");
+            start(&files, options, deadline)
+        }
+        Err(error) if error.kind() == ErrorKind::DataCorrupt && !marked => {
+            tracing::warn!(path = %directory.display(), "a store whose creation was cut off is made anew");
+            set_unfinished_aside(directory)?;
             start(&files, options, deadline)
         }
         started => started,
@@ -63,11 +78,7 @@ pub(super) fn open(directory: &Path, options: &SledOptions) -> Result<Database> 
         .write(true)
         .open(files.join("db"))
         .map_err(|error| io_error(&files, error))?;
-    let database = Database {
-        db,
-        data,
-        _lock: lock,
-    };
+    let database = Database { db, data, lock };
     check_format(&database, marked)
         .map_err(|error| error.with_context("path", directory.display()))?;
     if !marked {
@@ -222,6 +233,19 @@ fn set_snapshots_aside(directory: &Path) -> Result<bool> {
         }
     }
     Ok(moved)
+}
+
+/// Moves away the files of a store that was never whole: nothing of it was ever acknowledged.
+fn set_unfinished_aside(directory: &Path) -> Result<()> {
+    let fail = |error| io_error(directory, error);
+    let aside = directory.join("set-aside");
+    fs::create_dir_all(&aside).map_err(fail)?;
+    let place = (1..)
+        .map(|n| aside.join(format!("unfinished-{n}")))
+        .find(|place| !place.exists());
+    place.map_or(Ok(()), |place| {
+        fs::rename(directory.join("sled"), place).map_err(fail)
+    })
 }
 
 /// Checks the format of a store, or writes that of a new one.

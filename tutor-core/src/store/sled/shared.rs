@@ -3,14 +3,15 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ::sled::{Db, Tree};
 use tokio::sync::Semaphore;
 
-use super::unavailable;
+use super::open::open_locked;
+use super::{SledOptions, disk_is_full, unavailable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{Durability, rules};
+use crate::store::rules;
 
 /// The most reads at a time; more wait. Each occupies a thread.
 const MAX_READS: usize = 8;
@@ -18,7 +19,7 @@ const MAX_READS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) location: PathBuf,
-    pub(super) durability: Durability,
+    pub(super) options: SledOptions,
     pub(super) reads: Semaphore,
     /// Held for reading while a read is made, so that it sees no write come in between, and for
     /// writing while a batch is applied; not while one is synced.
@@ -30,6 +31,8 @@ enum State {
     Open(Box<Database>),
     Closed,
     Failed(&'static str),
+    /// A write met a full disk, and so did opening the store again. The lock is kept.
+    Full(Arc<File>),
 }
 
 /// The open files of a store.
@@ -39,14 +42,14 @@ pub(super) struct Database {
     /// The file in which sled keeps the data.
     pub(super) data: File,
     /// Let go of last.
-    pub(super) _lock: File,
+    pub(super) lock: Arc<File>,
 }
 
 impl Shared {
-    pub(super) fn new(location: PathBuf, durability: Durability, database: Database) -> Self {
+    pub(super) fn new(location: PathBuf, options: SledOptions, database: Database) -> Self {
         Self {
             location,
-            durability,
+            options,
             reads: Semaphore::new(MAX_READS),
             state: RwLock::new(State::Open(Box::new(database))),
         }
@@ -117,6 +120,31 @@ impl Shared {
         }
     }
 
+    /// Opens the store again, after a write for which the disk had no room: sled refuses all that
+    /// follow such a one. What the write left is what a crash would have left: all of it or
+    /// nothing.
+    pub(super) fn reopen(&self) {
+        let mut state = self.state_for_writing();
+        let lock = match &*state {
+            State::Open(database) => Arc::clone(&database.lock),
+            State::Full(lock) => Arc::clone(lock),
+            State::Closed | State::Failed(_) => return,
+        };
+        let failed = std::mem::replace(&mut *state, State::Full(Arc::clone(&lock)));
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(failed)));
+        let opening = AssertUnwindSafe(|| open_locked(&self.location, &self.options, lock));
+        match catch_unwind(opening) {
+            Ok(Ok(database)) => *state = State::Open(Box::new(database)),
+            Ok(Err(error)) => tracing::warn!(%error, "the store waits for room on its disk"),
+            Err(_) => *state = State::Failed("opening the store again panicked: restart"),
+        }
+    }
+
+    /// True if the store waits for room on its disk, and cannot be read meanwhile.
+    pub(super) fn waits_for_room(&self) -> bool {
+        matches!(&*self.state_for_reading(), State::Full(_))
+    }
+
     /// Why the store cannot be used.
     pub(super) fn error(&self) -> Error {
         self.state_for_reading().error()
@@ -136,6 +164,7 @@ impl State {
     fn error(&self) -> Error {
         match self {
             Self::Closed => rules::closed(),
+            Self::Full(_) => disk_is_full(),
             Self::Failed(why) => Error::new(ErrorKind::StoreUnavailable, *why),
             Self::Open(_) => Error::new(ErrorKind::StoreUnavailable, "the store dropped this call"),
         }

@@ -2,16 +2,16 @@
 //! then answers all. A lone writer never waits for company; the sync that runs is the time in
 //! which a group gathers.
 
-use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::draft::Draft;
 use super::shared::Shared;
-use super::unavailable;
+use super::{disk_is_full, unavailable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Durability;
 
@@ -22,8 +22,12 @@ const MAX_GROUP: usize = 64;
 /// A group that has written this many bytes takes no more writes.
 const MAX_GROUP_BYTES: usize = 4 << 20;
 
-/// Makes what was written to sled's file durable.
-pub(super) type Sync = fn(&File) -> io::Result<()>;
+/// Free bytes of the disk below which nothing is written. sled recovers from a write that the disk
+/// refuses only by being opened again, and then needs room itself: for a segment to clear, a
+/// segment to go on in, and a snapshot.
+const RESERVED_BYTES: u64 = 20 << 20;
+/// How long no write is tried after one for which there was no room.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Work for the writer.
 pub(super) enum Job {
@@ -70,7 +74,8 @@ impl Write {
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) jobs: mpsc::Receiver<Job>,
-    pub(super) sync: Sync,
+    /// When to try again to write to a disk that was full.
+    pub(super) paused_until: Option<Instant>,
 }
 
 impl Writer {
@@ -98,13 +103,41 @@ impl Writer {
         let mut close = None;
         let writing = AssertUnwindSafe(|| self.commit(first, &mut answers, &mut close));
         let written = catch_unwind(writing).unwrap_or_else(|_| Err(Failure::Panicked));
-        if let Err(failure) = &written {
-            self.shared.fail(failure.advice());
-        }
+        let error = written.err().map(|failure| self.recover(failure));
         for answer in answers {
-            answer(written.as_ref().map_err(|_| self.shared.error()).copied());
+            answer(error.clone().map_or(Ok(()), Err));
         }
         close
+    }
+
+    /// Does what can be done after a failure, and says what to tell those who wait.
+    fn recover(&mut self, failure: Failure) -> Error {
+        match failure {
+            Failure::Refused(error) => error,
+            Failure::Apply(error) if is_full(&error) => {
+                tracing::warn!(%error, "the disk is full");
+                self.paused_until = Some(Instant::now() + FULL_PAUSE);
+                self.shared.reopen();
+                disk_is_full()
+            }
+            failure => {
+                self.shared.fail(failure.advice());
+                self.shared.error()
+            }
+        }
+    }
+
+    /// Refuses a write for which the disk has no room, while nothing is changed yet.
+    fn check_room(&self, bytes: usize) -> Result<()> {
+        if self.paused_until.is_some_and(|end| Instant::now() < end) {
+            return Err(disk_is_full());
+        }
+        let needed = RESERVED_BYTES.saturating_add(2 * bytes as u64);
+        match fs2::available_space(&self.shared.location) {
+            Ok(free) if free < needed => Err(disk_is_full()),
+            // Where nobody can tell, the disk itself will.
+            _ => Ok(()),
+        }
     }
 
     fn commit(
@@ -113,6 +146,9 @@ impl Writer {
         answers: &mut Vec<Answer>,
         close: &mut Option<oneshot::Sender<Result<()>>>,
     ) -> Result<(), Failure> {
+        if self.shared.waits_for_room() && self.check_room(0).is_ok() {
+            self.shared.reopen();
+        }
         let mut durable = false;
         let shared = Arc::clone(&self.shared);
         let drafted = shared.with(|database| {
@@ -126,18 +162,21 @@ impl Writer {
                 let full = answers.len() == MAX_GROUP || draft.bytes() >= MAX_GROUP_BYTES;
                 next = if full { None } else { self.take_next(close) };
             }
-            Ok(draft.into_batch())
+            let bytes = draft.bytes();
+            Ok(draft.into_batch().map(|batch| (batch, bytes)))
         });
         // A store that is closed has dropped the write, and with it the caller's hope.
-        let Ok(Some(batch)) = drafted else {
+        let Ok(Some((batch, bytes))) = drafted else {
             return Ok(());
         };
+        self.check_room(bytes).map_err(Failure::Refused)?;
         shared
             .with_exclusively(|database| database.db.apply_batch(batch).map_err(unavailable))
             .map_err(Failure::Apply)?;
         if durable {
-            self.make_durable().map_err(Failure::Sync)?;
+            self.make_durable()?;
         }
+        self.paused_until = None;
         Ok(())
     }
 
@@ -151,26 +190,31 @@ impl Writer {
         }
     }
 
-    fn make_durable(&self) -> Result<()> {
-        self.shared.with(|database| {
-            // On Linux, sled 0.34 hands its file to `sync_file_range`, which flushes no device.
-            database.db.flush().map_err(unavailable)?;
-            if self.shared.durability < Durability::Power {
-                return Ok(());
-            }
-            (self.sync)(&database.data).map_err(|error| {
-                Error::new(
-                    ErrorKind::StoreUnavailable,
-                    "the store's file cannot be synced",
-                )
-                .with_source(error)
+    fn make_durable(&self) -> Result<(), Failure> {
+        // On Linux, sled 0.34 hands its file to `sync_file_range`, which flushes no device.
+        self.shared
+            .with(|database| database.db.flush().map_err(unavailable))
+            .map_err(Failure::Apply)?;
+        if self.shared.options.durability < Durability::Power {
+            return Ok(());
+        }
+        self.shared
+            .with(|database| {
+                database.data.sync_data().map_err(|error| {
+                    Error::new(
+                        ErrorKind::StoreUnavailable,
+                        "the store's file cannot be synced",
+                    )
+                    .with_source(error)
+                })
             })
-        })
+            .map_err(Failure::Sync)
     }
 }
 
-/// After one of these, nobody knows what of a group is stored.
+/// Why a group was not acknowledged. But for the first, nobody knows what of it is stored.
 enum Failure {
+    Refused(Error),
     Apply(Error),
     Sync(Error),
     Panicked,
@@ -180,7 +224,7 @@ impl Failure {
     /// What to tell all who come later.
     fn advice(&self) -> &'static str {
         let (advice, error) = match self {
-            Self::Apply(error) => (
+            Self::Refused(error) | Self::Apply(error) => (
                 "a write of the store failed: check the disk and reopen it",
                 error,
             ),
@@ -193,4 +237,16 @@ impl Failure {
         tracing::error!(%error, "a group of writes failed");
         advice
     }
+}
+
+/// True if the disk refused a write for want of room.
+fn is_full(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let Some(::sled::Error::Io(error)) = source.and_then(|source| source.downcast_ref()) else {
+        return false;
+    };
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }

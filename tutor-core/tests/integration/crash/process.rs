@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ impl Process {
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            // A writer that fails a check of its own says why.
+            .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
         let output = child.stdout.take().unwrap();
@@ -66,5 +67,11 @@ impl Process {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         std::iter::from_fn(|| self.line()).collect()
+    }
+
+    /// Waits for its end, and gives what it said.
+    pub(crate) fn wait(mut self) -> (Vec<String>, ExitStatus) {
+        let lines = std::iter::from_fn(|| self.line()).collect();
+        (lines, self.child.wait().unwrap())
     }
 }

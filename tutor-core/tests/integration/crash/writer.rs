@@ -59,7 +59,7 @@ pub(crate) fn words(id: &str, large: bool) -> String {
 type Voice = fn(&str);
 
 /// Says it to the parent, in one write.
-fn say_aloud(event: &str) {
+pub(crate) fn say_aloud(event: &str) {
     let line = format!("{MARK}{event}\n");
     std::io::stdout().write_all(line.as_bytes()).unwrap();
 }
