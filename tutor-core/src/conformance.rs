@@ -140,6 +140,7 @@ macro_rules! store_laws {
             ]
             importing: [
                 session_ids_are_listed_in_the_order_of_their_bytes_without_gap_or_repeat
+                a_whole_session_is_read_as_it_was_at_one_moment
                 an_imported_session_is_read_back_exactly_as_it_was
                 an_imported_session_goes_on_like_any_other
                 an_existing_session_is_kept_or_replaced_with_all_that_is_in_it

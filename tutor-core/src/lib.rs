@@ -86,6 +86,7 @@ mod engine;
 mod hidden;
 pub mod trace;
 pub mod store;
+pub mod transfer;
 pub mod provider;
 pub mod json;
 #[cfg(any(test, feature = "conformance"))]

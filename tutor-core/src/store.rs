@@ -166,6 +166,10 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<SessionId>>;
 
+    /// A session with everything in it, as it was at one moment, or `None`. For those who carry it
+    /// elsewhere: costs as much as it is long, also in memory.
+    async fn whole_session(&self, key: &SessionKey) -> Result<Option<WholeSession>>;
+
     /// Stores a session from elsewhere with everything in it, exactly as it is: ids, times, order
     /// and all. One write, however long it is.
     ///
@@ -470,6 +474,9 @@ macro_rules! forward_stores {
                 limit: usize,
             ) -> Result<Vec<SessionId>> {
                 (**self).session_ids(owner, after, limit).await
+            }
+            async fn whole_session(&self, key: &SessionKey) -> Result<Option<WholeSession>> {
+                (**self).whole_session(key).await
             }
             async fn import_session(&self, whole: WholeSession, existing: Existing) -> Result<()> {
                 (**self).import_session(whole, existing).await

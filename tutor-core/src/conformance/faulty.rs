@@ -153,6 +153,10 @@ impl<S: SessionStore> SessionStore for FaultyStore<S> {
         self.inner.session_ids(owner, after, limit).await
     }
 
+    async fn whole_session(&self, key: &SessionKey) -> Result<Option<WholeSession>> {
+        self.inner.whole_session(key).await
+    }
+
     async fn import_session(&self, whole: WholeSession, existing: Existing) -> Result<()> {
         self.write(self.inner.import_session(whole, existing)).await
     }

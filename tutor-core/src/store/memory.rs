@@ -1,6 +1,6 @@
 //! A store in memory: for tests and for trying out. Says most plainly what every store does.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,17 +8,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::error::{Error, Result};
-use crate::id::{MessageId, OwnerId, SessionId, TurnId};
+use crate::id::{OwnerId, SessionId, TurnId};
 use crate::message::Message;
 use crate::session::{
-    Branch, Cursor, MessageCut, MessageQuery, MessageRange, Page, Session, SessionKey,
-    SessionPatch, SessionQuery,
+    Cursor, MessageCut, MessageQuery, Page, Session, SessionKey, SessionPatch, SessionQuery,
 };
 use crate::store::{
     BegunTurn, Checkpoint, Durability, Existing, Expect, KeyRange, NewTurn, Record, RecordStore,
     RecordWrite, RunningTurn, SessionStore, StorageCheck, StoreInfo, TurnEnd, WholeSession, rules,
 };
 use crate::turn::{Turn, TurnKey, TurnStatus};
+
+mod conversation;
+
+use self::conversation::Conversation;
 
 /// A store that keeps everything in memory, and nothing longer than it lives itself.
 ///
@@ -40,12 +43,6 @@ struct Owned {
     sessions: BTreeMap<SessionId, Conversation>,
     turns: HashMap<TurnId, RunningTurn>,
     turns_by_key: HashMap<String, TurnId>,
-}
-
-struct Conversation {
-    session: Session,
-    messages: Vec<Message>,
-    positions: HashMap<MessageId, usize>,
 }
 
 impl MemoryStore {
@@ -266,6 +263,12 @@ impl SessionStore for MemoryStore {
         Ok(ids.map(|(id, _)| id.clone()).take(limit).collect())
     }
 
+    async fn whole_session(&self, key: &SessionKey) -> Result<Option<WholeSession>> {
+        let state = self.lock()?;
+        let owned = state.owners.get(&key.owner);
+        Ok(owned.and_then(|owned| owned.whole_session(&key.id)))
+    }
+
     async fn import_session(&self, whole: WholeSession, existing: Existing) -> Result<()> {
         whole.check()?;
         let mut state = self.lock()?;
@@ -427,6 +430,17 @@ impl Owned {
         true
     }
 
+    fn whole_session(&self, id: &SessionId) -> Option<WholeSession> {
+        let conversation = self.sessions.get(id)?;
+        let mine = self.turns.values().filter(|one| one.turn.session_id == *id);
+        Some(WholeSession {
+            session: conversation.session.clone(),
+            messages: conversation.messages.clone(),
+            turns: mine.clone().map(|running| running.turn.clone()).collect(),
+            partial: mine.clone().find_map(|running| running.partial.clone()),
+        })
+    }
+
     fn check_import(&self, whole: &WholeSession, existing: Existing) -> Result<()> {
         let id = &whole.session.id;
         if let Some(found) = self.sessions.get(id) {
@@ -539,118 +553,5 @@ impl Owned {
                 partial: None,
             },
         );
-    }
-}
-
-impl Conversation {
-    fn new(session: Session) -> Self {
-        Self {
-            session,
-            messages: Vec::new(),
-            positions: HashMap::new(),
-        }
-    }
-
-    /// Removes messages, and says which.
-    fn cut(&mut self, cut: &MessageCut) -> Result<HashSet<MessageId>> {
-        let MessageCut {
-            message,
-            with_branch,
-            updated_at,
-        } = cut;
-        let first = self
-            .get(message)
-            .ok_or_else(|| Error::not_found("message", message))?;
-        let parent = first.parent_id.clone();
-        if let Some(turn) = &self.session.running_turn {
-            return Err(rules::session_is_busy(&self.session.id, turn));
-        }
-        let mut deleted = HashSet::from([message.clone()]);
-        // A message is stored after its parent.
-        for later in &self.messages {
-            if later
-                .parent_id
-                .as_ref()
-                .is_some_and(|id| deleted.contains(id))
-            {
-                if !with_branch {
-                    return Err(rules::message_has_followers(message, &later.id));
-                }
-                deleted.insert(later.id.clone());
-            }
-        }
-        self.messages.retain(|kept| !deleted.contains(&kept.id));
-        let ids = self.messages.iter().map(|kept| kept.id.clone());
-        self.positions = ids.zip(0..).collect();
-        let newest = self.messages.last().map(|message| message.id.clone());
-        rules::cut(&mut self.session, &deleted, parent, newest, *updated_at);
-        Ok(deleted)
-    }
-
-    fn push(&mut self, message: Message) {
-        self.positions
-            .insert(message.id.clone(), self.messages.len());
-        self.messages.push(message);
-    }
-
-    fn get(&self, id: &MessageId) -> Option<&Message> {
-        Some(&self.messages[*self.positions.get(id)?])
-    }
-
-    fn position(&self, id: &MessageId) -> Result<usize> {
-        self.positions
-            .get(id)
-            .copied()
-            .ok_or_else(|| rules::message_not_in_session(id))
-    }
-
-    fn parent(&self, at: usize) -> Option<usize> {
-        self.positions
-            .get(self.messages[at].parent_id.as_ref()?)
-            .copied()
-    }
-
-    /// Where the messages of a page are, in conversation order, and whether there are more.
-    fn page(&self, query: &MessageQuery) -> Result<(Vec<usize>, bool)> {
-        let all = query.branch == Branch::All;
-        let leaf = match &query.branch {
-            Branch::All => self.messages.len().checked_sub(1),
-            Branch::Active => self
-                .session
-                .head
-                .as_ref()
-                .map(|head| self.position(head))
-                .transpose()?,
-            Branch::Leaf(leaf) => Some(self.position(leaf)?),
-        };
-        let before = |at: &usize| {
-            if all {
-                at.checked_sub(1)
-            } else {
-                self.parent(*at)
-            }
-        };
-        let back_from = |start: Option<usize>| std::iter::successors(start, before);
-        let mut page: Vec<usize> = match &query.range {
-            MessageRange::Latest => back_from(leaf).take(query.limit + 1).collect(),
-            MessageRange::Before(id) => {
-                let start = before(&self.position(id)?);
-                back_from(start).take(query.limit + 1).collect()
-            }
-            MessageRange::After(id) => {
-                let stop = self.position(id)?;
-                let line: Vec<usize> = back_from(leaf).take_while(|at| *at != stop).collect();
-                if line.last().map_or(leaf, before) != Some(stop) {
-                    return Err(rules::message_not_on_branch(id));
-                }
-                line.into_iter().rev().take(query.limit + 1).collect()
-            }
-        };
-        let more = page.len() > query.limit;
-        page.truncate(query.limit);
-        if !matches!(query.range, MessageRange::After(_)) {
-            page.reverse();
-        }
-        Ok((page, more))
     }
 }

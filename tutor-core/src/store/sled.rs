@@ -320,6 +320,12 @@ impl SessionStore for SledStore {
             .await
     }
 
+    async fn whole_session(&self, key: &SessionKey) -> Result<Option<WholeSession>> {
+        let key = key.clone();
+        self.read(move |tree| reads::whole_session(tree, &key))
+            .await
+    }
+
     async fn import_session(&self, whole: WholeSession, existing: Existing) -> Result<()> {
         whole.check()?;
         self.write(move |draft| writes::import_session(draft, whole, existing))

@@ -5,8 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::error::{Error, Result};
 use crate::id::MessageId;
 use crate::message::{Message, MessageStatus, Role};
-use crate::session::{Branch, MAX_PAGE, MessageQuery, MessageRange, Session, SessionKey};
-use crate::store::SessionStore;
+use crate::session::Session;
 use crate::turn::{MAX_IDEMPOTENCY_KEY_BYTES, Turn, TurnStatus};
 
 /// A session with everything in it.
@@ -32,75 +31,7 @@ pub enum Existing {
     Replace,
 }
 
-/// How often a session that changes while it is read is read anew.
-const TRIES: usize = 50;
-
 impl WholeSession {
-    /// Reads a session as it was at one moment. `None` if there is none.
-    ///
-    /// # Errors
-    /// `conflict` if it changes again and again meanwhile.
-    pub async fn read(store: &dyn SessionStore, key: &SessionKey) -> Result<Option<Self>> {
-        for _ in 0..TRIES {
-            let Some(session) = store.session(key).await? else {
-                return Ok(None);
-            };
-            let whole = Self::read_once(store, session).await;
-            let after = store.session(key).await?;
-            match (whole, after) {
-                (_, None) => return Ok(None),
-                (whole, Some(after)) => {
-                    // What was read while the session changed, or why it could not be read, does
-                    // not count.
-                    let whole = whole?;
-                    if whole.session == after {
-                        return Ok(Some(whole));
-                    }
-                }
-            }
-        }
-        Err(Error::conflict(
-            "the session changes faster than it can be read: try again when it is quiet",
-        )
-        .with_context("owner", &key.owner)
-        .with_context("session", &key.id)
-        .retryable(None))
-    }
-
-    async fn read_once(store: &dyn SessionStore, session: Session) -> Result<Self> {
-        let key = session.key();
-        let messages = read_messages(store, &key).await?;
-        let mut turns: Vec<Turn> = Vec::new();
-        loop {
-            let after = turns.last().map(|turn| turn.id.clone());
-            let page = store.turns(&key, after, MAX_PAGE).await?;
-            let more = page.len() == MAX_PAGE;
-            turns.extend(page);
-            if !more {
-                break;
-            }
-        }
-        let mut whole = Self {
-            session,
-            messages,
-            turns,
-            partial: None,
-        };
-        if let Some(id) = &whole.session.running_turn {
-            // A turn and the reply so far, of one and the same checkpoint.
-            let all = store.running_turns().await?.into_iter();
-            let found = all.map(|running| (running.turn, running.partial));
-            let mut found = found.filter(|(turn, _)| turn.owner == key.owner && turn.id == *id);
-            if let Some((turn, partial)) = found.next()
-                && let Some(place) = whole.turns.iter_mut().find(|place| place.id == turn.id)
-            {
-                *place = turn;
-                whole.partial = partial;
-            }
-        }
-        Ok(whole)
-    }
-
     /// Does everything in it fit together? Every store asks before it writes.
     ///
     /// # Errors
@@ -227,29 +158,6 @@ impl WholeSession {
             .with_context("owner", &self.session.owner)
             .with_context("session", &self.session.id)
     }
-}
-
-/// All messages in the order of storing. Backwards: that is the one way that has a start.
-async fn read_messages(store: &dyn SessionStore, key: &SessionKey) -> Result<Vec<Message>> {
-    let mut newest_first = Vec::new();
-    let mut range = MessageRange::Latest;
-    loop {
-        let query = MessageQuery {
-            session: key.clone(),
-            branch: Branch::All,
-            range,
-            limit: MAX_PAGE,
-        };
-        let page = store.messages(query).await?;
-        let more = page.next_cursor.is_some();
-        newest_first.extend(page.items.into_iter().rev());
-        match newest_first.last() {
-            Some(oldest) if more => range = MessageRange::Before(oldest.id.clone()),
-            _ => break,
-        }
-    }
-    newest_first.reverse();
-    Ok(newest_first)
 }
 
 fn is_idempotency_key(text: &str) -> bool {

@@ -22,4 +22,5 @@ mod simulation;
 mod stores;
 mod support;
 mod tidy;
+mod transfer;
 mod verify;

@@ -78,13 +78,26 @@ pub async fn motley(owner_id: &str, id: &str) -> WholeSession {
         .checkpoint_turn(&turn.key(), checkpoint)
         .await
         .unwrap();
-    WholeSession::read(&store, &key).await.unwrap().unwrap()
+    store
+        .whole_session(&key)
+        .await
+        .unwrap()
+        .map(sorted)
+        .unwrap()
+}
+
+/// Turns come in any order.
+fn sorted(mut whole: WholeSession) -> WholeSession {
+    whole.turns.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+    whole
 }
 
 async fn read(store: &dyn SessionStore, whole: &WholeSession) -> Option<WholeSession> {
-    WholeSession::read(store, &whole.session.key())
+    store
+        .whole_session(&whole.session.key())
         .await
         .unwrap()
+        .map(sorted)
 }
 
 async fn is_sound(store: &dyn SessionStore) {
@@ -156,10 +169,8 @@ pub async fn session_ids_are_listed_in_the_order_of_their_bytes_without_gap_or_r
 pub async fn an_imported_session_is_read_back_exactly_as_it_was(store: Arc<dyn SessionStore>) {
     let long = MemoryStore::new();
     line(&long, "o", "long", 150).await;
-    let long = WholeSession::read(&long, &session_key("o", "long"))
-        .await
-        .unwrap()
-        .unwrap();
+    let long = long.whole_session(&session_key("o", "long")).await.unwrap();
+    let long = long.map(sorted).unwrap();
     let mut empty = motley("o", "empty").await;
     (empty.messages, empty.turns, empty.partial) = (vec![], vec![], None);
     empty.session = session("o", "empty", 77);
@@ -179,6 +190,31 @@ pub async fn an_imported_session_is_read_back_exactly_as_it_was(store: Arc<dyn S
     }
     assert_eq!(store.running_turns().await.unwrap().len(), 2);
     is_sound(&*store).await;
+}
+
+/// Whatever goes on meanwhile, and with the last checkpoint of what runs.
+pub async fn a_whole_session_is_read_as_it_was_at_one_moment(store: Arc<dyn SessionStore>) {
+    let key = session_key("o", "s");
+    assert_eq!(store.whole_session(&key).await.unwrap(), None);
+    line(&*store, "o", "other", 2).await;
+    line(&*store, "o", "s", 20).await;
+    let going_on = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let mut head = "r-s-19".to_owned();
+            for n in 20..60 {
+                head = exchange(&*store, new_turn("o", "s", &format!("s-{n}"), Some(&head))).await;
+            }
+        })
+    };
+    while !going_on.is_finished() {
+        let whole = store.whole_session(&key).await.unwrap().unwrap();
+        whole.check().unwrap();
+        tokio::task::yield_now().await;
+    }
+    going_on.await.unwrap();
+    let whole = store.whole_session(&key).await.unwrap().unwrap();
+    assert_eq!((whole.messages.len(), whole.turns.len()), (120, 60));
 }
 
 /// Its running turn ends, its keys are taken, its history grows, and it is deleted whole.

@@ -16,7 +16,7 @@ use crate::message::Message;
 use crate::session::{
     Branch, Cursor, MessageQuery, MessageRange, Page, Session, SessionKey, SessionQuery,
 };
-use crate::store::{RunningTurn, rules};
+use crate::store::{RunningTurn, WholeSession, rules};
 use crate::turn::{Turn, TurnKey};
 
 pub(super) fn session(rows: &impl Rows, key: &SessionKey) -> Result<Option<StoredSession>> {
@@ -88,6 +88,39 @@ pub(super) fn owners(tree: &Tree, after: Option<OwnerId>, limit: usize) -> Resul
         owners.push(owner);
     }
     Ok(owners)
+}
+
+pub(super) fn whole_session(tree: &Tree, key: &SessionKey) -> Result<Option<WholeSession>> {
+    let Some(stored) = session(tree, key)? else {
+        return Ok(None);
+    };
+    let mut whole = WholeSession {
+        session: stored.session,
+        messages: Vec::new(),
+        turns: Vec::new(),
+        partial: None,
+    };
+    let all = keys::message(key, 0)..keys::message(key, stored.next_seq);
+    for entry in tree.range(all) {
+        let (name, value) = entry.map_err(unavailable)?;
+        let row: MessageRow = tree.decode(&name, &value)?;
+        whole.messages.push(row.into_message(&key.id));
+    }
+    if whole.messages.len() as u64 != whole.session.message_count {
+        return Err(damaged(&keys::session(key)));
+    }
+    for entry in tree.scan_prefix(keys::ended_turns(key)) {
+        let (name, value) = entry.map_err(unavailable)?;
+        let ended = RunningTurn::from(tree.decode::<TurnRow>(&name, &value)?);
+        whole.turns.push(ended.turn);
+    }
+    if let Some(id) = &whole.session.running_turn {
+        let name = keys::running_turn(&TurnKey::new(key.owner.clone(), id.clone()));
+        let running = RunningTurn::from(tree.expect_row::<TurnRow>(&name)?);
+        whole.turns.push(running.turn);
+        whole.partial = running.partial;
+    }
+    Ok(Some(whole))
 }
 
 pub(super) fn session_ids(
