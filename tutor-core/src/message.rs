@@ -142,6 +142,7 @@ impl Content {
                         name, arguments, ..
                     } => name.len() + arguments.to_string().len(),
                     Part::ToolResult { name, result, .. } => name.len() + result.to_string().len(),
+                    Part::Replay { data, .. } => data.to_string().len(),
                 })
                 .sum(),
         }
@@ -234,6 +235,14 @@ pub enum Part {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         is_error: bool,
     },
+    /// What a provider wants to be sent again, unchanged, with the results of the tools that the
+    /// same message asks for: signatures of its thinking, as a rule. Of no meaning to anybody else.
+    Replay {
+        /// The protocol that understands it.
+        protocol: String,
+        /// Opaque.
+        data: Value,
+    },
 }
 
 impl fmt::Debug for Part {
@@ -244,6 +253,7 @@ impl fmt::Debug for Part {
             Self::File { .. } => f.write_str("File"),
             Self::ToolCall { .. } => f.write_str("ToolCall"),
             Self::ToolResult { .. } => f.write_str("ToolResult"),
+            Self::Replay { .. } => f.write_str("Replay"),
         }
     }
 }
@@ -256,7 +266,8 @@ impl Part {
             Self::Image { .. }
             | Self::File { .. }
             | Self::ToolCall { .. }
-            | Self::ToolResult { .. } => None,
+            | Self::ToolResult { .. }
+            | Self::Replay { .. } => None,
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod scripted;
 pub mod config;
 pub mod options;
 pub mod key;
+pub mod dialect;
 pub mod fault;
 pub mod health;
 pub(crate) mod delivered;
@@ -38,8 +39,22 @@ pub(crate) mod router;
 pub mod openai;
 #[cfg(feature = "provider-anthropic")]
 pub mod anthropic;
+#[cfg(feature = "provider-responses")]
+pub mod responses;
+#[cfg(feature = "provider-gemini")]
+pub mod gemini;
+#[cfg(feature = "provider-ollama")]
+pub mod ollama;
+#[cfg(feature = "provider-http")]
+pub(crate) mod abilities;
 #[cfg(feature = "provider-http")]
 pub(crate) mod attachment;
+#[cfg(feature = "provider-http")]
+pub(crate) mod prompt;
+#[cfg(feature = "provider-http")]
+pub(crate) mod schema;
+#[cfg(feature = "provider-http")]
+pub(crate) mod calls;
 #[cfg(feature = "provider-http")]
 pub(crate) mod http;
 #[cfg(feature = "provider-http")]
@@ -49,9 +64,17 @@ pub(crate) mod rejection;
 #[cfg(feature = "provider-http")]
 pub(crate) mod sse;
 #[cfg(feature = "provider-http")]
+pub(crate) mod values;
+#[cfg(feature = "provider-http")]
 pub(crate) mod json;
 #[cfg(test)]
-#[cfg(all(feature = "provider-openai", feature = "provider-anthropic"))]
+#[cfg(all(
+    feature = "provider-openai",
+    feature = "provider-anthropic",
+    feature = "provider-responses",
+    feature = "provider-gemini",
+    feature = "provider-ollama"
+))]
 mod cuts;
 
 #[cfg(feature = "provider-anthropic")]
@@ -61,14 +84,21 @@ pub use bulkhead::{BulkheadProvider, Concurrency};
 pub use config::{ProviderConfig, ProviderKind};
 pub use context::{Extensions, RequestContext};
 pub use demo::DemoProvider;
+pub use dialect::Dialect;
 pub use fallback::FallbackProvider;
 pub use fault::Fault;
+#[cfg(feature = "provider-gemini")]
+pub use gemini::GeminiProvider;
 pub use health::{BreakerState, Health, KeyState, Load};
 pub use key::ApiKey;
 pub use keys::KeyPoolProvider;
+#[cfg(feature = "provider-ollama")]
+pub use ollama::OllamaProvider;
 #[cfg(feature = "provider-openai")]
 pub use openai::OpenAiProvider;
 pub use options::KeySource;
+#[cfg(feature = "provider-responses")]
+pub use responses::ResponsesProvider;
 pub use retry::RetryProvider;
 pub use scripted::ScriptedProvider;
 pub use timeout::{TimeoutProvider, Timeouts};
@@ -286,6 +316,19 @@ pub enum Delta {
     Usage(Usage),
     /// A sign of life without content.
     Heartbeat,
+    /// The other side has taken the request.
+    Accepted {
+        /// Its own name for this exchange, which its support asks for.
+        request_id: String,
+    },
+    /// What the provider wants to be sent again with the results of the tools that it asks for:
+    /// becomes a [`Part::Replay`](crate::message::Part::Replay) of the message with the calls.
+    Replay {
+        /// The protocol that understands it.
+        protocol: &'static str,
+        /// Opaque.
+        data: serde_json::Value,
+    },
     /// What came before is void: a new attempt begins. The reason is a snake-case word.
     Restart {
         /// Why.
@@ -323,6 +366,11 @@ impl fmt::Debug for Delta {
                 .finish_non_exhaustive(),
             Self::Usage(usage) => f.debug_tuple("Usage").field(usage).finish(),
             Self::Heartbeat => f.write_str("Heartbeat"),
+            Self::Accepted { request_id } => f
+                .debug_struct("Accepted")
+                .field("request_id", request_id)
+                .finish(),
+            Self::Replay { .. } => f.write_str("Replay"),
             Self::Restart { reason } => f.debug_struct("Restart").field("reason", reason).finish(),
             Self::AnsweredBy { provider, .. } => f
                 .debug_struct("AnsweredBy")

@@ -98,7 +98,12 @@ fn to_prompt(message: &Message) -> Option<PromptMessage> {
         Content::Parts(parts) => Content::Parts(
             parts
                 .iter()
-                .filter(|part| !matches!(part, Part::ToolCall { .. } | Part::ToolResult { .. }))
+                .filter(|part| {
+                    !matches!(
+                        part,
+                        Part::ToolCall { .. } | Part::ToolResult { .. } | Part::Replay { .. }
+                    )
+                })
                 .cloned()
                 .collect(),
         ),

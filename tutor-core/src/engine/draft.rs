@@ -12,11 +12,17 @@ use crate::time::Timestamp;
 use crate::trace::Trace;
 use crate::turn::Turn;
 
+/// Where a reply's metadata has the provider's own name for the exchange.
+const REQUEST_ID: &str = "provider_request_id";
+
 /// What has arrived, and how it was streamed.
 pub(super) struct Draft {
     turn: Turn,
     pub(super) text: String,
     calls: Vec<Part>,
+    /// What the provider wants back with the results of its calls.
+    replay: Option<Part>,
+    request_id: Option<String>,
     pub(super) trace: Trace,
     pub(super) usage: Option<Usage>,
     attempt: u32,
@@ -33,6 +39,8 @@ impl Draft {
             turn: turn.clone(),
             text: String::new(),
             calls: Vec::new(),
+            replay: None,
+            request_id: None,
             trace: Trace::default(),
             usage: None,
             attempt: 1,
@@ -96,6 +104,14 @@ impl Draft {
             Delta::Notice(notice) => self.publish(live, Event::Notice(notice)),
             Delta::Usage(usage) => self.usage = Some(usage),
             Delta::Heartbeat => {}
+            Delta::Accepted { request_id } => self.request_id = Some(request_id),
+            Delta::Replay { protocol, data } => {
+                self.bytes += data.to_string().len();
+                self.replay = Some(Part::Replay {
+                    protocol: protocol.to_owned(),
+                    data,
+                });
+            }
             Delta::Finished { reason } => return Some(reason),
         }
         None
@@ -125,6 +141,7 @@ impl Draft {
             Event::AttemptRestarted { .. } => {
                 self.text.clear();
                 self.calls.clear();
+                self.replay = None;
                 0
             }
             _ => 0,
@@ -170,8 +187,13 @@ impl Draft {
         let content = if self.calls.is_empty() {
             Content::Text(self.text.clone())
         } else {
-            Content::Parts(text.into_iter().chain(self.calls.iter().cloned()).collect())
+            let said = text.into_iter().chain(self.replay.clone());
+            Content::Parts(said.chain(self.calls.iter().cloned()).collect())
         };
+        let mut metadata = Metadata::new();
+        if let Some(id) = &self.request_id {
+            metadata.insert(REQUEST_ID.to_owned(), id.clone().into());
+        }
         Message {
             id: self.turn.reply_message_id.clone(),
             session_id: self.turn.session_id.clone(),
@@ -187,7 +209,7 @@ impl Draft {
             model: Some(self.turn.model.clone()),
             usage: self.usage,
             finish_reason,
-            metadata: Metadata::new(),
+            metadata,
         }
     }
 }

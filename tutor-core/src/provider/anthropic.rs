@@ -2,13 +2,12 @@
 
 use async_trait::async_trait;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use serde::Deserialize;
 
 use self::stream::MessageStream;
 use super::config::ProviderConfig;
-use super::fault::{Failure, Fault};
-use super::http::{HttpClient, secret_header};
-use super::reply::{completion, read_document};
+use super::http::url::BaseUrl;
+use super::http::{EVENT_STREAM, HttpClient, secret_header};
+use super::reply::completion;
 use super::{CompletionRequest, CompletionStream, Delta, ModelInfo, Provider, ProviderInfo};
 use crate::error::Result;
 
@@ -17,6 +16,7 @@ pub(crate) mod stream;
 
 /// Anthropic's own API.
 pub const DEFAULT_BASE_URL: &str = "https://api.anthropic.com";
+const OWN_HOST: &str = "api.anthropic.com";
 /// The model when nobody names one: the smallest of the current family, as of November 2026.
 pub const DEFAULT_MODEL: &str = "claude-haiku-5-5";
 /// The version of the API that is asked for: the one that imitators know, too.
@@ -47,7 +47,8 @@ impl AnthropicProvider {
         if let Some(key) = &config.key {
             headers.insert(API_KEY, secret_header("", key)?);
         }
-        let client = HttpClient::new(config, DEFAULT_BASE_URL, headers)?;
+        let base = BaseUrl::parse(config.base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))?;
+        let client = HttpClient::new(config, base, headers)?;
         let default_model = config
             .default_model
             .clone()
@@ -56,36 +57,6 @@ impl AnthropicProvider {
             client,
             default_model,
         })
-    }
-
-    async fn list(&self) -> Result<Vec<ModelInfo>, Failure> {
-        #[derive(Deserialize)]
-        struct List {
-            data: Vec<Model>,
-        }
-        #[derive(Deserialize)]
-        struct Model {
-            id: String,
-        }
-        let mut url = self.client.base().join("models", is_complete);
-        // The largest page: there are fewer models than that.
-        url.query_pairs_mut().append_pair("limit", "1000");
-        match self.client.get(url).await {
-            Ok(document) => {
-                let text = String::from_utf8_lossy(&document);
-                let list: List = read_document(&text, |text| serde_json::from_str(text))?;
-                Ok(list
-                    .data
-                    .into_iter()
-                    .map(|model| ModelInfo::new(model.id))
-                    .collect())
-            }
-            // A server without a list still has the model it was configured for.
-            Err(failure) if failure.fault() == Fault::NotFound => {
-                Ok(vec![ModelInfo::new(self.default_model.clone())])
-            }
-            Err(failure) => Err(failure),
-        }
     }
 }
 
@@ -96,38 +67,40 @@ impl Provider for AnthropicProvider {
     }
 
     async fn models(&self) -> Result<Vec<ModelInfo>> {
-        self.list()
-            .await
-            .map_err(|failure| self.client.error(failure))
+        let mut url = self.client.base().join("models", missing);
+        // The largest page: there are fewer models than that.
+        url.query_pairs_mut().append_pair("limit", "1000");
+        let listed = self.client.models(url, &self.default_model);
+        listed.await.map_err(|failure| self.client.error(failure))
     }
 
     async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
-        let (body, notices) = request::body(&request);
-        let url = self.client.base().join("messages", is_complete);
+        let own = self.client.base().host() == OWN_HOST;
+        let (body, notices) = request::body(&request, own);
+        let url = self.client.base().join("messages", missing);
         let answer = self
             .client
-            .post(url, body)
+            .post(url, EVENT_STREAM, body)
             .await
             .map_err(|failure| self.client.error(failure))?;
         let first = notices.into_iter().map(Delta::Notice).collect();
         Ok(completion(
             self.client.clone(),
             answer,
-            MessageStream::default(),
+            MessageStream::new(!request.tools.is_empty()),
             first,
         ))
     }
 }
 
 /// Base URLs are written without the version, as a rule.
-fn is_complete(_: &str, path: &str) -> bool {
-    path.ends_with("/v1")
+fn missing(path: &str) -> &'static str {
+    if path.ends_with("/v1") { "" } else { "v1" }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::http::url::BaseUrl;
 
     #[test]
     fn a_base_url_may_or_may_not_end_in_the_version_or_a_slash() {
@@ -152,7 +125,7 @@ mod tests {
             assert_eq!(
                 BaseUrl::parse(base)
                     .unwrap()
-                    .join("messages", is_complete)
+                    .join("messages", missing)
                     .as_str(),
                 url
             );

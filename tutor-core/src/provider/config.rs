@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::breaker::Breaker;
 use super::bulkhead::Concurrency;
 use super::described::DescribedProvider;
+use super::dialect::Dialect;
 use super::key::ApiKey;
 use super::retry::MAX_RETRIES;
 use super::timeout::Timeouts;
@@ -20,26 +21,42 @@ use crate::error::{Error, ErrorKind, Result};
 pub enum ProviderKind {
     /// OpenAI Chat Completions, and every server that speaks it.
     OpenAi,
+    /// OpenAI Responses.
+    OpenAiResponses,
     /// Anthropic Messages.
     Anthropic,
+    /// Google Gemini.
+    Gemini,
+    /// Ollama's own protocol.
+    Ollama,
     /// [`DemoProvider`].
     Demo,
 }
 
 impl ProviderKind {
     /// Every kind.
-    pub const ALL: &'static [Self] = &[Self::OpenAi, Self::Anthropic, Self::Demo];
+    pub const ALL: &'static [Self] = &[
+        Self::OpenAi,
+        Self::OpenAiResponses,
+        Self::Anthropic,
+        Self::Gemini,
+        Self::Ollama,
+        Self::Demo,
+    ];
 
     /// The kind with this [name](Self::as_str).
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.as_str() == name)
     }
 
-    /// `openai`, `anthropic` or `demo`.
+    /// `openai`, `openai-responses`, `anthropic`, `gemini`, `ollama` or `demo`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OpenAi => "openai",
+            Self::OpenAiResponses => "openai-responses",
             Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Ollama => "ollama",
             Self::Demo => DemoProvider::NAME,
         }
     }
@@ -65,6 +82,11 @@ pub struct ProviderConfig {
     pub spare_keys: Vec<ApiKey>,
     /// Where its API begins, with or without `/v1`; `None` for the maker's own.
     pub base_url: Option<String>,
+    /// How the server speaks OpenAI Chat Completions; `None` for what its host tells.
+    pub dialect: Option<Dialect>,
+    /// What an OpenAI Chat Completions server writes between `<think>` and `</think>` at the
+    /// beginning of a reply is reasoning. False by default.
+    pub think_tags: bool,
     /// The model when a request names none; `None` for a small one of the maker.
     pub default_model: Option<String>,
     /// The only models that may be asked for, besides the default one; empty for any.
@@ -99,6 +121,8 @@ impl ProviderConfig {
             key: None,
             spare_keys: Vec::new(),
             base_url: None,
+            dialect: None,
+            think_tags: false,
             default_model: None,
             models: Vec::new(),
             aliases: BTreeMap::new(),
@@ -140,6 +164,13 @@ impl ProviderConfig {
     #[must_use]
     pub fn with_base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = Some(url.into());
+        self
+    }
+
+    /// Sets how the server speaks OpenAI Chat Completions.
+    #[must_use]
+    pub fn with_dialect(mut self, dialect: Dialect) -> Self {
+        self.dialect = Some(dialect);
         self
     }
 
@@ -279,7 +310,10 @@ impl ProviderConfig {
     fn build_alone(&self) -> Result<SharedProvider> {
         let provider = match self.kind {
             ProviderKind::OpenAi => self.build_openai(),
+            ProviderKind::OpenAiResponses => self.build_responses(),
             ProviderKind::Anthropic => self.build_anthropic(),
+            ProviderKind::Gemini => self.build_gemini(),
+            ProviderKind::Ollama => self.build_ollama(),
             ProviderKind::Demo => {
                 let demo = DemoProvider::new();
                 let demo = self.demo_delay.map_or(demo, |delay| demo.with_delay(delay));
@@ -313,6 +347,36 @@ impl ProviderConfig {
         Err(self.missing("provider-anthropic"))
     }
 
+    #[cfg(feature = "provider-responses")]
+    fn build_responses(&self) -> Result<SharedProvider> {
+        self.wrapped(super::responses::ResponsesProvider::new)
+    }
+
+    #[cfg(not(feature = "provider-responses"))]
+    fn build_responses(&self) -> Result<SharedProvider> {
+        Err(self.missing("provider-responses"))
+    }
+
+    #[cfg(feature = "provider-gemini")]
+    fn build_gemini(&self) -> Result<SharedProvider> {
+        self.wrapped(super::gemini::GeminiProvider::new)
+    }
+
+    #[cfg(not(feature = "provider-gemini"))]
+    fn build_gemini(&self) -> Result<SharedProvider> {
+        Err(self.missing("provider-gemini"))
+    }
+
+    #[cfg(feature = "provider-ollama")]
+    fn build_ollama(&self) -> Result<SharedProvider> {
+        self.wrapped(super::ollama::OllamaProvider::new)
+    }
+
+    #[cfg(not(feature = "provider-ollama"))]
+    fn build_ollama(&self) -> Result<SharedProvider> {
+        Err(self.missing("provider-ollama"))
+    }
+
     #[cfg(feature = "provider-http")]
     fn wrapped<P: super::Provider>(
         &self,
@@ -325,7 +389,10 @@ impl ProviderConfig {
 
         let loopback = || {
             let url = self.base_url.as_deref().map(BaseUrl::parse);
-            url.is_some_and(|url| url.is_ok_and(|url| url.is_loopback()))
+            // Ollama's own address is this machine.
+            url.map_or(self.kind == ProviderKind::Ollama, |url| {
+                url.is_ok_and(|url| url.is_loopback())
+            })
         };
         let timeouts = self.timeouts.unwrap_or_else(|| {
             if loopback() {
@@ -377,7 +444,13 @@ impl ProviderConfig {
         Ok(())
     }
 
-    #[cfg(not(all(feature = "provider-openai", feature = "provider-anthropic")))]
+    #[cfg(not(all(
+        feature = "provider-openai",
+        feature = "provider-responses",
+        feature = "provider-anthropic",
+        feature = "provider-gemini",
+        feature = "provider-ollama"
+    )))]
     fn missing(&self, feature: &str) -> Error {
         Error::new(
             ErrorKind::Config,
@@ -564,6 +637,12 @@ mod tests {
         );
         for (kind, compiled) in [
             (ProviderKind::OpenAi, cfg!(feature = "provider-openai")),
+            (
+                ProviderKind::OpenAiResponses,
+                cfg!(feature = "provider-responses"),
+            ),
+            (ProviderKind::Gemini, cfg!(feature = "provider-gemini")),
+            (ProviderKind::Ollama, cfg!(feature = "provider-ollama")),
             (
                 ProviderKind::Anthropic,
                 cfg!(feature = "provider-anthropic"),

@@ -7,13 +7,16 @@ use serde_json::Value;
 use super::Delta;
 use super::anthropic::stream::MessageStream;
 use super::fault::{Failure, Fault};
+use super::gemini::stream::ContentStream;
 use super::http::Media;
+use super::ollama;
 use super::openai::stream::ChatStream;
 use super::reply::{Progress, Protocol, Reply};
+use super::responses::stream::ResponseStream;
 
 struct Fixture {
     file: String,
-    anthropic: bool,
+    protocol: String,
     body: Vec<u8>,
     expect: Value,
     split_at: Vec<usize>,
@@ -29,7 +32,7 @@ fn fixtures() -> Vec<Fixture> {
         .as_array()
         .unwrap()
         .iter()
-        .filter(|it| it["kind"] == "sse_body");
+        .filter(|it| it["kind"] != "http_response");
     bodies
         .map(|it| {
             let file = it["file"].as_str().unwrap().to_owned();
@@ -37,7 +40,7 @@ fn fixtures() -> Vec<Fixture> {
             assert_eq!(body.len() as u64, it["bytes"], "{file} was damaged");
             let split_at = it["split_at"].as_array().cloned().unwrap_or_default();
             Fixture {
-                anthropic: it["protocol"] == "anthropic",
+                protocol: it["protocol"].as_str().unwrap().to_owned(),
                 body,
                 expect: it["expect"].clone(),
                 split_at: split_at
@@ -78,9 +81,13 @@ fn feed<P: Protocol>(protocol: P, chunks: &[&[u8]]) -> (Vec<Delta>, Result<(), F
 }
 
 fn run(fixture: &Fixture, chunks: &[&[u8]]) -> Outcome {
-    let (deltas, end) = match fixture.anthropic {
-        true => feed(MessageStream::default(), chunks),
-        false => feed(ChatStream::default(), chunks),
+    let (deltas, end) = match fixture.protocol.as_str() {
+        "anthropic" => feed(MessageStream::default(), chunks),
+        "openai_chat" => feed(ChatStream::default(), chunks),
+        "openai_responses" => feed(ResponseStream::default(), chunks),
+        "gemini" => feed(ContentStream::default(), chunks),
+        "ollama" => feed(ollama::stream::ChatStream::default(), chunks),
+        other => panic!("{other} is no protocol"),
     };
     let deltas: Vec<Delta> = deltas
         .into_iter()
@@ -164,12 +171,20 @@ fn a_body_that_ends_early_is_finished_only_if_its_protocol_said_so() {
                 fixture.file
             );
             let said = String::from_utf8_lossy(part);
-            let complete = match fixture.anthropic {
-                true => said.contains("\"message_stop\"}"),
-                false => said.match_indices("\"finish_reason\"").any(|(at, key)| {
+            let has = |key: &str| {
+                said.match_indices(key).any(|(at, key)| {
                     let value = said[at + key.len()..].trim_start_matches([':', ' ']);
                     value.starts_with('"') && value.contains('}')
-                }),
+                })
+            };
+            let complete = match fixture.protocol.as_str() {
+                "anthropic" => said.contains("\"message_stop\"}"),
+                "openai_responses" => {
+                    said.contains("response.completed") || said.contains("response.incomplete")
+                }
+                "gemini" => has("\"finishReason\""),
+                "ollama" => said.contains("\"done\":true"),
+                _ => has("\"finish_reason\""),
             };
             assert!(complete, "{} up to {end}: {outcome:?}", fixture.file);
         }

@@ -36,6 +36,8 @@ pub(crate) fn is_content(delta: &Delta) -> bool {
         Delta::ToolCall { .. } => true,
         Delta::Usage(_)
         | Delta::Heartbeat
+        | Delta::Accepted { .. }
+        | Delta::Replay { .. }
         | Delta::Restart { .. }
         | Delta::AnsweredBy { .. }
         | Delta::Notice(_)

@@ -274,8 +274,11 @@ impl Failure {
         for (key, value) in self.context {
             error = error.with_context(key, value);
         }
-        if self.retryable {
-            error = error.retryable(self.retry_after);
+        match self.retry_after {
+            wait if self.retryable => error = error.retryable(wait),
+            // Worth knowing, but no advice: nobody waits until tomorrow.
+            Some(wait) => error = error.with_context("retry_after_ms", wait.as_millis()),
+            None => {}
         }
         match self.source {
             Some(source) => error.with_source(source),
@@ -296,8 +299,9 @@ impl Failure {
         self
     }
 
+    /// Sets how long to wait, if that is known.
     pub(crate) fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
-        self.retry_after = wait;
+        self.retry_after = wait.or(self.retry_after);
         self
     }
 

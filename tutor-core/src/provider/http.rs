@@ -13,17 +13,23 @@ use reqwest::{Client, Method, Proxy, Response, StatusCode, Url, redirect};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
+use serde::Deserialize;
 
 use self::retry_after::retry_after;
 use self::url::BaseUrl;
+use super::ModelInfo;
 use super::config::ProviderConfig;
 use super::fault::{Failure, Fault};
 use super::key::ApiKey;
 use super::rejection::Rejection;
+use super::reply::read_document;
 use crate::error::{Error, ErrorKind, Result};
 
 pub(crate) mod retry_after;
 pub(crate) mod url;
+
+/// The media type of server-sent events.
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 
 /// How much of the body of an error is read, in bytes.
 const MAX_ERROR_BYTES: usize = 64 << 10;
@@ -60,19 +66,14 @@ pub(crate) struct HttpClient {
 }
 
 impl HttpClient {
-    /// A client of the provider that `config` describes; `headers` go with every request.
+    /// A client of the provider that `config` describes, at `base`; `headers` go with every request.
     ///
     /// It follows no redirects, because they would take the key to another host, and uses only the
     /// proxy that it is given; the system's only if that is said.
     ///
     /// # Errors
     /// `config` if the URL of base or proxy is wrong, or this machine has no root certificates.
-    pub(crate) fn new(
-        config: &ProviderConfig,
-        default_base_url: &str,
-        headers: HeaderMap,
-    ) -> Result<Self> {
-        let base = BaseUrl::parse(config.base_url.as_deref().unwrap_or(default_base_url))?;
+    pub(crate) fn new(config: &ProviderConfig, base: BaseUrl, headers: HeaderMap) -> Result<Self> {
         let builder = Client::builder()
             .tls_backend_preconfigured(tls(base.is_https())?)
             .user_agent(USER_AGENT)
@@ -117,13 +118,19 @@ impl HttpClient {
             .into_error(&self.name)
     }
 
-    /// Posts a JSON body and waits for the head of the answer, which is a success.
-    pub(crate) async fn post(&self, url: Url, body: Vec<u8>) -> Result<Answer, Failure> {
+    /// Posts a JSON body and waits for the head of the answer, which is a success. `accept` is the
+    /// media type of the stream that is asked for.
+    pub(crate) async fn post(
+        &self,
+        url: Url,
+        accept: &'static str,
+        body: Vec<u8>,
+    ) -> Result<Answer, Failure> {
         let request = self
             .client
             .request(Method::POST, url)
             .headers(self.headers.clone())
-            .header(ACCEPT, "text/event-stream")
+            .header(ACCEPT, accept)
             .header(ACCEPT_ENCODING, "identity")
             .header(CONTENT_TYPE, "application/json")
             .body(body);
@@ -160,6 +167,29 @@ impl HttpClient {
             }
         }
         Ok(document)
+    }
+
+    /// The models that `{"data":[{"id":…}]}` lists. A server without such a list still has the
+    /// model it was configured for.
+    pub(crate) async fn models(&self, url: Url, default: &str) -> Result<Vec<ModelInfo>, Failure> {
+        #[derive(Deserialize)]
+        struct List {
+            data: Vec<Model>,
+        }
+        #[derive(Deserialize)]
+        struct Model {
+            id: String,
+        }
+        match self.get(url).await {
+            Ok(document) => {
+                let text = String::from_utf8_lossy(&document);
+                let list: List = read_document(&text, |text| serde_json::from_str(text))?;
+                let models = list.data.into_iter();
+                Ok(models.map(|model| ModelInfo::new(model.id)).collect())
+            }
+            Err(failure) if failure.fault() == Fault::NotFound => Ok(vec![ModelInfo::new(default)]),
+            Err(failure) => Err(failure),
+        }
     }
 
     fn transport(&self, error: reqwest::Error) -> Failure {

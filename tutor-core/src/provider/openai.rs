@@ -1,21 +1,22 @@
 //! OpenAI Chat Completions, and every server that speaks it.
 
 use async_trait::async_trait;
-use reqwest::header::{AUTHORIZATION, HeaderMap};
-use serde::Deserialize;
+use reqwest::Url;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName};
 
-use self::request::Dialect;
 use self::stream::ChatStream;
 use super::config::ProviderConfig;
-use super::fault::{Failure, Fault};
-use super::http::{HttpClient, secret_header};
-use super::reply::{completion, read_document};
+use super::dialect::Dialect;
+use super::http::url::BaseUrl;
+use super::http::{EVENT_STREAM, HttpClient, secret_header};
+use super::reply::completion;
 use super::{CompletionRequest, CompletionStream, Delta, ModelInfo, Provider, ProviderInfo};
 use crate::error::Result;
 
-mod calls;
 mod request;
 pub(crate) mod stream;
+mod thinking;
+mod wire;
 
 /// OpenAI's own API.
 pub const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
@@ -32,6 +33,7 @@ pub struct OpenAiProvider {
     client: HttpClient,
     default_model: String,
     dialect: Dialect,
+    think_tags: bool,
 }
 
 impl OpenAiProvider {
@@ -41,12 +43,18 @@ impl OpenAiProvider {
     /// # Errors
     /// `config` if the key, the base URL or the proxy is wrong.
     pub fn new(config: &ProviderConfig) -> Result<Self> {
+        let base = BaseUrl::parse(config.base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))?;
+        let dialect = config
+            .dialect
+            .unwrap_or_else(|| Dialect::of_host(base.host(), base.port()));
         let mut headers = HeaderMap::new();
         if let Some(key) = &config.key {
-            headers.insert(AUTHORIZATION, secret_header("Bearer ", key)?);
+            match dialect.traits().key_header {
+                "" => headers.insert(AUTHORIZATION, secret_header("Bearer ", key)?),
+                name => headers.insert(HeaderName::from_static(name), secret_header("", key)?),
+            };
         }
-        let client = HttpClient::new(config, DEFAULT_BASE_URL, headers)?;
-        let dialect = Dialect::of_host(client.base().host());
+        let client = HttpClient::new(config, base, headers)?;
         let default_model = config
             .default_model
             .clone()
@@ -55,38 +63,15 @@ impl OpenAiProvider {
             client,
             default_model,
             dialect,
+            think_tags: config.think_tags,
         })
     }
 
-    async fn list(&self) -> Result<Vec<ModelInfo>, Failure> {
-        #[derive(Deserialize)]
-        struct List {
-            data: Vec<Model>,
-        }
-        #[derive(Deserialize)]
-        struct Model {
-            id: String,
-        }
-        match self
-            .client
-            .get(self.client.base().join("models", is_complete))
-            .await
-        {
-            Ok(document) => {
-                let text = String::from_utf8_lossy(&document);
-                let list: List = read_document(&text, |text| serde_json::from_str(text))?;
-                Ok(list
-                    .data
-                    .into_iter()
-                    .map(|model| ModelInfo::new(model.id))
-                    .collect())
-            }
-            // A server without a list still has the model it was configured for.
-            Err(failure) if matches!(failure.fault(), Fault::NotFound) => {
-                Ok(vec![ModelInfo::new(self.default_model.clone())])
-            }
-            Err(failure) => Err(failure),
-        }
+    /// Base URLs without a path lack that of the API; any other path is taken as it is.
+    fn url(&self, endpoint: &str) -> Url {
+        let root = self.dialect.traits().root;
+        let missing = |path: &str| if path.is_empty() { root } else { "" };
+        self.client.base().join(endpoint, missing)
     }
 }
 
@@ -97,38 +82,30 @@ impl Provider for OpenAiProvider {
     }
 
     async fn models(&self) -> Result<Vec<ModelInfo>> {
-        self.list()
-            .await
-            .map_err(|failure| self.client.error(failure))
+        let listed = self.client.models(self.url("models"), &self.default_model);
+        listed.await.map_err(|failure| self.client.error(failure))
     }
 
     async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
         let (body, notices) = request::body(&request, self.dialect);
-        let url = self.client.base().join("chat/completions", is_complete);
         let answer = self
             .client
-            .post(url, body)
+            .post(self.url("chat/completions"), EVENT_STREAM, body)
             .await
             .map_err(|failure| self.client.error(failure))?;
         let first = notices.into_iter().map(Delta::Notice).collect();
         Ok(completion(
             self.client.clone(),
             answer,
-            ChatStream::default(),
+            ChatStream::new(self.think_tags, !request.tools.is_empty()),
             first,
         ))
     }
 }
 
-/// Base URLs without a path lack the version; any other path is taken as it is.
-fn is_complete(host: &str, path: &str) -> bool {
-    !path.is_empty() || host == "api.perplexity.ai"
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::http::url::BaseUrl;
 
     #[test]
     fn a_base_url_may_or_may_not_end_in_the_version_or_a_slash() {
@@ -162,6 +139,14 @@ mod tests {
                 "https://x.example/v1beta/openai/chat/completions",
             ),
             (
+                "https://api.groq.com",
+                "https://api.groq.com/openai/v1/chat/completions",
+            ),
+            (
+                "https://school.openai.azure.com",
+                "https://school.openai.azure.com/openai/v1/chat/completions",
+            ),
+            (
                 "https://api.perplexity.ai",
                 "https://api.perplexity.ai/chat/completions",
             ),
@@ -174,8 +159,9 @@ mod tests {
                 "https://x.example/openai/deployments/d/chat/completions?api-version=1",
             ),
         ] {
-            let base = BaseUrl::parse(base).unwrap();
-            assert_eq!(base.join("chat/completions", is_complete).as_str(), url);
+            let config = ProviderConfig::openai("k").with_base_url(base);
+            let provider = OpenAiProvider::new(&config).unwrap();
+            assert_eq!(provider.url("chat/completions").as_str(), url);
         }
     }
 }

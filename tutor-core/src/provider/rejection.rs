@@ -2,6 +2,8 @@
 //!
 //! Codes count more than the status, and the status more than the text.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -19,6 +21,9 @@ pub(crate) struct Rejection {
     message: String,
     status: Option<u16>,
     moderated: bool,
+    /// A limit per day was reached.
+    daily: bool,
+    retry_after: Option<Duration>,
 }
 
 /// The fields of all known shapes, at the top or under `error`.
@@ -43,19 +48,37 @@ struct Fields<'a> {
     #[serde(default, deserialize_with = "lenient")]
     status_code: Option<Word>,
     #[serde(default, deserialize_with = "lenient")]
-    request_id: Option<Word>,
+    raw_status_code: Option<Word>,
     #[serde(default, deserialize_with = "lenient")]
-    details: Option<Details>,
+    status: Option<Word>,
+    #[serde(default, deserialize_with = "lenient")]
+    request_id: Option<Word>,
+    #[serde(default, borrow, deserialize_with = "lenient")]
+    details: Option<&'a RawValue>,
     #[serde(default, deserialize_with = "lenient")]
     innererror: Option<Inner>,
     #[serde(default, borrow, deserialize_with = "lenient")]
     metadata: Option<Metadata<'a>>,
 }
 
+/// One of the details of an error: an object of Anthropic's, or one of a list of Google's.
 #[derive(Debug, Deserialize)]
-struct Details {
+struct Detail<'a> {
     #[serde(default, deserialize_with = "lenient")]
     error_code: Option<Word>,
+    #[serde(default, deserialize_with = "lenient")]
+    reason: Option<Word>,
+    #[serde(default, rename = "retryDelay", deserialize_with = "lenient")]
+    retry_delay: Option<Word>,
+    #[serde(default, borrow, deserialize_with = "lenient")]
+    violations: Option<Vec<&'a RawValue>>,
+}
+
+/// A limit that was reached.
+#[derive(Debug, Deserialize)]
+struct Violation {
+    #[serde(default, rename = "quotaId", deserialize_with = "lenient")]
+    quota_id: Option<Word>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -119,12 +142,11 @@ impl Rejection {
             self.read(inner.get(), depth + 1);
         }
         let word = |word: Option<Word>| word.map(|word| word.0);
-        let specific = fields
-            .details
-            .and_then(|details| details.error_code)
-            .map(|code| code.0);
         // What is nested deeper was read first, and is more specific.
-        self.set_code(specific.or(word(fields.code)));
+        if let Some(details) = fields.details {
+            self.read_details(details);
+        }
+        self.set_code(word(fields.code));
         self.set_code(
             fields
                 .innererror
@@ -140,7 +162,19 @@ impl Rejection {
         self.request_id = self.request_id.take().or(word(fields.request_id));
         self.status = self
             .status
-            .or(fields.status_code.and_then(|code| http_status(&code.0)));
+            .or_else(|| http_status(&fields.status_code?.0))
+            .or_else(|| http_status(&fields.raw_status_code?.0));
+        // Google's word for a code; others have the HTTP status there, or a state.
+        if let Some(status) = word(fields.status) {
+            match http_status(&status) {
+                Some(status) => self.status = self.status.or(Some(status)),
+                None if status.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') => {
+                    self.set_code(Some(status.clone()));
+                    self.kind = self.kind.take().or(Some(status));
+                }
+                None => {}
+            }
+        }
         self.moderated |= fields
             .metadata
             .and_then(|meta| meta.reasons)
@@ -156,6 +190,25 @@ impl Rejection {
                 .to_lowercase();
         }
         true
+    }
+
+    fn read_details(&mut self, details: &RawValue) {
+        let list = serde_json::from_str::<Vec<&RawValue>>(details.get());
+        for detail in list.unwrap_or_else(|_| vec![details]) {
+            let Some(detail) = object::<Detail<'_>>(detail.get()) else {
+                continue;
+            };
+            self.set_code(detail.error_code.or(detail.reason).map(|code| code.0));
+            let delay = detail.retry_delay.and_then(|delay| {
+                Duration::try_from_secs_f64(delay.0.strip_suffix('s')?.parse().ok()?).ok()
+            });
+            self.retry_after = self.retry_after.or(delay.filter(|delay| !delay.is_zero()));
+            for violation in detail.violations.unwrap_or_default() {
+                self.daily |= object::<Violation>(violation.get())
+                    .and_then(|violation| violation.quota_id)
+                    .is_some_and(|id| id.0.contains("PerDay"));
+            }
+        }
     }
 
     /// Takes a code; a number that is an HTTP status is one.
@@ -189,6 +242,7 @@ impl Rejection {
             )
             .with_token("param", self.param.as_deref())
             .with_token("request_id", self.request_id.as_deref())
+            .with_retry_after(self.retry_after)
     }
 
     fn fault(&self, status: Option<u16>) -> Fault {
@@ -199,6 +253,9 @@ impl Rejection {
         };
         if self.moderated {
             return Fault::ContentFiltered;
+        }
+        if self.daily {
+            return Fault::QuotaExhausted;
         }
         if let Some(fault) = words().find_map(|word| by_word(word, status)) {
             return fault;
@@ -263,9 +320,22 @@ const CONTEXT_PHRASES: &[&str] = &[
     "input tokens exceed",
     "prompt is too long",
     "maximum number of tokens allowed",
+    "maximum prompt length",
+    "exceeds the context length",
+    "exceeded max context length",
+    "longer than the model's context length",
+    "longer than the maximum model length",
+    "context length is only",
+    "context length of only",
+    "input is too long",
 ];
 
-const KEY_PHRASES: &[&str] = &["incorrect api key", "invalid api key", "api key not valid"];
+const KEY_PHRASES: &[&str] = &[
+    "incorrect api key",
+    "invalid api key",
+    "api key not valid",
+    "api key expired",
+];
 
 /// What a code or type means by itself; `None` if it is too vague.
 fn by_word(word: &str, status: Option<u16>) -> Option<Fault> {
@@ -284,16 +354,25 @@ fn by_word(word: &str, status: Option<u16>) -> Option<Fault> {
         | "enforced_spend_limit_reached"
         | "contract_spend_limit_reached" => Fault::QuotaExhausted,
         word if word.ends_with("_spend_limit_exceeded") => Fault::QuotaExhausted,
-        "invalid_api_key" | "authentication_error" | "invalid_authentication" => Fault::Auth,
-        "permission_error" | "permission_denied" | "unsupported_country_region_territory" => {
-            Fault::Permission
-        }
-        "content_filter" | "content_policy_violation" | "ResponsibleAIPolicyViolation" => {
-            Fault::ContentFiltered
-        }
-        "model_not_found" | "invalid_model" | "not_found_error" | "DeploymentNotFound" => {
-            Fault::NotFound
-        }
+        "invalid_api_key"
+        | "authentication_error"
+        | "invalid_authentication"
+        | "API_KEY_INVALID"
+        | "UNAUTHENTICATED" => Fault::Auth,
+        "permission_error"
+        | "permission_denied"
+        | "unsupported_country_region_territory"
+        | "PERMISSION_DENIED"
+        | "FAILED_PRECONDITION" => Fault::Permission,
+        "content_filter"
+        | "content_policy_violation"
+        | "ResponsibleAIPolicyViolation"
+        | "bio_policy"
+        | "misalignment_policy_violation" => Fault::ContentFiltered,
+        "model_not_found" | "invalid_model" | "not_found_error" | "DeploymentNotFound"
+        | "NOT_FOUND" => Fault::NotFound,
+        "RESOURCE_EXHAUSTED" if status == Some(402) => Fault::QuotaExhausted,
+        "RESOURCE_EXHAUSTED" => Fault::RateLimited,
         "request_too_large" => Fault::RequestTooLarge,
         // A single request above the limit per minute never fits.
         "rate_limit_exceeded" | "tokens" if status == Some(413) => Fault::RequestTooLarge,
@@ -306,13 +385,21 @@ fn by_word(word: &str, status: Option<u16>) -> Option<Fault> {
         | "engine_overloaded_error"
         | "capacity_exceeded"
         | "insufficient_system_resource"
-        | "compaction_unavailable" => Fault::Overloaded,
+        | "compaction_unavailable"
+        | "UNAVAILABLE" => Fault::Overloaded,
         "tool_use_failed" | "json_validate_failed" => Fault::ModelOutputInvalid,
-        "timeout_error" => Fault::Timeout,
-        "unsupported_parameter" | "unsupported_value" | "invalid_value" | "conflict_error" => {
+        "timeout_error" | "DEADLINE_EXCEEDED" => Fault::Timeout,
+        "unsupported_parameter"
+        | "unsupported_value"
+        | "invalid_value"
+        | "conflict_error"
+        | "invalid_prompt"
+        | "data_residency_mismatch"
+        | "not_supported_error" => Fault::InvalidRequest,
+        word if word.starts_with("image_") || word.starts_with("invalid_image") => {
             Fault::InvalidRequest
         }
-        "server_error" | "api_error" | "internal_server_error" => Fault::Server,
+        "server_error" | "api_error" | "internal_server_error" | "INTERNAL" => Fault::Server,
         _ => return None,
     })
 }

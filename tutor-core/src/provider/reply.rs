@@ -17,6 +17,7 @@ use super::http::{Answer, Body, HttpClient, MAX_DOCUMENT_BYTES, Media};
 use super::json::escape_controls;
 use super::rejection::Rejection;
 use super::sse::{Decoder, Frame, LimitExceeded};
+use super::values::{Splitter, Unsplittable};
 use super::{CompletionStream, Delta};
 
 /// How long the rest is waited for when the reply is complete but not its protocol.
@@ -29,6 +30,9 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// What a wire protocol makes of the frames of a stream.
 pub(crate) trait Protocol: Send + 'static {
+    /// True if a body that begins like JSON is a sequence of events, and not one whole reply.
+    const VALUES: bool = false;
+
     /// The data of one event; appends to `out` what it means.
     fn event(&mut self, json: &str, out: &mut Vec<Delta>) -> Result<Progress, Failure>;
 
@@ -42,10 +46,10 @@ pub(crate) trait Protocol: Send + 'static {
 /// How far a reply is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
-    not(feature = "provider-openai"),
+    not(any(feature = "provider-openai", feature = "provider-gemini")),
     expect(
         dead_code,
-        reason = "only Chat Completions can be complete before its end"
+        reason = "only some protocols can be complete before their end"
     )
 )]
 pub(crate) enum Progress {
@@ -73,6 +77,7 @@ enum Reading {
     /// Nothing but white space has come: it may become anything.
     Nothing(Vec<u8>),
     Events(Decoder),
+    Values(Splitter),
     Document(Vec<u8>),
 }
 
@@ -102,6 +107,7 @@ impl<P: Protocol> Reply<P> {
                     }
                     None => return Ok(self.progress),
                     Some(b'<') => return Err(Failure::hopeless(Fault::Malformed).with_status(200)),
+                    Some(b'{' | b'[') if P::VALUES => Reading::Values(Splitter::default()),
                     Some(b'{' | b'[') => Reading::Document(Vec::new()),
                     Some(_) => Reading::Events(Decoder::default()),
                 };
@@ -114,6 +120,18 @@ impl<P: Protocol> Reply<P> {
                 let pushed = decoder.push(bytes, &mut frames);
                 self.frames(frames, out)?;
                 pushed.map_err(exceeded)?;
+                Ok(self.progress)
+            }
+            Reading::Values(splitter) => {
+                let mut objects = Vec::new();
+                let split = splitter.push(bytes, &mut objects);
+                self.objects(objects, out)?;
+                if self.progress != Progress::Ended {
+                    split.map_err(|reason| match reason {
+                        Unsplittable::Limit(limit) => exceeded(limit),
+                        Unsplittable::Stray => Failure::hopeless(Fault::Malformed),
+                    })?;
+                }
                 Ok(self.progress)
             }
             Reading::Document(document) => {
@@ -144,6 +162,10 @@ impl<P: Protocol> Reply<P> {
                     self.protocol.finish(out)
                 }
             }
+            Reading::Values(splitter) if splitter.is_amid() => {
+                Err(Failure::new(Fault::TruncatedStream))
+            }
+            Reading::Values(_) => self.protocol.finish(out),
             Reading::Document(document) => {
                 let text = String::from_utf8_lossy(&document);
                 let text = text.trim_start_matches('\u{feff}');
@@ -163,6 +185,23 @@ impl<P: Protocol> Reply<P> {
         } else {
             self.protocol.finish(out)
         }
+    }
+
+    fn objects(&mut self, objects: Vec<String>, out: &mut Vec<Delta>) -> Result<(), Failure> {
+        for object in objects {
+            let before = out.len();
+            if let Some(rejection) = rejection("", &object) {
+                return Err(rejection.into_failure(None));
+            }
+            self.progress = self.protocol.event(&object, out)?;
+            if self.progress == Progress::Ended {
+                break;
+            }
+            if out.len() == before {
+                out.push(Delta::Heartbeat);
+            }
+        }
+        Ok(())
     }
 
     fn frames(&mut self, frames: Vec<Frame>, out: &mut Vec<Delta>) -> Result<(), Failure> {
@@ -258,11 +297,15 @@ pub(crate) fn completion<P: Protocol>(
     protocol: P,
     first: Vec<Delta>,
 ) -> CompletionStream {
+    let answered = answer
+        .request_id
+        .clone()
+        .map(|request_id| Delta::Accepted { request_id });
     let receiver = Receiver {
         reply: Reply::new(protocol, answer.media),
         body: Some(answer.body),
         tail: None,
-        queue: first.into(),
+        queue: answered.into_iter().chain(first).collect(),
         failure: None,
         request_id: answer.request_id,
     };
@@ -315,6 +358,7 @@ impl<P: Protocol> Receiver<P> {
             };
             match received {
                 Ok(Progress::Running) => {
+                    self.tail = None;
                     if out.is_empty() {
                         out.push(Delta::Heartbeat);
                     }

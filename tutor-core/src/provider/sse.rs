@@ -2,7 +2,8 @@
 //!
 //! By the WHATWG rules, with what providers made necessary: an event that ends with the stream
 //! instead of a blank line is kept if it is whole, `[DONE]` is a frame of its own, comments are
-//! reported, invalid UTF-8 is replaced, and a field named `error` is an error.
+//! reported, invalid UTF-8 is replaced, a field named `error` is an error, and a bare JSON object
+//! between the events, which is how some servers report an error, is an event.
 
 use std::mem;
 
@@ -52,6 +53,8 @@ pub(crate) struct Decoder {
     past_first_line: bool,
     name: String,
     data: Option<Vec<u8>>,
+    /// Lines of a JSON object that stands outside of any field, until it is whole.
+    stray: Option<Vec<u8>>,
     bytes: usize,
     frames: usize,
 }
@@ -91,6 +94,7 @@ impl Decoder {
         if !self.line.is_empty() {
             self.end_line(frames)?;
         }
+        self.end_stray(frames)?;
         let whole = self.data.as_deref().is_some_and(|data| {
             let text = String::from_utf8_lossy(data);
             is_done(&text) || serde_json::from_str::<IgnoredAny>(&text).is_ok()
@@ -114,6 +118,13 @@ impl Decoder {
     }
 
     fn take_line(&mut self, line: &[u8], frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
+        if self.stray.is_some() || line.starts_with(b"{") {
+            // Fields begin again: what stood between them was something else.
+            if !line.starts_with(b"data:") {
+                return self.take_stray(line, frames);
+            }
+            self.stray = None;
+        }
         if line.is_empty() {
             return self.dispatch(frames);
         }
@@ -147,6 +158,32 @@ impl Decoder {
             // `id` and `retry` are for reconnecting, which a POST cannot do.
             _ => Ok(()),
         }
+    }
+
+    fn take_stray(&mut self, line: &[u8], frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
+        let first = self.stray.is_none();
+        let stray = self.stray.get_or_insert_default();
+        stray.extend_from_slice(line);
+        stray.push(b'\n');
+        if stray.len() > MAX_EVENT_BYTES {
+            return Err(LimitExceeded("event_bytes"));
+        }
+        // Only such lines can end an object: reading it again after each line would be quadratic.
+        if first || line.starts_with(b"}") {
+            self.end_stray(frames)?;
+        }
+        Ok(())
+    }
+
+    /// Hands a stray object out if it is whole.
+    fn end_stray(&mut self, frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
+        let whole = |stray: &Vec<u8>| serde_json::from_slice::<IgnoredAny>(stray).is_ok();
+        if !self.stray.as_ref().is_some_and(whole) {
+            return Ok(());
+        }
+        let data = text(&self.stray.take().unwrap_or_default());
+        let name = String::new();
+        self.emit(Frame::Event { name, data }, frames)
     }
 
     fn dispatch(&mut self, frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
@@ -308,6 +345,23 @@ mod tests {
     }
 
     #[test]
+    fn a_bare_object_between_events_is_one() {
+        let bare = "{\n  \"error\": {\n    \"code\": 503\n  }\n}";
+        let one = event("", &format!("{bare}\n"));
+        for end in ["", "\n", "\n\n"] {
+            assert_eq!(
+                frames(format!("data: a\n\n{bare}{end}")),
+                [event("", "a"), one.clone()]
+            );
+        }
+        assert_eq!(
+            frames("{\"a\":1}\ndata: b\n\n"),
+            [event("", "{\"a\":1}\n"), event("", "b")]
+        );
+        assert_eq!(frames("{ oops\ndata: b\n\n"), [event("", "b")]);
+    }
+
+    #[test]
     fn invalid_utf8_is_replaced_and_the_event_kept() {
         assert_eq!(
             frames(b"data: caf\xE9!\n\ndata: b\n\n"),
@@ -353,6 +407,8 @@ mod tests {
         b"\xC3\xA9\xF0\x9F\x98\x80",
         b" ",
         b"id: 7",
+        b"{\n\"a\":",
+        b"1\n}",
     ];
 
     proptest! {

@@ -13,9 +13,21 @@ mod boundaries;
 #[cfg(all(unix, feature = "store-sled"))]
 mod crash;
 mod laws;
-#[cfg(all(feature = "provider-openai", feature = "provider-anthropic"))]
+#[cfg(all(
+    feature = "provider-openai",
+    feature = "provider-anthropic",
+    feature = "provider-responses",
+    feature = "provider-gemini",
+    feature = "provider-ollama"
+))]
 mod provider_fixtures;
-#[cfg(all(feature = "provider-openai", feature = "provider-anthropic"))]
+#[cfg(all(
+    feature = "provider-openai",
+    feature = "provider-anthropic",
+    feature = "provider-responses",
+    feature = "provider-gemini",
+    feature = "provider-ollama"
+))]
 mod provider_transport;
 mod providers;
 mod simulation;

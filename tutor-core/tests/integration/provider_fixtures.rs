@@ -1,15 +1,18 @@
 //! The HTTP providers against recorded traffic, well-behaved and hostile, over real sockets.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tutor_core::conformance::upstream::{Act, Upstream, event_stream};
+use tutor_core::conformance::upstream::{Act, Upstream, event_stream, json_response};
 use tutor_core::message::Usage;
 use tutor_core::provider::{
-    AnthropicProvider, CompletionRequest, Delta, OpenAiProvider, ProviderConfig, SharedProvider,
+    AnthropicProvider, ApiKey, CompletionRequest, Delta, GeminiProvider, OllamaProvider,
+    OpenAiProvider, ProviderConfig, ProviderKind, ResponsesProvider, SharedProvider,
 };
+use tutor_core::tool::ToolSpec;
 use tutor_core::{Error, Provider};
 
 const KEY: &str = "sk-live-SECRET-1234567890abcdef";
@@ -17,7 +20,7 @@ const PROMPT: &str = "the words of a learner";
 
 struct Fixture {
     file: String,
-    anthropic: bool,
+    kind: ProviderKind,
     bytes: Vec<u8>,
     expect: Value,
     cuts: Vec<usize>,
@@ -35,11 +38,16 @@ impl Fixture {
                 let bytes = std::fs::read(root.join(&file)).unwrap();
                 assert_eq!(it["bytes"], bytes.len(), "{file} was damaged");
                 let whole = it["kind"] == "http_response";
-                let head = if whole { 0 } else { event_stream("").len() };
+                let lines = it["kind"] == "ndjson_body";
+                let stream = |body: &[u8]| match lines {
+                    true => line_stream(body),
+                    false => event_stream(body),
+                };
+                let head = if whole { 0 } else { stream(b"").len() };
                 let cuts = it["split_at"].as_array().cloned().unwrap_or_default();
                 Self {
-                    anthropic: it["protocol"] == "anthropic",
-                    bytes: if whole { bytes } else { event_stream(bytes) },
+                    kind: kind(it["protocol"].as_str().unwrap()),
+                    bytes: if whole { bytes } else { stream(&bytes) },
                     expect: it["expect"].clone(),
                     cuts: cuts
                         .iter()
@@ -52,21 +60,40 @@ impl Fixture {
     }
 
     fn provider(&self, upstream: &Upstream) -> SharedProvider {
-        provider(self.anthropic, upstream)
+        provider(self.kind, upstream)
     }
 }
 
-fn provider(anthropic: bool, upstream: &Upstream) -> SharedProvider {
-    match anthropic {
-        true => {
-            let config = ProviderConfig::anthropic(KEY).with_base_url(upstream.url());
-            std::sync::Arc::new(AnthropicProvider::new(&config).unwrap())
-        }
-        false => {
-            let config = ProviderConfig::openai(KEY).with_base_url(upstream.url());
-            std::sync::Arc::new(OpenAiProvider::new(&config).unwrap())
-        }
+/// The provider that speaks a protocol, by its name among the fixtures.
+fn kind(protocol: &str) -> ProviderKind {
+    match protocol {
+        "openai_chat" => ProviderKind::OpenAi,
+        "openai_responses" => ProviderKind::OpenAiResponses,
+        "anthropic" => ProviderKind::Anthropic,
+        "gemini" => ProviderKind::Gemini,
+        "ollama" => ProviderKind::Ollama,
+        other => panic!("{other} is no protocol"),
     }
+}
+
+/// The provider by itself: without time limits and retries.
+fn provider(kind: ProviderKind, upstream: &Upstream) -> SharedProvider {
+    let mut config = ProviderConfig::new(kind).with_base_url(upstream.url());
+    config.key = Some(ApiKey::new(KEY));
+    match kind {
+        ProviderKind::OpenAi => Arc::new(OpenAiProvider::new(&config).unwrap()),
+        ProviderKind::OpenAiResponses => Arc::new(ResponsesProvider::new(&config).unwrap()),
+        ProviderKind::Anthropic => Arc::new(AnthropicProvider::new(&config).unwrap()),
+        ProviderKind::Gemini => Arc::new(GeminiProvider::new(&config).unwrap()),
+        ProviderKind::Ollama => Arc::new(OllamaProvider::new(&config).unwrap()),
+        other => panic!("{other} has no wire protocol"),
+    }
+}
+
+/// A whole response: lines of JSON that end with the connection.
+fn line_stream(body: &[u8]) -> Vec<u8> {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\nconnection: close\r\n\r\n";
+    [head.as_bytes(), body].concat()
 }
 
 /// What a consumer has in the end.
@@ -77,6 +104,7 @@ struct Outcome {
     refusal: String,
     calls: Vec<(String, String, String)>,
     usage: Option<Usage>,
+    replay: Option<Value>,
     finish: Option<&'static str>,
     restarted: bool,
     empty: bool,
@@ -109,6 +137,7 @@ async fn run(provider: &dyn Provider, request: CompletionRequest) -> Outcome {
                 arguments,
             }) => outcome.calls.push((id, name, arguments)),
             Ok(Delta::Usage(usage)) => outcome.usage = Some(usage),
+            Ok(Delta::Replay { data, .. }) => outcome.replay = Some(data),
             Ok(Delta::Restart { .. }) => {
                 outcome = Outcome {
                     restarted: true,
@@ -141,6 +170,10 @@ fn assert_matches(outcome: &Outcome, expect: &Value, what: &str) {
     assert_eq!(outcome.finish, expect["finish"].as_str(), "{what}");
     assert_eq!(outcome.empty, expect["empty_output"] == true, "{what}");
     assert_calls(outcome, expect, what);
+    if let Some(blob) = expect["replay_blob"].as_str() {
+        let replay = outcome.replay.clone().unwrap_or_default().to_string();
+        assert!(replay.contains(blob), "{what}: {replay}");
+    }
     match expect["usage"].is_object() {
         true => assert_usage(outcome.usage.unwrap(), &expect["usage"], what),
         false => assert_eq!(outcome.usage, None, "{what}"),
@@ -174,8 +207,10 @@ fn assert_error(error: Option<&Error>, expect: &Value, what: &str) {
     }
     match &expect["retry_after_ms"] {
         Value::Number(millis) => {
+            // A wait that is no advice is only said.
+            let said = fact("retry_after_ms").and_then(|millis| millis.parse().ok());
             assert_eq!(
-                error.retry_after(),
+                error.retry_after().or(said.map(Duration::from_millis)),
                 millis.as_u64().map(Duration::from_millis),
                 "{what}"
             );
@@ -258,7 +293,16 @@ fn assert_silent(error: &Error, what: &str) {
 async fn replay(fixture: &Fixture, script: Vec<Act>, what: &str) {
     let upstream = Upstream::start([script]).await.unwrap();
     let provider = fixture.provider(&upstream);
-    let outcome = run(&*provider, CompletionRequest::new("m", PROMPT)).await;
+    let mut request = CompletionRequest::new("m", PROMPT);
+    if fixture.expect["replay_blob"].is_string() {
+        // Only with tools there is anything to be sent again.
+        request.tools = vec![ToolSpec {
+            name: "plot".to_owned(),
+            description: String::new(),
+            parameters: json!({"type": "object"}),
+        }];
+    }
+    let outcome = run(&*provider, request).await;
     let what = format!("{} {what}", fixture.file);
     assert_matches(&outcome, &fixture.expect, &what);
     if let Some(error) = &outcome.error {
@@ -309,7 +353,7 @@ async fn openai_is_asked_by_its_protocol() {
     let upstream = Upstream::streaming(OPENAI_OK).await.unwrap();
     let mut request = CompletionRequest::new("gpt-4o", PROMPT);
     request.system = Some("Be brief.".to_owned());
-    run(&*provider(false, &upstream), request).await;
+    run(&*provider(ProviderKind::OpenAi, &upstream), request).await;
     let received = &upstream.requests()[0];
     assert_eq!(
         (received.method.as_str(), received.target.as_str()),
@@ -344,7 +388,7 @@ async fn openai_is_asked_by_its_protocol() {
 async fn anthropic_is_asked_by_its_protocol() {
     let upstream = Upstream::streaming(ANTHROPIC_OK).await.unwrap();
     run(
-        &*provider(true, &upstream),
+        &*provider(ProviderKind::Anthropic, &upstream),
         CompletionRequest::new("claude-haiku-5-5", PROMPT),
     )
     .await;
@@ -365,56 +409,142 @@ async fn anthropic_is_asked_by_its_protocol() {
 
 #[tokio::test]
 async fn models_are_listed_and_a_server_without_a_list_has_its_default() {
-    let list = json!({"object": "list", "data": [{"id": "a", "object": "model"}, {"id": "b"}]});
-    let listed = Act::Send(tutor_core::conformance::upstream::json_response(200, &list));
-    let missing = Act::Send(tutor_core::conformance::upstream::json_response(
-        404,
-        &json!({}),
-    ));
-    for (anthropic, target) in [(false, "/v1/models"), (true, "/v1/models?limit=1000")] {
-        let upstream = Upstream::start([vec![listed.clone()], vec![missing.clone()]])
+    let data = json!({"object": "list", "data": [{"id": "a", "object": "model"}, {"id": "b"}]});
+    let gemini = json!({"models": [
+        {"name": "models/a", "inputTokenLimit": 9, "supportedGenerationMethods": ["generateContent"]},
+        {"name": "models/c", "supportedGenerationMethods": ["embedContent"]},
+        {"name": "models/b"},
+    ]});
+    let ollama = json!({"models": [{"name": "a", "size": 1}, {"name": "b"}]});
+    let missing = Act::Send(json_response(404, &json!({})));
+    for (kind, list, target) in [
+        (ProviderKind::OpenAi, &data, "/v1/models"),
+        (ProviderKind::OpenAiResponses, &data, "/v1/models"),
+        (ProviderKind::Anthropic, &data, "/v1/models?limit=1000"),
+        (
+            ProviderKind::Gemini,
+            &gemini,
+            "/v1beta/models?pageSize=1000",
+        ),
+        (ProviderKind::Ollama, &ollama, "/api/tags"),
+    ] {
+        let listed = Act::Send(json_response(200, list));
+        let upstream = Upstream::start([vec![listed], vec![missing.clone()]])
             .await
             .unwrap();
-        let provider = provider(anthropic, &upstream);
-        let names: Vec<_> = provider
-            .models()
-            .await
-            .unwrap()
-            .into_iter()
-            .map(|model| model.id)
-            .collect();
-        assert_eq!(names, ["a", "b"]);
-        let names: Vec<_> = provider
-            .models()
-            .await
-            .unwrap()
-            .into_iter()
-            .map(|model| model.id)
-            .collect();
-        assert_eq!(names, [provider.info().default_model]);
+        let provider = provider(kind, &upstream);
+        for expected in [
+            vec!["a".to_owned(), "b".to_owned()],
+            vec![provider.info().default_model],
+        ] {
+            let models = provider.models().await.unwrap();
+            let names: Vec<_> = models.into_iter().map(|model| model.id).collect();
+            assert_eq!(names, expected, "{kind}");
+        }
         assert_eq!(upstream.requests()[0].target, target);
     }
 }
 
+#[tokio::test]
+async fn the_other_protocols_are_asked_at_their_address_with_their_key() {
+    for (kind, target, header, value, accept) in [
+        (
+            ProviderKind::OpenAiResponses,
+            "/v1/responses",
+            "authorization",
+            format!("Bearer {KEY}"),
+            "text/event-stream",
+        ),
+        (
+            ProviderKind::Gemini,
+            "/v1beta/models/m:streamGenerateContent?alt=sse",
+            "x-goog-api-key",
+            KEY.to_owned(),
+            "text/event-stream",
+        ),
+        (
+            ProviderKind::Ollama,
+            "/api/chat",
+            "authorization",
+            format!("Bearer {KEY}"),
+            "application/x-ndjson",
+        ),
+    ] {
+        let upstream = Upstream::streaming("").await.unwrap();
+        run(
+            &*provider(kind, &upstream),
+            CompletionRequest::new("m", PROMPT),
+        )
+        .await;
+        let received = &upstream.requests()[0];
+        assert_eq!(
+            (received.method.as_str(), received.target.as_str()),
+            ("POST", target)
+        );
+        assert_eq!(received.header(header), Some(value.as_str()), "{kind}");
+        assert_eq!(received.header("accept"), Some(accept), "{kind}");
+        assert!(!received.target.contains(KEY));
+    }
+}
+
+#[tokio::test]
+async fn the_name_of_an_exchange_is_told() {
+    let head = "HTTP/1.1 200 OK\r\nx-request-id: req_7\r\nconnection: close\r\n\r\n";
+    let answer = Act::Send(format!("{head}{OPENAI_OK}").into_bytes());
+    let upstream = Upstream::start([vec![answer]]).await.unwrap();
+    let provider = provider(ProviderKind::OpenAi, &upstream);
+    let stream = provider.stream(CompletionRequest::new("m", PROMPT)).await;
+    let first = stream.unwrap().next().await.unwrap().unwrap();
+    assert!(matches!(first, Delta::Accepted { request_id } if request_id == "req_7"));
+}
+
+const RESPONSES_OK: &str = concat!(
+    "data: {\"type\":\"response.output_text.delta\",\"delta\":\"ok\"}\n\n",
+    "data: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\"}}\n\n",
+);
+const GEMINI_OK: &str = "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"ok\"}]},\"finishReason\":\"STOP\"}]}\r\n\r\n";
+const OLLAMA_OK: &str = concat!(
+    "{\"message\":{\"role\":\"assistant\",\"content\":\"ok\"},\"done\":false}\n",
+    "{\"message\":{\"role\":\"assistant\",\"content\":\"\"},\"done\":true,\"done_reason\":\"stop\"}\n",
+);
+
+async fn answering(kind: ProviderKind, body: &str) -> (SharedProvider, Upstream) {
+    let upstream = Upstream::streaming(body).await.unwrap();
+    (provider(kind, &upstream), upstream)
+}
+
+async fn responses() -> (SharedProvider, Upstream) {
+    answering(ProviderKind::OpenAiResponses, RESPONSES_OK).await
+}
+tutor_core::provider_laws!(responses_laws, responses);
+
+async fn gemini() -> (SharedProvider, Upstream) {
+    answering(ProviderKind::Gemini, GEMINI_OK).await
+}
+tutor_core::provider_laws!(gemini_laws, gemini);
+
+async fn ollama() -> (SharedProvider, Upstream) {
+    answering(ProviderKind::Ollama, OLLAMA_OK).await
+}
+tutor_core::provider_laws!(ollama_laws, ollama);
+
 async fn openai() -> (SharedProvider, Upstream) {
     let upstream = Upstream::streaming(OPENAI_OK).await.unwrap();
-    (provider(false, &upstream), upstream)
+    (provider(ProviderKind::OpenAi, &upstream), upstream)
 }
 tutor_core::provider_laws!(openai_laws, openai);
 
 async fn anthropic() -> (SharedProvider, Upstream) {
     let upstream = Upstream::streaming(ANTHROPIC_OK).await.unwrap();
-    (provider(true, &upstream), upstream)
+    (provider(ProviderKind::Anthropic, &upstream), upstream)
 }
 tutor_core::provider_laws!(anthropic_laws, anthropic);
 
 async fn failing() -> (SharedProvider, Upstream) {
     let refusal = json!({"error": {"message": format!("{PROMPT} the canary in the prompt {KEY}"), "code": KEY}});
-    let answer = Act::Send(tutor_core::conformance::upstream::json_response(
-        400, &refusal,
-    ));
+    let answer = Act::Send(json_response(400, &refusal));
     let upstream = Upstream::start([vec![answer]]).await.unwrap();
-    (provider(false, &upstream), upstream)
+    (provider(ProviderKind::OpenAi, &upstream), upstream)
 }
 tutor_core::provider_laws!(failing_laws, failing);
 

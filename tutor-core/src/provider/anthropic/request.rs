@@ -2,10 +2,17 @@
 
 use serde_json::{Map, Value, json};
 
+use super::stream::PROTOCOL;
 use crate::event::Notice;
-use crate::message::{Content, Part, Role};
-use crate::provider::CompletionRequest;
-use crate::provider::attachment::placeholder;
+use crate::message::Part;
+use crate::provider::abilities::claude_takes_temperature;
+use crate::provider::attachment::{Image, placeholder};
+use crate::provider::prompt::{
+    alternating, arguments_object, no_temperature, parts, replay, result_text,
+};
+use crate::provider::schema::is_strict;
+use crate::provider::{CompletionRequest, PromptMessage};
+use crate::tool::ToolSpec;
 
 /// What is sent as `max_tokens`, which is required, when the caller set none. Enough for a long
 /// reply after some thinking, and no more than every current model can do.
@@ -14,11 +21,9 @@ pub(crate) const DEFAULT_MAX_TOKENS: u64 = 16_384;
 /// The highest temperature that the API takes.
 const MAX_TEMPERATURE: f64 = 1.0;
 
-/// What stands before a conversation that the tutor began: the first message must be the learner's.
-const OPENING: &str = "(The conversation begins.)";
-
-/// The body that asks for `request`, and what of it could not be asked for.
-pub(crate) fn body(request: &CompletionRequest) -> (Vec<u8>, Vec<Notice>) {
+/// The body that asks for `request`, and what of it could not be asked for. `own` if Anthropic
+/// itself is asked, which knows more than its imitators.
+pub(crate) fn body(request: &CompletionRequest, own: bool) -> (Vec<u8>, Vec<Notice>) {
     let mut notices = Vec::new();
     let mut body = Map::new();
     body.insert("model".to_owned(), json!(request.model));
@@ -26,21 +31,38 @@ pub(crate) fn body(request: &CompletionRequest) -> (Vec<u8>, Vec<Notice>) {
         "max_tokens".to_owned(),
         json!(request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS)),
     );
-    if let Some(system) = request
-        .system
-        .as_ref()
-        .filter(|system| !system.trim().is_empty())
-    {
-        body.insert("system".to_owned(), json!(system));
+    let mut system = request.system.clone().unwrap_or_default();
+    if let Some(output) = &request.output {
+        if is_strict(&output.schema) && request.model.contains("claude-") {
+            let format = json!({"type": "json_schema", "schema": output.schema});
+            body.insert("output_config".to_owned(), json!({"format": format}));
+        } else {
+            notices.push(Notice::new(
+                "schema_not_enforced",
+                "the model cannot be held to this JSON Schema: it was told to keep to it",
+            ));
+            let told = format!(
+                "Answer with JSON that is valid under this JSON Schema and nothing else: {}",
+                output.schema
+            );
+            system = [system, told].join("\n\n");
+        }
+    }
+    if !system.trim().is_empty() {
+        body.insert("system".to_owned(), json!(system.trim_start_matches('\n')));
     }
     body.insert("messages".to_owned(), messages(request, &mut notices));
     body.insert("stream".to_owned(), json!(true));
+    if !request.tools.is_empty() {
+        body.insert("tools".to_owned(), request.tools.iter().map(tool).collect());
+    }
+    // The next turn begins with the same words: they are read from the cache then.
+    if own {
+        body.insert("cache_control".to_owned(), json!({"type": "ephemeral"}));
+    }
     if let Some(temperature) = request.temperature {
-        if !takes_temperature(&request.model) {
-            notices.push(Notice::new(
-                "preference_ignored",
-                "the temperature was not sent: this model does not take one",
-            ));
+        if !claude_takes_temperature(&request.model) {
+            notices.push(no_temperature());
         } else {
             if temperature > MAX_TEMPERATURE {
                 notices.push(Notice::new(
@@ -57,65 +79,22 @@ pub(crate) fn body(request: &CompletionRequest) -> (Vec<u8>, Vec<Notice>) {
     (Value::Object(body).to_string().into_bytes(), notices)
 }
 
-/// True for models that take sampling parameters: Claude up to 4.6, and those of other makers.
-///
-/// An unknown Claude is a newer one. A name may carry its vendor, and dots for dashes, as in
-/// `anthropic/claude-sonnet-4.5`.
-fn takes_temperature(model: &str) -> bool {
-    let Some(at) = model.find("claude-") else {
-        return true;
-    };
-    let name = model[at..].replace('.', "-");
-    let is = |family: &str| {
-        // A date may follow, but not another part of the version: claude-opus-4 is not claude-opus-4-8.
-        name.strip_prefix(family)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@']) || is_suffix(rest))
-    };
-    let fours = [
-        "claude-haiku-4-5",
-        "claude-sonnet-4-5",
-        "claude-opus-4-5",
-        "claude-sonnet-4-6",
-        "claude-opus-4-6",
-    ];
-    let older = ["claude-opus-4-1", "claude-opus-4", "claude-sonnet-4"];
-    name.starts_with("claude-3-")
-        || name.starts_with("claude-2")
-        || fours.iter().chain(&older).any(|family| is(family))
+fn tool(spec: &ToolSpec) -> Value {
+    json!({"name": spec.name, "description": spec.description, "input_schema": spec.parameters})
 }
 
-/// True for what may follow a version: a date such as `-20251001`, or a word such as `-latest`.
-fn is_suffix(rest: &str) -> bool {
-    rest.strip_prefix('-').is_some_and(|rest| {
-        let part = rest.split(['-', ':', '@']).next().unwrap_or_default();
-        part.len() == 8 || !part.starts_with(|c: char| c.is_ascii_digit())
-    })
-}
-
-/// The conversation: beginning with the learner, roles alternating, no empty block.
+/// The conversation: beginning with the learner, roles alternating, no empty block, and results of
+/// tools before what else the learner says.
 fn messages(request: &CompletionRequest, notices: &mut Vec<Notice>) -> Value {
-    let mut merged: Vec<(Role, Vec<Value>)> = Vec::new();
-    for said in &request.messages {
-        let blocks = blocks(&said.content, notices);
-        if blocks.is_empty() {
-            continue;
-        }
-        match merged.last_mut() {
-            Some((role, before)) if *role == said.role => before.extend(blocks),
-            _ => merged.push((said.role, blocks)),
-        }
-    }
-    if merged
-        .first()
-        .is_some_and(|(role, _)| *role == Role::Assistant)
-    {
-        merged.insert(
-            0,
-            (Role::User, vec![json!({"type": "text", "text": OPENING})]),
-        );
-    }
-    let message = |(role, blocks): (Role, Vec<Value>)| json!({"role": role.as_str(), "content": simplified(blocks)});
-    Value::Array(merged.into_iter().map(message).collect())
+    let text = |text: &str| json!({"type": "text", "text": text});
+    let merged = alternating(request, text, |said| blocks(said, notices));
+    merged
+        .into_iter()
+        .map(|(role, mut blocks)| {
+            blocks.sort_by_key(|block| block["type"] != "tool_result");
+            json!({"role": role.as_str(), "content": simplified(blocks)})
+        })
+        .collect()
 }
 
 /// A single text block is a string.
@@ -126,33 +105,62 @@ fn simplified(mut blocks: Vec<Value>) -> Value {
     }
 }
 
-fn blocks(content: &Content, notices: &mut Vec<Notice>) -> Vec<Value> {
+fn blocks(said: &PromptMessage, notices: &mut Vec<Notice>) -> Vec<Value> {
+    let parts = parts(&said.content);
+    let called = parts
+        .iter()
+        .any(|part| matches!(part, Part::ToolCall { .. }));
+    // Thinking comes first, and only where tools were asked for.
+    let thinking = replay(&parts, PROTOCOL).filter(|_| called);
+    let thinking = thinking.and_then(Value::as_array).cloned();
+    let blocks = parts.iter().filter_map(|part| block(part, notices));
+    thinking
+        .unwrap_or_default()
+        .into_iter()
+        .chain(blocks)
+        .collect()
+}
+
+fn block(part: &Part, notices: &mut Vec<Notice>) -> Option<Value> {
     let text =
         |text: &str| (!text.trim().is_empty()).then(|| json!({"type": "text", "text": text}));
-    match content {
-        Content::Text(said) => text(said).into_iter().collect(),
-        Content::Parts(parts) => parts
-            .iter()
-            .filter_map(|part| match part {
-                Part::Text { text: said } => text(said),
-                Part::Image { url, media_type } => Some(image(url, media_type.as_deref())),
-                Part::File { name, .. } => text(&placeholder(name.as_deref(), notices)),
-                Part::ToolCall { .. } | Part::ToolResult { .. } => None,
-            })
-            .collect(),
+    match part {
+        Part::Text { text: said } => text(said),
+        Part::Image { url, media_type } => Some(image(url, media_type.as_deref())),
+        Part::File { name, .. } => text(&placeholder(name.as_deref(), notices)),
+        Part::ToolCall {
+            call_id,
+            name,
+            arguments,
+        } => Some(
+            json!({"type": "tool_use", "id": call_id, "name": name, "input": arguments_object(arguments)}),
+        ),
+        Part::ToolResult {
+            call_id,
+            result,
+            is_error,
+            ..
+        } => {
+            let mut block = json!({"type": "tool_result", "tool_use_id": call_id});
+            let said = result_text(result);
+            if !said.is_empty() {
+                block["content"] = json!(said);
+            }
+            if *is_error {
+                block["is_error"] = json!(true);
+            }
+            Some(block)
+        }
+        Part::Replay { .. } => None,
     }
 }
 
 fn image(url: &str, media_type: Option<&str>) -> Value {
-    let embedded = url
-        .strip_prefix("data:")
-        .and_then(|rest| rest.split_once(";base64,"));
-    let source = match embedded {
-        Some((declared, data)) => {
-            let declared = Some(declared).filter(|declared| !declared.is_empty());
-            json!({"type": "base64", "media_type": media_type.or(declared).unwrap_or("image/png"), "data": data})
+    let source = match Image::of(url, media_type) {
+        Image::Embedded(media, data) => {
+            json!({"type": "base64", "media_type": media, "data": data})
         }
-        None => json!({"type": "url", "url": url}),
+        Image::Linked(_, url) => json!({"type": "url", "url": url}),
     };
     json!({"type": "image", "source": source})
 }
@@ -160,10 +168,12 @@ fn image(url: &str, media_type: Option<&str>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::PromptMessage;
+    use crate::message::{Content, Role};
+    use crate::provider::prompt::OPENING;
+    use crate::tool::OutputSchema;
 
     fn sent(request: &CompletionRequest) -> (Value, Vec<Notice>) {
-        let (body, notices) = body(request);
+        let (body, notices) = body(request, false);
         (serde_json::from_slice(&body).unwrap(), notices)
     }
 
@@ -272,5 +282,99 @@ mod tests {
             (body["temperature"].as_f64(), notices.len()),
             (Some(1.0), 1)
         );
+    }
+
+    #[test]
+    fn calls_follow_their_thinking_and_results_come_first() {
+        let thinking = json!([{"type": "thinking", "thinking": "hm", "signature": "s"}]);
+        let mut request = conversation(&[(Role::User, "Plot it.")]);
+        request.messages.push(PromptMessage {
+            role: Role::Assistant,
+            content: Content::Parts(vec![
+                Part::Text {
+                    text: "Well.".to_owned(),
+                },
+                Part::Replay {
+                    protocol: PROTOCOL.to_owned(),
+                    data: thinking.clone(),
+                },
+                Part::ToolCall {
+                    call_id: "c1".to_owned(),
+                    name: "plot".to_owned(),
+                    arguments: json!("no json"),
+                },
+            ]),
+        });
+        request.messages.push(PromptMessage {
+            role: Role::User,
+            content: Content::Parts(vec![
+                Part::Text {
+                    text: "Go on.".to_owned(),
+                },
+                Part::ToolResult {
+                    call_id: "c1".to_owned(),
+                    name: "plot".to_owned(),
+                    result: json!("no"),
+                    is_error: true,
+                },
+            ]),
+        });
+        request.tools = vec![ToolSpec {
+            name: "plot".to_owned(),
+            description: "Plots.".to_owned(),
+            parameters: json!({"type": "object"}),
+        }];
+        let (body, notices) = sent(&request);
+        assert_eq!(
+            body["messages"],
+            json!([
+                {"role": "user", "content": "Plot it."},
+                {"role": "assistant", "content": [
+                    thinking[0],
+                    {"type": "text", "text": "Well."},
+                    {"type": "tool_use", "id": "c1", "name": "plot", "input": {"input": "no json"}},
+                ]},
+                {"role": "user", "content": [
+                    {"type": "tool_result", "tool_use_id": "c1", "content": "no", "is_error": true},
+                    {"type": "text", "text": "Go on."},
+                ]},
+            ])
+        );
+        assert_eq!(
+            body["tools"],
+            json!([{"name": "plot", "description": "Plots.", "input_schema": {"type": "object"}}])
+        );
+        assert_eq!(notices, []);
+    }
+
+    #[test]
+    fn a_schema_is_enforced_where_that_is_possible_and_told_elsewhere() {
+        let closed = json!({"type": "object", "properties": {}, "additionalProperties": false});
+        for (model, schema, enforced) in [
+            ("claude-haiku-5-5", closed.clone(), true),
+            ("claude-haiku-5-5", json!({"type": "object"}), false),
+            ("deepseek-chat", closed, false),
+        ] {
+            let mut request = conversation(&[(Role::User, "Why?")]);
+            request.model = model.to_owned();
+            request.output = Some(OutputSchema {
+                name: "x".to_owned(),
+                schema: schema.clone(),
+            });
+            let (body, notices) = sent(&request);
+            let format = &body["output_config"]["format"];
+            assert_eq!(format["schema"] == schema, enforced, "{model}");
+            assert_eq!(body["system"].is_string(), !enforced, "{model}");
+            assert_eq!(notices.is_empty(), enforced, "{model}");
+        }
+    }
+
+    #[test]
+    fn only_anthropic_itself_is_asked_to_cache() {
+        let request = conversation(&[(Role::User, "Why?")]);
+        for own in [true, false] {
+            let body: Value = serde_json::from_slice(&body(&request, own).0).unwrap();
+            assert_eq!(body.get("cache_control").is_some(), own);
+        }
     }
 }

@@ -4,26 +4,36 @@ use std::collections::BTreeMap;
 use std::mem;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::event::Notice;
 use crate::message::{FinishReason, Usage};
 use crate::provider::Delta;
+use crate::provider::calls::Calls;
 use crate::provider::fault::{Failure, Fault};
 use crate::provider::json::{Count, Joiner, Wide, Word, lenient};
 use crate::provider::reply::{Progress, Protocol, limit, read_document, read_json};
 
 /// The most content blocks of one message.
 const MAX_BLOCKS: usize = 4096;
-/// The longest input of one tool call, in bytes.
-const MAX_INPUT_BYTES: usize = 1 << 20;
+/// The largest thinking that is kept to be sent again, in bytes.
+const MAX_REPLAY_BYTES: usize = 1 << 20;
+
+/// Whose thinking is sent again.
+pub(super) const PROTOCOL: &str = "anthropic";
 
 /// What has been read of one message.
 #[derive(Debug, Default)]
 pub(crate) struct MessageStream {
     id: Option<String>,
     blocks: BTreeMap<i64, Block>,
+    /// Blocks whose index another one took.
+    replaced: Vec<Block>,
+    calls: Calls,
+    /// Thinking is kept to be sent again.
+    keeps: bool,
+    replay_bytes: usize,
     usage: WireUsage,
     reported: Usage,
     stop: Option<String>,
@@ -34,20 +44,21 @@ pub(crate) struct MessageStream {
 #[derive(Debug)]
 enum Block {
     Text(Joiner),
-    Thinking(Joiner),
-    Call(Call),
+    Thinking {
+        joiner: Joiner,
+        text: String,
+        signature: String,
+    },
+    /// The data of thinking that is not shown.
+    Redacted(String),
+    Call {
+        /// Its place among the calls.
+        at: usize,
+        /// The input that came with the block, which counts if no fragment of it comes.
+        initial: String,
+    },
     /// Of no use here, but its deltas are expected.
     Other,
-}
-
-#[derive(Debug)]
-struct Call {
-    id: String,
-    name: String,
-    /// The input that came with the block, which counts if no fragment of it comes.
-    initial: String,
-    input: String,
-    joiner: Joiner,
 }
 
 impl Protocol for MessageStream {
@@ -72,20 +83,26 @@ impl Protocol for MessageStream {
                 Fault::EmptyResponse
             })
         })?;
-        let mut blocks = mem::take(&mut self.blocks);
-        for block in blocks.values_mut() {
-            end_block(block, out);
-        }
-        let calls: Vec<Call> = blocks
-            .into_values()
-            .filter_map(|block| {
-                if let Block::Call(call) = block {
-                    Some(call)
-                } else {
-                    None
+        let blocks = mem::take(&mut self.replaced)
+            .into_iter()
+            .chain(mem::take(&mut self.blocks).into_values());
+        let mut thinking = Vec::new();
+        for mut block in blocks {
+            end_block(&mut block, out);
+            match block {
+                Block::Call { at, initial } if self.calls.is_bare(at) && initial != "{}" => {
+                    self.calls.append(at, &Wide::from(initial.as_str()))?;
                 }
-            })
-            .collect();
+                block => thinking.extend(block.thinking()),
+            }
+        }
+        if !thinking.is_empty() && self.keeps && self.replay_bytes <= MAX_REPLAY_BYTES {
+            out.push(Delta::Replay {
+                protocol: PROTOCOL,
+                data: Value::Array(thinking),
+            });
+        }
+        let calls = mem::take(&mut self.calls);
         let reason = match stop.as_str() {
             "end_turn" | "stop_sequence" if !calls.is_empty() => FinishReason::ToolCalls,
             "end_turn" | "stop_sequence" => FinishReason::Stop,
@@ -107,17 +124,21 @@ impl Protocol for MessageStream {
                 "the model ended its reply without saying anything",
             )));
         }
-        out.extend(
-            calls
-                .into_iter()
-                .filter_map(|call| call.finish(reason == FinishReason::Length)),
-        );
+        out.extend(calls.finish(reason == FinishReason::Length));
         out.push(Delta::Finished { reason });
         Ok(())
     }
 }
 
 impl MessageStream {
+    /// Nothing yet. Thinking is kept to be sent again if there are `tools`.
+    pub(crate) fn new(tools: bool) -> Self {
+        Self {
+            keeps: tools,
+            ..Self::default()
+        }
+    }
+
     /// The type inside the data counts, not the name of the event, which proxies drop.
     fn take(&mut self, event: Event<'_>, out: &mut Vec<Delta>) -> Result<Progress, Failure> {
         let Some(kind) = event.r#type.map(|kind| kind.0) else {
@@ -166,7 +187,7 @@ impl MessageStream {
         match &self.id {
             Some(before) if *before == id => return,
             Some(_) => {
-                *self = Self::default();
+                *self = Self::new(self.keeps);
                 out.push(Delta::Restart {
                     reason: "upstream_restarted".to_owned(),
                 });
@@ -181,7 +202,7 @@ impl MessageStream {
         let Some(content) = message.content else {
             return Err(Failure::hopeless(Fault::Malformed));
         };
-        for (index, block) in (0..).zip(content) {
+        for (index, block) in (0..).zip(content.into_iter().flatten()) {
             self.open(index, block, out)?;
         }
         self.count(message.usage, out);
@@ -196,28 +217,40 @@ impl MessageStream {
         start: BlockStart<'_>,
         out: &mut Vec<Delta>,
     ) -> Result<(), Failure> {
-        if self.blocks.len() >= MAX_BLOCKS {
+        if self.blocks.len() + self.replaced.len() >= MAX_BLOCKS {
             return Err(limit("blocks"));
         }
         let word = |word: Option<Word>| word.map(|word| word.0).unwrap_or_default();
         let block = match start.r#type.as_ref().map_or("", |kind| kind.0.as_str()) {
             "text" => Block::Text(Joiner::default()),
-            "thinking" => Block::Thinking(Joiner::default()),
-            "tool_use" => Block::Call(Call {
-                id: word(start.id),
-                name: word(start.name),
+            "thinking" => Block::Thinking {
+                joiner: Joiner::default(),
+                text: String::new(),
+                signature: String::new(),
+            },
+            "redacted_thinking" => {
+                let data = start.data.map(|data| data.to_text()).unwrap_or_default();
+                self.replay_bytes += data.len();
+                Block::Redacted(data)
+            }
+            "tool_use" => Block::Call {
+                at: self
+                    .calls
+                    .add(word(start.id), word(start.name), &Wide::default())?,
                 initial: start
                     .input
-                    .map_or_else(String::new, |input| input.get().to_owned()),
-                input: String::new(),
-                joiner: Joiner::default(),
-            }),
+                    .map(RawValue::get)
+                    .filter(|input| *input != "null")
+                    .unwrap_or_default()
+                    .to_owned(),
+            },
             _ => Block::Other,
         };
-        self.blocks.insert(index, block);
+        self.replaced.extend(self.blocks.insert(index, block));
         let rest = BlockDelta {
             text: start.text,
             thinking: start.thinking,
+            signature: start.signature,
             ..BlockDelta::default()
         };
         self.delta(index, rest, out)
@@ -235,20 +268,25 @@ impl MessageStream {
                 self.said |= !text.is_empty();
                 push(out, Delta::Text(text));
             }
-            Some(Block::Thinking(joiner)) => {
-                push(
-                    out,
-                    Delta::Reasoning(joiner.push(&delta.thinking.unwrap_or_default())),
-                );
-            }
-            Some(Block::Call(call)) => {
-                let fragment = call.joiner.push(&delta.partial_json.unwrap_or_default());
-                if call.input.len() + fragment.len() > MAX_INPUT_BYTES {
-                    return Err(limit("argument_bytes"));
+            Some(Block::Thinking {
+                joiner,
+                text,
+                signature,
+            }) => {
+                let thought = joiner.push(&delta.thinking.unwrap_or_default());
+                let signed = delta.signature.unwrap_or_default().to_text();
+                self.replay_bytes += thought.len() + signed.len();
+                if self.keeps && self.replay_bytes <= MAX_REPLAY_BYTES {
+                    text.push_str(&thought);
+                    signature.push_str(&signed);
                 }
-                call.input.push_str(&fragment);
+                push(out, Delta::Reasoning(thought));
             }
-            Some(Block::Other) => {}
+            Some(Block::Call { at, .. }) => {
+                let fragment = delta.partial_json.unwrap_or_default();
+                self.calls.append(*at, &fragment)?;
+            }
+            Some(Block::Redacted(_) | Block::Other) => {}
             // Something is missing before it: the reply would have a hole.
             None => return Err(Failure::new(Fault::Malformed)),
         }
@@ -266,34 +304,30 @@ impl MessageStream {
     }
 }
 
-impl Call {
-    /// The call; `None` if a length limit cut it.
-    fn finish(mut self, cut: bool) -> Option<Delta> {
-        let rest = self.joiner.finish();
-        self.input.push_str(rest);
-        let fragments = !self.input.trim().is_empty();
-        let whole = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
-        let arguments = if fragments { self.input } else { self.initial };
-        let empty = arguments.trim().is_empty() || arguments.trim() == "null";
-        // Cut before its first fragment, a call has only the empty input that it began with.
-        let begun = fragments || !matches!(arguments.trim(), "" | "{}" | "null");
-        if cut && !(begun && whole(&arguments)) {
-            return None;
+impl Block {
+    /// Thinking as it is to be sent again: unchanged, and only if it is signed.
+    fn thinking(self) -> Option<Value> {
+        match self {
+            Self::Thinking {
+                text, signature, ..
+            } if !signature.is_empty() => {
+                Some(json!({"type": "thinking", "thinking": text, "signature": signature}))
+            }
+            Self::Redacted(data) => Some(json!({"type": "redacted_thinking", "data": data})),
+            _ => None,
         }
-        let arguments = if empty { "{}".to_owned() } else { arguments };
-        Some(Delta::ToolCall {
-            id: self.id,
-            name: self.name,
-            arguments,
-        })
     }
 }
 
 fn end_block(block: &mut Block, out: &mut Vec<Delta>) {
     match block {
         Block::Text(joiner) => push(out, Delta::Text(joiner.finish().to_owned())),
-        Block::Thinking(joiner) => push(out, Delta::Reasoning(joiner.finish().to_owned())),
-        Block::Call(_) | Block::Other => {}
+        Block::Thinking { joiner, text, .. } => {
+            let rest = joiner.finish();
+            text.push_str(rest);
+            push(out, Delta::Reasoning(rest.to_owned()));
+        }
+        Block::Redacted(_) | Block::Call { .. } | Block::Other => {}
     }
 }
 
@@ -325,7 +359,7 @@ struct Message<'a> {
     #[serde(default, deserialize_with = "lenient")]
     id: Option<Word>,
     #[serde(default, borrow)]
-    content: Option<Vec<BlockStart<'a>>>,
+    content: Option<Vec<Option<BlockStart<'a>>>>,
     #[serde(default, deserialize_with = "lenient")]
     stop_reason: Option<Word>,
     #[serde(default, deserialize_with = "lenient")]
@@ -346,6 +380,10 @@ struct BlockStart<'a> {
     text: Option<Wide>,
     #[serde(default)]
     thinking: Option<Wide>,
+    #[serde(default, deserialize_with = "lenient")]
+    signature: Option<Wide>,
+    #[serde(default, deserialize_with = "lenient")]
+    data: Option<Wide>,
 }
 
 #[derive(Default, Deserialize)]
@@ -356,6 +394,8 @@ struct BlockDelta {
     thinking: Option<Wide>,
     #[serde(default)]
     partial_json: Option<Wide>,
+    #[serde(default, deserialize_with = "lenient")]
+    signature: Option<Wide>,
     #[serde(default, deserialize_with = "lenient")]
     stop_reason: Option<Word>,
 }
@@ -416,15 +456,13 @@ impl WireUsage {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
     use crate::provider::http::Media;
     use crate::provider::reply::Reply;
 
     fn run(body: &str) -> (Vec<Delta>, Option<(Fault, bool)>) {
         let (mut reply, mut out) = (
-            Reply::new(MessageStream::default(), Media::EventStream),
+            Reply::new(MessageStream::new(true), Media::EventStream),
             Vec::new(),
         );
         let end = match reply.push(body.as_bytes(), &mut out) {
@@ -639,6 +677,10 @@ mod tests {
                 output_tokens: Some(2),
                 ..Usage::default()
             }),
+            Delta::Replay {
+                protocol: PROTOCOL,
+                data: json!([{"type": "thinking", "thinking": "hm", "signature": "s"}]),
+            },
             call("a", "{\"y\":2}"),
             Delta::Finished {
                 reason: FinishReason::ToolCalls,

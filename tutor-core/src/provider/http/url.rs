@@ -36,27 +36,30 @@ impl BaseUrl {
 
     /// The URL of an endpoint such as `chat/completions`; a base URL that ends with it is fine, too.
     ///
-    /// The version segment `v1` is added if `is_complete`, which is given host and path, says that
-    /// the base URL lacks it. A path is never dropped.
-    pub(crate) fn join(&self, endpoint: &str, is_complete: impl Fn(&str, &str) -> bool) -> Url {
+    /// `missing` is given the path and says what the base URL lacks, such as `v1`. A path is never
+    /// dropped.
+    pub(crate) fn join(&self, endpoint: &str, missing: impl Fn(&str) -> &'static str) -> Url {
         let path = self.0.path().trim_end_matches('/');
         let path = path
             .strip_suffix(endpoint)
             .unwrap_or(path)
             .trim_end_matches('/');
-        let version = if is_complete(self.host(), path) {
-            ""
-        } else {
-            "v1/"
-        };
         let mut url = self.0.clone();
-        url.set_path(&format!("{path}/{version}{endpoint}"));
+        url.set_path(&match missing(path) {
+            "" => format!("{path}/{endpoint}"),
+            missing => format!("{path}/{missing}/{endpoint}"),
+        });
         url
     }
 
     /// The host, in lower case.
     pub(crate) fn host(&self) -> &str {
         self.0.host_str().unwrap_or_default()
+    }
+
+    /// The port, also if it is the scheme's own.
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.0.port_or_known_default()
     }
 
     /// Host and port, for error messages.
