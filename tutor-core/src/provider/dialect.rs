@@ -141,7 +141,7 @@ impl Dialect {
         };
         let known = Self::ALL
             .iter()
-            .find(|dialect| dialect.traits().hosts.iter().any(|known| is(&known)));
+            .find(|dialect| dialect.traits().hosts.iter().any(is));
         match (known, port) {
             (Some(dialect), _) => *dialect,
             // Their own ports, which hardly anybody changes.

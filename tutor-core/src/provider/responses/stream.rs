@@ -638,7 +638,7 @@ mod tests {
     fn only_its_own_terminal_ends_a_response() {
         let delta = json!({"type": "response.output_text.delta", "delta": "x"});
         let cut = (vec![text("x")], Some((Fault::TruncatedStream, true)));
-        assert_eq!(run(&body(&[delta.clone()])), cut);
+        assert_eq!(run(&body(std::slice::from_ref(&delta))), cut);
         assert_eq!(run(&(body(&[delta]) + "data: [DONE]\n\n")), cut);
     }
 
