@@ -10,15 +10,10 @@
     reason = "a benchmark that cannot run has no result"
 )]
 
-use std::fs::File;
-use std::io::Write;
-use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use neuro_tutor_benches::{Deltas, disk};
+use neuro_tutor_benches::{Deltas, disk, median, millis, raw_turns};
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
 use tutor_core::store::SledStore;
 use tutor_core::{ChatRequest, Tutor};
 
@@ -43,7 +38,11 @@ fn main() {
             let mut cell = runtime.block_on(sled_turns(sessions));
             sled.push(rate(cell.len()));
             latencies.append(&mut cell);
-            raw.push(rate(runtime.block_on(raw_turns(sessions))));
+            raw.push(rate(
+                runtime
+                    .block_on(raw_turns(sessions, MESSAGE_BYTES, CELL))
+                    .len(),
+            ));
         }
         latencies.sort_unstable();
         let (sled, raw) = (median(sled), median(raw));
@@ -58,15 +57,6 @@ fn main() {
 
 fn rate(turns: usize) -> f64 {
     turns as f64 / CELL.as_secs_f64()
-}
-
-fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// Whole turns of the engine: two durable writes each. Returns how long each took.
@@ -103,47 +93,4 @@ async fn sled_turns(sessions: usize) -> Vec<Duration> {
     }
     tutor.close().await.unwrap();
     all
-}
-
-/// The same two writes of the same bytes per turn, appended to one file by one thread that syncs
-/// once for all who wait. Returns how many turns there were.
-async fn raw_turns(sessions: usize) -> usize {
-    let directory = disk().unwrap();
-    let mut file = File::create(directory.path().join("log")).unwrap();
-    let (queue, writes) = mpsc::channel::<oneshot::Sender<()>>();
-    let writer = std::thread::spawn(move || {
-        while let Ok(first) = writes.recv() {
-            let group: Vec<_> = std::iter::once(first).chain(writes.try_iter()).collect();
-            file.write_all(&vec![b'x'; group.len() * MESSAGE_BYTES])
-                .unwrap();
-            file.sync_data().unwrap();
-            for waiting in group {
-                let _ = waiting.send(());
-            }
-        }
-    });
-    let queue = Arc::new(queue);
-    let end = Instant::now() + CELL;
-    let learners = (0..sessions).map(|_| {
-        let queue = Arc::clone(&queue);
-        tokio::spawn(async move {
-            let mut turns = 0;
-            while Instant::now() < end {
-                for _ in 0..2 {
-                    let (done, wait) = oneshot::channel();
-                    queue.send(done).unwrap();
-                    wait.await.unwrap();
-                }
-                turns += 1;
-            }
-            turns
-        })
-    });
-    let mut turns = 0;
-    for learner in learners.collect::<Vec<_>>() {
-        turns += learner.await.unwrap();
-    }
-    drop(queue);
-    writer.join().unwrap();
-    turns
 }

@@ -12,6 +12,8 @@ mod adapters;
 mod boundaries;
 #[cfg(all(unix, feature = "store-sled"))]
 mod crash;
+#[cfg(all(unix, feature = "store-sled"))]
+mod damage;
 mod laws;
 #[cfg(all(
     feature = "provider-openai",
