@@ -60,7 +60,7 @@ def node() -> list[tuple[str, int, int]]:
     )
     found = hit = 0
     for record in report.read_text().split("end_of_record"):
-        if re.search(r"^SF:(test/|.*node_modules)", record, re.MULTILINE):
+        if re.search(r"^SF:(tests/|.*node_modules)", record, re.MULTILINE):
             continue
         found += sum(map(int, re.findall(r"^LF:(\d+)", record, re.MULTILINE)))
         hit += sum(map(int, re.findall(r"^LH:(\d+)", record, re.MULTILINE)))

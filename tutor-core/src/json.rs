@@ -6,13 +6,19 @@
 //! the same. Errors name the member and what it has to be, and never quote its value.
 
 mod delta;
+mod error;
 mod fields;
+mod generator;
+mod listing;
 mod nearest;
 mod request;
 mod settings;
 
 pub use delta::{completion_request, delta};
+pub use error::{error, raised};
 pub(crate) use fields::Fields;
+pub use generator::Generator;
+pub use listing::{DEFAULT_SESSIONS, messages, new_session, session_changes, sessions};
 pub use nearest::nearest;
 pub use request::{chat_request, reply, turn};
-pub use settings::{limits, provider, provider_info};
+pub use settings::{limits, provider, provider_info, tutor};

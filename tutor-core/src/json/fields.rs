@@ -72,6 +72,11 @@ impl Fields {
         self.parsed(name, "a whole number from 0")
     }
 
+    /// An object.
+    pub(super) fn object(&mut self, name: &'static str) -> Result<Option<Metadata>> {
+        self.parsed(name, "an object")
+    }
+
     /// A duration in seconds.
     pub(crate) fn seconds(&mut self, name: &'static str) -> Result<Option<Duration>> {
         let expected = "a number of seconds from 0";

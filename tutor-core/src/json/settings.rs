@@ -4,9 +4,11 @@ use serde_json::{Value, json};
 
 use super::fields::Fields;
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::OwnerId;
 use crate::limits::Limits;
 use crate::message::Metadata;
 use crate::provider::{KeySource, ModelChoice, ProviderConfig, ProviderInfo};
+use crate::tutor::{Tutor, TutorBuilder};
 
 /// A built-in provider from the options of [`ProviderConfig::from_options`]; it is called `kind`
 /// unless they have a `name`.
@@ -75,6 +77,30 @@ pub fn limits(members: Metadata) -> Result<Limits> {
     Ok(limits)
 }
 
+/// What a tutor is made with, besides its store and its providers: `default_provider`, `owner`,
+/// `system_prompt` and [`limits`].
+///
+/// # Errors
+/// `config`, naming the member.
+pub fn tutor(members: Metadata) -> Result<TutorBuilder> {
+    let mut fields = Fields::new("tutor", ErrorKind::Config, members);
+    let mut builder = Tutor::builder();
+    if let Some(name) = fields.text("default_provider")? {
+        builder = builder.default_provider(name);
+    }
+    if let Some(owner) = fields.text("owner")? {
+        builder = builder.owner(OwnerId::new(owner)?);
+    }
+    if let Some(prompt) = fields.text("system_prompt")? {
+        builder = builder.system_prompt(prompt);
+    }
+    if let Some(bounds) = fields.object("limits")? {
+        builder = builder.limits(limits(bounds)?);
+    }
+    fields.end()?;
+    Ok(builder)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -128,6 +154,20 @@ mod tests {
             json!({"lease": -1}),
         ] {
             assert!(super::limits(map(bad)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_tutor_takes_what_it_knows_and_refuses_the_rest() {
+        let known = json!({"owner": "ada", "system_prompt": "p", "limits": {"max_events": 5}});
+        assert!(tutor(map(known)).is_ok());
+        for (value, field) in [
+            (json!({"system_prompt": 5}), "system_prompt"),
+            (json!({"limits": {"max_events": "x"}}), "max_events"),
+            (json!({"system_promt": "x"}), "system_promt"),
+        ] {
+            let error = tutor(map(value)).unwrap_err();
+            assert_eq!(error.context_value("field"), Some(field));
         }
     }
 }

@@ -1,0 +1,93 @@
+//! How a tutor is opened.
+
+use serde_json::Value;
+use tutor_core::message::Metadata;
+use tutor_core::provider::{ModelChoice, ProviderConfig, ProviderInfo};
+use tutor_core::store::Location;
+use tutor_core::{Error, ErrorKind, Result, Tutor, json};
+
+use crate::provider::{Bridge, JsProvider};
+
+/// Opens the tutor that `options` describe: those of [`json::tutor`], and
+///
+/// * `location`: a string,
+/// * `providers`: an array of built-in ones, `{"kind", …}` with the members of
+///   [`json::provider`], and of own ones, `{"own": {"name", "model", "models"}}`,
+/// * `env`: the environment's variables, if they are to configure the providers.
+pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Tutor> {
+    let location: Location = match options.remove("location") {
+        Some(Value::String(location)) => location.parse()?,
+        _ => {
+            return Err(config(
+                "the location is a path, or a URL such as sled:./data or memory:",
+            ));
+        }
+    };
+    let providers = match options.remove("providers") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(providers)) => providers,
+        Some(_) => return Err(config("providers is an array")),
+    };
+    let environment = options.remove("env");
+    let mut builder = json::tutor(options)?;
+    if let Some(environment) = environment {
+        let lookup = |name: &str| environment.get(name)?.as_str().map(str::to_owned);
+        for provider in ProviderConfig::from_vars(lookup)? {
+            builder = builder.provider(provider.build()?);
+        }
+    }
+    for (index, provider) in (0..).zip(providers) {
+        builder = match provider.get("own") {
+            Some(own) => builder.provider(JsProvider::new(index, own_info(own)?, bridge.clone())),
+            None => builder.provider(built_in(provider)?.build()?),
+        };
+    }
+    builder.store(location.open().await?).build().await
+}
+
+fn built_in(provider: Value) -> Result<ProviderConfig> {
+    let wrong = || {
+        config(
+            "a provider is the name of a built-in one, an object of its kind and options, or an \
+             object of your own with a name and a method stream",
+        )
+    };
+    let Value::Object(mut members) = provider else {
+        return Err(wrong());
+    };
+    match members.remove("kind") {
+        Some(Value::String(kind)) => json::provider(&kind, members),
+        _ => Err(wrong()),
+    }
+}
+
+fn own_info(own: &Value) -> Result<ProviderInfo> {
+    let Some(name) = own.get("name").and_then(Value::as_str) else {
+        return Err(config(
+            "a provider has a name: the string by which requests name it",
+        ));
+    };
+    let models = match own.get("models") {
+        None | Some(Value::Null) => None,
+        Some(models) => Some(
+            serde_json::from_value::<Vec<String>>(models.clone())
+                .ok()
+                .filter(|models| !models.is_empty())
+                .ok_or_else(|| config("a provider's models are an array of names, not empty"))?,
+        ),
+    };
+    let default_model = match own.get("model") {
+        None | Some(Value::Null) => models.as_ref().and_then(|models| models.first().cloned()),
+        Some(Value::String(model)) => Some(model.clone()),
+        Some(_) => return Err(config("a provider's model is a string")),
+    };
+    let info = ProviderInfo::new(name, default_model.unwrap_or_else(|| name.to_owned()));
+    Ok(match models {
+        Some(models) => info.with_models(ModelChoice::Listed(models)),
+        None => info,
+    })
+}
+
+fn config(message: &'static str) -> Error {
+    Error::new(ErrorKind::Config, message)
+}

@@ -1,0 +1,271 @@
+//! Providers that are written in JavaScript.
+//!
+//! The engine asks for a stream by calling a JavaScript function, and hands it a [`Sink`] for what
+//! the provider yields. The functions are weak: an idle tutor keeps no process alive, while a call
+//! in flight does by its own promise.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::{StreamExt, stream};
+use napi::Status;
+use napi::bindgen_prelude::{Env, FnArgs, Function, PromiseRaw, spawn};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi_derive::napi;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tutor_core::json::{self, Generator};
+use tutor_core::provider::{
+    CompletionRequest, CompletionStream, Delta, ModelChoice, ModelInfo, ProviderInfo,
+};
+use tutor_core::{Error, ErrorKind, Provider, Result, async_trait};
+
+use crate::data::{JsCause, object};
+
+/// Deltas that a provider may be ahead of the engine.
+const BUFFER: usize = 64;
+
+type StartArgs = FnArgs<(u32, u32, String, Sink)>;
+type Start = ThreadsafeFunction<(u32, u32, String, Sink), (), StartArgs, Status, false, true>;
+type Cancel = ThreadsafeFunction<u32, (), u32, Status, false, true>;
+
+/// The way to the JavaScript functions that run providers.
+#[derive(Clone)]
+pub(crate) struct Bridge(Arc<Functions>);
+
+struct Functions {
+    /// `(provider, call, request, sink)`
+    start: Start,
+    /// `(call)`
+    cancel: Cancel,
+    calls: AtomicU32,
+}
+
+impl Bridge {
+    pub(crate) fn new(
+        start: &Function<'_, StartArgs, ()>,
+        cancel: &Function<'_, u32, ()>,
+    ) -> napi::Result<Self> {
+        let start = start
+            .build_threadsafe_function::<(u32, u32, String, Sink)>()
+            .weak::<true>()
+            .build_callback(|context| Ok(FnArgs::from(context.value)))?;
+        let cancel = cancel
+            .build_threadsafe_function::<u32>()
+            .weak::<true>()
+            .build()?;
+        Ok(Self(Arc::new(Functions {
+            start,
+            cancel,
+            calls: AtomicU32::new(0),
+        })))
+    }
+}
+
+/// A provider that is written in JavaScript.
+pub(crate) struct JsProvider {
+    /// Its place in the list of providers.
+    index: u32,
+    info: ProviderInfo,
+    bridge: Bridge,
+}
+
+impl JsProvider {
+    pub(crate) fn new(index: u32, info: ProviderInfo, bridge: Bridge) -> Self {
+        Self {
+            index,
+            info,
+            bridge,
+        }
+    }
+}
+
+impl fmt::Debug for JsProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JsProvider")
+            .field("name", &self.info.name)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Provider for JsProvider {
+    fn info(&self) -> ProviderInfo {
+        self.info.clone()
+    }
+
+    async fn models(&self) -> Result<Vec<ModelInfo>> {
+        Ok(match &self.info.models {
+            ModelChoice::Listed(models) => models.iter().map(ModelInfo::new).collect(),
+            ModelChoice::Open | ModelChoice::StandIn => {
+                vec![ModelInfo::new(&self.info.default_model)]
+            }
+        })
+    }
+
+    async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
+        let functions = Arc::clone(&self.bridge.0);
+        let call = functions.calls.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = mpsc::channel(BUFFER);
+        let sink = Sink(Mutex::new(Some(Inlet {
+            sender,
+            generator: Generator::default(),
+            provider: self.info.name.clone(),
+        })));
+        let request = json::completion_request(&request).to_string();
+        let args = (self.index, call, request, sink);
+        let mode = ThreadsafeFunctionCallMode::NonBlocking;
+        if functions.start.call(args, mode) != Status::Ok {
+            return Err(Error::new(
+                ErrorKind::Interrupted,
+                "the JavaScript environment of this provider has ended",
+            )
+            .with_context("provider", &self.info.name));
+        }
+        let guard = CancelOnDrop {
+            functions,
+            call,
+            ended: false,
+        };
+        Ok(
+            stream::unfold((receiver, guard), |(mut receiver, mut guard)| async move {
+                let item = receiver.recv().await;
+                guard.ended = !matches!(item, Some(Ok(_)));
+                item.map(|item| (item, (receiver, guard)))
+            })
+            .fuse()
+            .boxed(),
+        )
+    }
+}
+
+/// Tells a provider whose stream is dropped to stop.
+struct CancelOnDrop {
+    functions: Arc<Functions>,
+    call: u32,
+    ended: bool,
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if !self.ended {
+            let mode = ThreadsafeFunctionCallMode::NonBlocking;
+            self.functions.cancel.call(self.call, mode);
+        }
+    }
+}
+
+/// Where a provider's deltas go.
+#[napi]
+pub struct Sink(Mutex<Option<Inlet>>);
+
+struct Inlet {
+    sender: mpsc::Sender<Result<Delta>>,
+    generator: Generator,
+    provider: String,
+}
+
+impl Sink {
+    fn with<T>(&self, work: impl FnOnce(&mut Option<Inlet>) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Passes on what `read` makes of it, if there is room.
+    fn put(&self, value: impl FnOnce() -> Value) -> i32 {
+        self.with(|slot| {
+            let Some(inlet) = slot else { return GONE };
+            let Ok(permit) = inlet.sender.try_reserve() else {
+                return if inlet.sender.is_closed() { GONE } else { FULL };
+            };
+            match inlet.generator.read(value()) {
+                Ok(Some(delta)) => permit.send(Ok(delta)),
+                Ok(None) => return GONE,
+                Err(error) => {
+                    permit.send(Err(error.with_context("provider", &inlet.provider)));
+                    *slot = None;
+                    return GONE;
+                }
+            }
+            if inlet.generator.is_finished() {
+                *slot = None;
+                return GONE;
+            }
+            TAKEN
+        })
+    }
+}
+
+/// The delta was taken.
+const TAKEN: i32 = 1;
+/// There is no room: wait for `ready()`, and send it again.
+const FULL: i32 = 0;
+/// Nothing more is wanted: the reply is complete, was wrong, or was given up.
+const GONE: i32 = -1;
+
+#[napi]
+impl Sink {
+    /// More text. 1: taken; 0: no room, wait for `ready()` and send it again; -1: stop.
+    #[napi]
+    pub fn text(&self, text: String) -> i32 {
+        self.put(|| Value::String(text))
+    }
+
+    /// A delta as a JSON object. Answers like `text`.
+    #[napi]
+    pub fn delta(&self, delta: String) -> i32 {
+        self.put(move || serde_json::from_str(&delta).unwrap_or(Value::Null))
+    }
+
+    /// Waits until there is room, or nobody listens any more.
+    #[napi]
+    pub fn ready<'e>(&self, env: &'e Env) -> napi::Result<PromiseRaw<'e, ()>> {
+        let sender = self.with(|slot| slot.as_ref().map(|inlet| inlet.sender.clone()));
+        env.spawn_future(async move {
+            if let Some(sender) = sender {
+                // Both outcomes end the wait.
+                let _ = sender.reserve().await;
+            }
+            Ok(())
+        })
+    }
+
+    /// The provider's iteration has ended.
+    #[napi]
+    pub fn end(&self) {
+        if let Some(mut inlet) = self.with(Option::take)
+            && let Some(finished) = inlet.generator.end()
+        {
+            deliver(inlet.sender, Ok(finished));
+        }
+    }
+
+    /// The provider threw. `error` is the exception as data, if it is an error of ours.
+    #[napi]
+    pub fn fail(&self, error: Option<String>, cause: u32) {
+        let Some(inlet) = self.with(Option::take) else {
+            return;
+        };
+        let raised = error.and_then(|error| json::raised(object(&error).ok()?));
+        let error = raised.unwrap_or_else(|| {
+            Error::new(
+                ErrorKind::ProviderUnavailable,
+                "the provider threw an error, which is the cause of this one",
+            )
+        });
+        let error = error
+            .with_context("provider", &inlet.provider)
+            .with_source(JsCause(cause));
+        deliver(inlet.sender, Err(error));
+    }
+}
+
+/// Sends the last item, which must not be lost when there is no room.
+fn deliver(sender: mpsc::Sender<Result<Delta>>, item: Result<Delta>) {
+    if let Err(mpsc::error::TrySendError::Full(item)) = sender.try_send(item) {
+        spawn(async move {
+            // Nobody listens: nobody misses it.
+            let _ = sender.send(item).await;
+        });
+    }
+}

@@ -1,0 +1,251 @@
+//! [`NativeStream`]: the events of a turn, in batches.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use napi::bindgen_prelude::{Env, PromiseRaw};
+use napi_derive::napi;
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tutor_core::{Error, Event, Result, TurnEvent, TurnId, TurnStream, json};
+
+use crate::data::{NativeError, Outcome, object, promise};
+use crate::tutor::{Slot, opened};
+
+/// Events that cross at a time, at most.
+const BATCH: usize = 64;
+
+/// Some events of a turn.
+#[napi(object)]
+pub struct Batch {
+    /// A JSON array.
+    pub events: String,
+    /// True if nothing comes after them.
+    pub done: bool,
+    /// Why the turn failed, if it did.
+    pub failure: Option<NativeError>,
+    /// Why there are no events at all.
+    pub error: Option<NativeError>,
+}
+
+/// A stream of events, which begins when the first batch is asked for.
+#[napi]
+pub struct NativeStream {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    slot: Slot,
+    state: Mutex<State>,
+    /// Nobody wants more events: pending and later batches are empty.
+    closed: CancellationToken,
+    /// The turn is to be stopped; its last events are still wanted.
+    stop: CancellationToken,
+}
+
+enum State {
+    Ask(String),
+    Follow(String, f64),
+    Open(Box<TurnStream>),
+    Ended,
+}
+
+impl NativeStream {
+    pub(crate) fn ask(slot: Slot, request: String) -> Self {
+        Self::new(slot, State::Ask(request))
+    }
+
+    pub(crate) fn follow(slot: Slot, turn: String, after: f64) -> Self {
+        Self::new(slot, State::Follow(turn, after))
+    }
+
+    fn new(slot: Slot, state: State) -> Self {
+        let shared = Arc::new(Shared {
+            slot,
+            state: Mutex::new(state),
+            closed: CancellationToken::new(),
+            stop: CancellationToken::new(),
+        });
+        Self { shared }
+    }
+}
+
+#[napi]
+impl NativeStream {
+    /// The events that have come already; `None` if one has to wait.
+    #[napi]
+    pub fn poll(&self) -> Option<Batch> {
+        let mut state = self.shared.state.try_lock().ok()?;
+        let State::Open(stream) = &mut *state else {
+            return None;
+        };
+        let first = stream.next().now_or_never()?;
+        Some(batch(&mut state, first))
+    }
+
+    /// Waits for events, or for the end.
+    #[napi]
+    pub fn next<'e>(&self, env: &'e Env) -> napi::Result<PromiseRaw<'e, Batch>> {
+        let shared = Arc::clone(&self.shared);
+        env.spawn_future(async move { Ok(shared.next().await) })
+    }
+
+    /// Stops the turn, and waits until it has ended. The stream goes on to its last event.
+    #[napi]
+    pub fn cancel<'e>(&self, env: &'e Env) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        let shared = Arc::clone(&self.shared);
+        promise(env, async move {
+            shared.stop.cancel();
+            let mut state = shared.state.lock().await;
+            let turn = match &*state {
+                State::Open(stream) => stream.turn_id().clone(),
+                State::Follow(turn, _) => TurnId::new(turn)?,
+                State::Ask(_) | State::Ended => {
+                    *state = State::Ended;
+                    return Ok(Value::Null);
+                }
+            };
+            drop(state);
+            opened(&shared.slot)?.cancel(&turn).await?;
+            Ok(Value::Null)
+        })
+    }
+
+    /// Lets go of the stream: of a question, that stops the turn, and this waits until it has
+    /// ended. Pending batches come empty.
+    #[napi]
+    pub fn close<'e>(&self, env: &'e Env) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.shared.closed.cancel();
+        let shared = Arc::clone(&self.shared);
+        promise(env, async move {
+            let state = std::mem::replace(&mut *shared.state.lock().await, State::Ended);
+            if let State::Open(stream) = state {
+                stream.close().await;
+            }
+            Ok(Value::Null)
+        })
+    }
+}
+
+impl Shared {
+    async fn next(&self) -> Batch {
+        let mut state = self.state.lock().await;
+        let work = async {
+            if let Err(error) = self.open(&mut state).await {
+                *state = State::Ended;
+                return Batch {
+                    error: Some(error.into()),
+                    ..empty()
+                };
+            }
+            let State::Open(stream) = &mut *state else {
+                return empty();
+            };
+            let first = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => {
+                    stream.cancel();
+                    stream.next().await
+                }
+                first = stream.next() => first,
+            };
+            batch(&mut state, first)
+        };
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => empty(),
+            batch = work => batch,
+        }
+    }
+
+    async fn open(&self, state: &mut State) -> Result<()> {
+        let stream = match &*state {
+            State::Open(_) | State::Ended => return Ok(()),
+            State::Ask(request) => {
+                let request = json::chat_request(object(request)?)?;
+                opened(&self.slot)?.stream(request).await?
+            }
+            State::Follow(turn, after) => {
+                let after = number(*after)?;
+                opened(&self.slot)?
+                    .events(&TurnId::new(turn)?, after)
+                    .await?
+            }
+        };
+        *state = State::Open(Box::new(stream));
+        Ok(())
+    }
+}
+
+/// `first`, and what else has come.
+fn batch(state: &mut State, first: Option<Arc<TurnEvent>>) -> Batch {
+    let mut events = Vec::with_capacity(BATCH);
+    let mut failure = None;
+    let mut done = first.is_none();
+    let mut next = first;
+    if let State::Open(stream) = state {
+        while let Some(event) = next.take() {
+            done = event.event.is_terminal();
+            if matches!(event.event, Event::TurnFailed { .. }) {
+                failure = stream.error().map(|error| {
+                    error
+                        .with_context("turn", stream.turn_id())
+                        .with_context("session", stream.session_id())
+                        .into()
+                });
+            }
+            events.push(event);
+            if !done && events.len() < BATCH {
+                next = stream.next().now_or_never().flatten();
+            }
+        }
+    }
+    if done {
+        *state = State::Ended;
+    }
+    let events: Vec<&TurnEvent> = events.iter().map(Arc::as_ref).collect();
+    match serde_json::to_string(&events) {
+        Ok(events) => Batch {
+            events,
+            done,
+            failure,
+            error: None,
+        },
+        Err(error) => {
+            *state = State::Ended;
+            let error = Error::internal("an event cannot be written as JSON").with_source(error);
+            Batch {
+                error: Some(error.into()),
+                ..empty()
+            }
+        }
+    }
+}
+
+fn empty() -> Batch {
+    Batch {
+        events: "[]".to_owned(),
+        done: true,
+        failure: None,
+        error: None,
+    }
+}
+
+/// The number of an event.
+fn number(after: f64) -> Result<u64> {
+    // Beyond this, doubles have gaps; no turn has as many events.
+    const MAX: f64 = 9_007_199_254_740_991.0;
+    if (0.0..=MAX).contains(&after) && after.fract() == 0.0 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "whole and in range"
+        )]
+        return Ok(after as u64);
+    }
+    Err(
+        Error::invalid_input("after is the number of an event: whole, and at least 0")
+            .with_context("field", "after"),
+    )
+}

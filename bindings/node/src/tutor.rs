@@ -1,0 +1,248 @@
+//! [`NativeTutor`]: the engine's handle.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use napi::bindgen_prelude::{Either, Env, FnArgs, Function, PromiseRaw};
+use napi_derive::napi;
+use serde_json::Value;
+use tutor_core::{Error, OwnerId, Result, SessionId, TurnId, Tutor, json};
+
+use crate::chat::ChatCall;
+use crate::data::{NativeError, Outcome, object, promise, value};
+use crate::open::open;
+use crate::provider::{Bridge, Sink};
+use crate::stream::NativeStream;
+
+/// A tutor, once it is open.
+pub(crate) type Slot = Arc<OnceLock<Tutor>>;
+
+/// A handle of the engine, scoped to one owner.
+#[napi]
+pub struct NativeTutor {
+    slot: Slot,
+}
+
+/// The same tutor for another owner, or why not.
+type Scoped = Either<NativeTutor, NativeError>;
+
+/// The tutor in a slot.
+pub(crate) fn opened(slot: &Slot) -> Result<Tutor> {
+    slot.get()
+        .cloned()
+        .ok_or_else(|| Error::internal("the tutor is not open"))
+}
+
+#[napi]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "napi hands over owned strings"
+)]
+impl NativeTutor {
+    /// A handle that is not open yet.
+    #[napi(constructor)]
+    pub fn new() -> Self {
+        Self {
+            slot: Slot::default(),
+        }
+    }
+
+    /// Opens it. `start` and `cancel` run and stop the providers that are written in JavaScript.
+    #[napi]
+    pub fn open<'e>(
+        &self,
+        env: &'e Env,
+        options: String,
+        start: Function<'_, FnArgs<(u32, u32, String, Sink)>, ()>,
+        cancel: Function<'_, u32, ()>,
+    ) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        let bridge = Bridge::new(&start, &cancel)?;
+        let slot = Arc::clone(&self.slot);
+        promise(env, async move {
+            let tutor = open(object(&options)?, bridge).await?;
+            match slot.set(tutor) {
+                Ok(()) => Ok(Value::Null),
+                Err(_) => Err(Error::internal("the tutor is open already")),
+            }
+        })
+    }
+
+    /// The same tutor for another owner.
+    #[napi(ts_return_type = "NativeTutor | NativeError")]
+    pub fn for_owner(&self, owner: String) -> Scoped {
+        let scoped = opened(&self.slot).and_then(|tutor| Ok(tutor.for_owner(OwnerId::new(owner)?)));
+        match scoped {
+            Ok(tutor) => Either::A(Self {
+                slot: Arc::new(OnceLock::from(tutor)),
+            }),
+            Err(error) => Either::B(error.into()),
+        }
+    }
+
+    /// Whose data it reads and writes.
+    #[napi(getter)]
+    pub fn owner(&self) -> Option<String> {
+        self.slot.get().map(|tutor| tutor.owner().to_string())
+    }
+
+    /// A question that is answered whole: `run()` asks, `cancel()` stops.
+    #[napi]
+    pub fn chat(&self, request: String) -> ChatCall {
+        ChatCall::new(Arc::clone(&self.slot), request)
+    }
+
+    /// A question whose answer is streamed. Asked when the first event is.
+    #[napi]
+    pub fn stream(&self, request: String) -> NativeStream {
+        NativeStream::ask(Arc::clone(&self.slot), request)
+    }
+
+    /// The events of a turn after a number.
+    #[napi]
+    pub fn events(&self, turn: String, after: f64) -> NativeStream {
+        NativeStream::follow(Arc::clone(&self.slot), turn, after)
+    }
+
+    /// Stops a turn.
+    #[napi]
+    pub fn cancel<'e>(&self, env: &'e Env, turn: String) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, |tutor| async move {
+            Ok(json::turn(&tutor.cancel(&TurnId::new(turn)?).await?))
+        })
+    }
+
+    /// A turn.
+    #[napi]
+    pub fn turn<'e>(&self, env: &'e Env, turn: String) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, |tutor| async move {
+            Ok(json::turn(&tutor.turn(&TurnId::new(turn)?).await?))
+        })
+    }
+
+    /// A page of sessions.
+    #[napi]
+    pub fn sessions<'e>(
+        &self,
+        env: &'e Env,
+        options: String,
+    ) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, |tutor| async move {
+            let (limit, cursor) = json::sessions(object(&options)?)?;
+            value(tutor.sessions(limit, cursor).await?)
+        })
+    }
+
+    /// A session.
+    #[napi]
+    pub fn session<'e>(&self, env: &'e Env, id: String) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, |tutor| async move {
+            value(tutor.session(&SessionId::new(id)?).await?)
+        })
+    }
+
+    /// Creates a session.
+    #[napi]
+    pub fn create_session<'e>(
+        &self,
+        env: &'e Env,
+        options: String,
+    ) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, |tutor| async move {
+            let new = json::new_session(object(&options)?)?;
+            value(tutor.create_session(new).await?)
+        })
+    }
+
+    /// Changes a session's `title` or `metadata`.
+    #[napi]
+    pub fn update_session<'e>(
+        &self,
+        env: &'e Env,
+        id: String,
+        changes: String,
+    ) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, |tutor| async move {
+            let (title, metadata) = json::session_changes(object(&changes)?)?;
+            let id = SessionId::new(id)?;
+            value(tutor.update_session(&id, title, metadata).await?)
+        })
+    }
+
+    /// Deletes a session.
+    #[napi]
+    pub fn delete_session<'e>(
+        &self,
+        env: &'e Env,
+        id: String,
+    ) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, |tutor| async move {
+            Ok(tutor.delete_session(&SessionId::new(id)?).await?.into())
+        })
+    }
+
+    /// A page of messages.
+    #[napi]
+    pub fn messages<'e>(
+        &self,
+        env: &'e Env,
+        session: String,
+        range: String,
+    ) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, |tutor| async move {
+            let range = json::messages(object(&range)?)?;
+            value(tutor.messages(&SessionId::new(session)?, range).await?)
+        })
+    }
+
+    /// The configured providers.
+    #[napi]
+    pub fn providers<'e>(&self, env: &'e Env) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, |tutor| async move {
+            let providers = tutor.providers();
+            Ok(providers.iter().map(json::provider_info).collect())
+        })
+    }
+
+    /// The models of a provider.
+    #[napi]
+    pub fn models<'e>(
+        &self,
+        env: &'e Env,
+        provider: String,
+    ) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(
+            env,
+            |tutor| async move { value(tutor.models(&provider).await?) },
+        )
+    }
+
+    /// Closes the engine and all its handles.
+    #[napi]
+    pub fn close<'e>(
+        &self,
+        env: &'e Env,
+        grace_ms: Option<f64>,
+    ) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, move |tutor| async move {
+            match grace_ms {
+                None => tutor.close().await?,
+                Some(millis) => {
+                    let grace = Duration::try_from_secs_f64(millis / 1000.0).map_err(|_| {
+                        Error::invalid_input("the grace is a number of milliseconds, at least 0")
+                    })?;
+                    tutor.close_within(grace).await?;
+                }
+            }
+            Ok(Value::Null)
+        })
+    }
+
+    fn run<'e, F, W>(&self, env: &'e Env, work: F) -> napi::Result<PromiseRaw<'e, Outcome>>
+    where
+        F: FnOnce(Tutor) -> W + Send + 'static,
+        W: Future<Output = Result<Value>> + Send + 'static,
+    {
+        let slot = Arc::clone(&self.slot);
+        promise(env, async move { work(opened(&slot)?).await })
+    }
+}

@@ -1,0 +1,72 @@
+// What is in the package, and what its documents say.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import test from 'node:test'
+
+import * as esm from 'neuro-tutor'
+
+import { directory, PACKAGE, run } from './support.mjs'
+
+const ROOT = join(PACKAGE, '..', '..')
+
+/** A directory of a user, who has installed this package. */
+function project(t) {
+  const path = directory(t)
+  mkdirSync(join(path, 'node_modules'))
+  symlinkSync(PACKAGE, join(path, 'node_modules', 'neuro-tutor'))
+  return path
+}
+
+test('require and import give the same classes', () => {
+  const cjs = createRequire(import.meta.url)('neuro-tutor')
+  assert.deepEqual(Object.keys(cjs).sort(), ['TurnStream', 'Tutor', 'TutorError'])
+  for (const name of Object.keys(cjs)) assert.equal(esm[name], cjs[name])
+})
+
+test('no native method borrows an object that JavaScript may free', () => {
+  const sources = join(PACKAGE, 'src')
+  for (const name of readdirSync(sources)) {
+    const methods = readFileSync(join(sources, name), 'utf8').replace(/^\s*\/\/.*$/gm, '').split('#[napi')
+    for (const method of methods.slice(1)) {
+      assert.doesNotMatch(method.split('{')[0], /async\s+(unsafe\s+)?fn[^(]*\([^)]*&/, name)
+    }
+  }
+})
+
+const MODES = [['mts', 'import'], ['cts', 'require']]
+
+for (const [extension, mode] of MODES) {
+  test(`the types are those of the package, by ${mode}`, (t) => {
+    const path = project(t)
+    cpSync(join(PACKAGE, 'tests', 'types.mts'), join(path, `types.${extension}`))
+    const options = ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--module', 'node20', '--target', 'es2022']
+    const lib = ['--lib', 'es2023,esnext.disposable', '--types', 'node', '--typeRoots', join(PACKAGE, 'node_modules', '@types')]
+    const done = spawnSync(join(PACKAGE, 'node_modules', '.bin', 'tsc'), [...options, ...lib, `types.${extension}`], { cwd: path, encoding: 'utf8' })
+    assert.equal(done.status, 0, done.stdout)
+  })
+}
+
+test('every example of the README runs', async (t) => {
+  const text = readFileSync(join(PACKAGE, 'README.md'), 'utf8')
+  const blocks = [...text.matchAll(/^```js\n([^]*?)^```$/gm)].map(([, source]) => source)
+  assert.ok(blocks.length >= 4)
+  for (const source of blocks) {
+    const path = project(t)
+    writeFileSync(join(path, 'example.mjs'), source)
+    const { code, stderr } = await run('', { cwd: path, args: ['example.mjs'] })
+    assert.equal(code, 0, `${source}\n${stderr}`)
+  }
+})
+
+for (const name of readdirSync(join(ROOT, 'examples', 'node')).filter((name) => name.endsWith('.mjs'))) {
+  test(`the example ${name} runs`, async (t) => {
+    const path = project(t)
+    cpSync(join(ROOT, 'examples', 'node', name), join(path, name))
+    const { code, stdout, stderr } = await run('', { cwd: path, args: [name] })
+    assert.equal(code, 0, stderr)
+    assert.ok(stdout.length > 20, stdout)
+  })
+}

@@ -1,0 +1,85 @@
+// What the tests share.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+import { Tutor } from 'neuro-tutor'
+
+export const PACKAGE = fileURLToPath(new URL('..', import.meta.url))
+
+/** A directory that is removed after the test. */
+export function directory(t) {
+  const path = mkdtempSync(join(tmpdir(), 'neuro-tutor-'))
+  t.after(() => rmSync(path, { recursive: true, force: true }))
+  return path
+}
+
+/** A tutor in memory, closed after the test. */
+export async function open(t, ...providers) {
+  const tutor = await Tutor.open('memory:', { providers, limits: { closeGraceMs: 0 } })
+  t.after(() => tutor.close())
+  return tutor
+}
+
+/** A provider that yields these. */
+export function yields(...deltas) {
+  return {
+    name: 'mine',
+    async *stream() {
+      yield* deltas
+    },
+  }
+}
+
+/** A provider that yields some text, then waits until it is stopped; and what became of it. */
+export function endless(text = 'once upon a time') {
+  const seen = { signal: undefined, finished: Promise.withResolvers?.() ?? deferred() }
+  return {
+    name: 'endless',
+    seen,
+    async *stream(_request, { signal }) {
+      seen.signal = signal
+      try {
+        yield text
+        await once(signal, 'abort')
+      } finally {
+        seen.finished.resolve()
+      }
+    },
+  }
+}
+
+/** A promise and its ends. */
+export function deferred() {
+  let resolve, reject
+  const promise = new Promise((yes, no) => ([resolve, reject] = [yes, no]))
+  return { promise, resolve, reject }
+}
+
+/** Everything that an iterable yields. */
+export async function all(iterable) {
+  const items = []
+  for await (const item of iterable) items.push(item)
+  return items
+}
+
+/** The text of some events. */
+export const textOf = (events) =>
+  events
+    .filter((event) => event.type === 'text.delta')
+    .map((event) => event.text)
+    .join('')
+
+/** Runs a program as a process of its own; it is killed after 20 seconds. */
+export async function run(source, { cwd = PACKAGE, args = ['--input-type=module', '-e', source], env = {} } = {}) {
+  const child = spawn(process.execPath, args, { cwd, env: { ...process.env, ...env } })
+  const output = { stdout: '', stderr: '' }
+  for (const name of ['stdout', 'stderr']) child[name].on('data', (data) => (output[name] += data))
+  const kill = setTimeout(() => child.kill('SIGKILL'), 20_000)
+  const [code, signal] = await once(child, 'close')
+  clearTimeout(kill)
+  return { code, signal, ...output }
+}

@@ -1,0 +1,53 @@
+// Compiled by the tests, as an ES module and as a CommonJS module; never run.
+import { Tutor, TutorError, TurnStream, type Provider, type Reply, type TurnEvent } from 'neuro-tutor'
+
+const mine: Provider = {
+  name: 'mine',
+  models: ['small'],
+  async *stream(request, { signal }) {
+    signal.throwIfAborted()
+    yield request.messages.map((message) => String(message.content)).join()
+    yield { type: 'usage', inputTokens: 1 }
+    yield { type: 'finished', reason: 'stop' }
+  },
+}
+const listed: Provider = { name: 'listed', stream: () => ['a', { type: 'text.delta', text: 'b' }] }
+
+// @ts-expect-error: a delta has a type
+const wrong: Provider = { name: 'wrong', async *stream() { yield { text: 'x' } } }
+
+function show(event: TurnEvent): string {
+  switch (event.type) {
+    case 'turn.started':
+      return event.sessionId
+    case 'text.delta':
+      return event.text
+    case 'turn.failed':
+      return event.error.code
+    case 'turn.finished':
+      return event.message.id
+    default:
+      return `${event.seq}`
+  }
+}
+
+export async function use(): Promise<Reply> {
+  await using tutor = await Tutor.open(new URL('file:///data'), {
+    providers: [mine, listed, wrong, 'demo', { kind: 'openai', apiKey: 'k' }],
+    limits: { closeGraceMs: 5 },
+  })
+  const stream: TurnStream = tutor.stream('hi', { signal: AbortSignal.timeout(5) })
+  for await (const event of stream) show(event)
+  for await (const event of stream.toReadableStream()) show(event)
+  const page = await tutor.sessions({ limit: 5 })
+  // @ts-expect-error: a session has no such member
+  page.items[0]?.nothing
+  // @ts-expect-error: no such option
+  await tutor.chat('hi', { sesion: 'x' })
+  try {
+    return await tutor.chat([{ type: 'text', text: 'hi' }], { session: page.items[0]?.id })
+  } catch (error) {
+    if (error instanceof TutorError && error.code === 'conflict') return tutor.chat('again')
+    throw error
+  }
+}

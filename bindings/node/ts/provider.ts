@@ -1,0 +1,272 @@
+import { Causes, TutorError, toNative } from './errors.js'
+import { camel, snake } from './json.js'
+import type { Sink } from './native.js'
+import type { Content, FinishReason, Notice, Usage } from './types.js'
+
+/** What a provider is asked for. */
+export interface CompletionRequest {
+  /** The model, as the provider calls it. */
+  model: string
+  /** Instructions that precede the conversation. */
+  system: string | null
+  /** The conversation, oldest first; the last one is the learner's. Never empty. */
+  messages: { role: 'user' | 'assistant'; content: Content }[]
+  /** The sampling temperature, 0 to 2; null for the model's own. */
+  temperature: number | null
+  /** The most tokens the reply may have; null for the model's own limit. */
+  maxTokens: number | null
+  /** Tools that the model may ask for; `parameters` is a JSON Schema. */
+  tools: { name: string; description: string; parameters: Record<string, unknown> }[]
+  /** A form that the reply must have, as a JSON Schema; null for any. */
+  output: { name: string; schema: unknown } | null
+  /** True if somebody watches the reply grow. */
+  streamed: boolean
+  /** Whose request it is. */
+  owner: string
+  /** Milliseconds that are left; null for no limit. */
+  timeoutMs: number | null
+}
+
+/** What a provider yields: a text, or one of these. */
+export type Delta =
+  | string
+  /** More of the reply. */
+  | { type: 'text.delta'; text: string }
+  /** More of the model's visible thinking. */
+  | { type: 'reasoning.delta'; text: string }
+  /** More of an explanation why the model declines; part of the reply's text. */
+  | { type: 'refusal.delta'; text: string }
+  /** A whole tool call. `arguments` is an object, or the text that the model wrote. */
+  | { type: 'tool.call'; callId: string; name: string; arguments: unknown }
+  /** What was consumed so far. The last one counts; they are not added up. */
+  | ({ type: 'usage' } & Usage)
+  | ({ type: 'notice' } & Notice)
+  /** What came before is void: a new attempt begins. */
+  | { type: 'attempt.restarted'; reason: string }
+  /** A sign of life. */
+  | { type: 'heartbeat' }
+  /** The reply is complete. When the iteration just ends after some text, that says the same. */
+  | { type: 'finished'; reason?: Exclude<FinishReason, 'cancelled'> }
+
+/** The deltas of one reply. */
+export type Deltas = AsyncIterable<Delta> | Iterable<Delta>
+
+/**
+ * A source of replies of your own.
+ *
+ * @example
+ * ```ts
+ * const echo: Provider = {
+ *   name: 'echo',
+ *   async *stream({ messages }) {
+ *     yield `You said: ${messages.at(-1)?.content}`
+ *   },
+ * }
+ * const tutor = await Tutor.open('data', { providers: [echo] })
+ * ```
+ */
+export interface Provider {
+  /** How requests name it. */
+  readonly name: string
+  /** The model when a request names none: the first of `models`, or the provider's name, if absent. */
+  readonly model?: string
+  /** The models that may be asked for; any if absent. */
+  readonly models?: readonly string[]
+  /**
+   * Writes one reply. `signal` is aborted when nobody wants it any more: give it to `fetch`. The
+   * iteration is then ended too, so that a generator's `finally` runs.
+   *
+   * What it throws is the `cause` of the error that the caller sees. Throw a {@link TutorError} to
+   * choose the code, and whether trying again can help.
+   */
+  stream(request: CompletionRequest, options: { signal: AbortSignal }): Deltas | Promise<Deltas>
+}
+
+/** A kind of built-in provider. `openai` speaks to every server with its Chat Completions API. */
+export type ProviderKind = 'openai' | 'anthropic' | 'demo'
+
+/** A built-in provider. */
+export interface ProviderOptions {
+  kind: ProviderKind
+  /** How requests name it; the kind if absent. */
+  name?: string
+  /** The key, or several, which are used in turn. */
+  apiKey?: string | readonly string[]
+  /** Where its API begins; the maker's own if absent. */
+  baseUrl?: string
+  /** The model when a request names none. */
+  model?: string
+  /** The only models that may be asked for. */
+  models?: readonly string[]
+  /** Other names of models. */
+  aliases?: Readonly<Record<string, string>>
+  /** A proxy to go through, or `system` for that of the environment. */
+  proxy?: string
+  /** Until a connection is there. */
+  connectTimeoutMs?: number
+  /** Until the first sign of life. */
+  firstTimeoutMs?: number
+  /** Between two signs of life. */
+  idleTimeoutMs?: number
+  /** Between two pieces of the reply. */
+  progressTimeoutMs?: number
+  /** For the whole reply. */
+  totalTimeoutMs?: number
+  /** Retries of a request that nothing came of, at most 10. */
+  maxRetries?: number
+  /** Requests at a time; more wait. */
+  maxConcurrent?: number
+  /** Requests that wait; more are `overloaded`. */
+  maxWaiting?: number
+  /** How long a request waits. */
+  maxWaitMs?: number
+  /** When to stop asking a provider that keeps failing; false for never. */
+  breaker?: boolean | { failures?: number; windowMs?: number; cooldownMs?: number }
+  /** Who is asked, in this order, when it cannot answer: `provider` or `provider/model`. */
+  fallback?: readonly string[]
+  /** True to fall back also when a part of a reply was delivered. */
+  restart?: boolean
+  /** The demo provider's pause between two words. */
+  delayMs?: number
+}
+
+/** Deltas after which the event loop gets a turn, lest a provider that is always ready keep it. */
+const FAIR = 64
+
+type AnyIterator = AsyncIterator<Delta> | Iterator<Delta>
+
+interface Running {
+  readonly controller: AbortController
+  iterator?: AnyIterator
+}
+
+/** Runs the providers that are written in JavaScript, when the engine asks. */
+export class Providers {
+  readonly #providers: readonly (Provider | undefined)[]
+  readonly #causes: Causes
+  readonly #running = new Map<number, Running>()
+
+  /** `providers` are in the engine's order; built-in ones are absent. */
+  constructor(providers: readonly (Provider | undefined)[], causes: Causes) {
+    this.#providers = providers
+    this.#causes = causes
+  }
+
+  /** Asks a provider. Never throws; the outcome goes into the sink. */
+  readonly start = (provider: number, call: number, request: string, sink: Sink): void => {
+    void this.#run(provider, call, request, sink)
+  }
+
+  /** Tells a provider that nobody wants its reply any more. */
+  readonly cancel = (call: number): void => {
+    const running = this.#running.get(call)
+    if (running === undefined) return
+    running.controller.abort()
+    void leave(running)
+  }
+
+  async #run(index: number, call: number, json: string, sink: Sink): Promise<void> {
+    const running: Running = { controller: new AbortController() }
+    const { signal } = running.controller
+    this.#running.set(call, running)
+    let ended = false
+    try {
+      const provider = this.#providers[index]
+      if (provider === undefined) throw new TutorError('internal', 'no such provider')
+      const iterator = iterate(await provider.stream(request(json), { signal }))
+      running.iterator = iterator
+      const writer = new Writer(sink)
+      while (!signal.aborted) {
+        const next = await iterator.next()
+        if (next.done === true) {
+          ended = true
+          await writer.end()
+        } else if (!(await writer.write(next.value))) {
+          break
+        }
+        if (ended) return
+      }
+    } catch (error) {
+      if (!signal.aborted) sink.fail(toNative(error), this.#causes.keep(error))
+    } finally {
+      if (!ended) {
+        running.controller.abort()
+        await leave(running)
+      }
+      this.#running.delete(call)
+    }
+  }
+}
+
+function request(json: string): CompletionRequest {
+  const { timeout, tools, output, ...rest } = camel<
+    CompletionRequest & { timeout: number | null; tools?: CompletionRequest['tools'] }
+  >(JSON.parse(json))
+  return {
+    ...rest,
+    tools: tools ?? [],
+    output: output ?? null,
+    timeoutMs: timeout === null ? null : timeout * 1000,
+  }
+}
+
+function iterate(source: Deltas): AnyIterator {
+  if (typeof source === 'object' && source !== null) {
+    if (Symbol.asyncIterator in source) return source[Symbol.asyncIterator]()
+    if (Symbol.iterator in source) return source[Symbol.iterator]()
+  }
+  throw new TypeError("a provider's stream() returns something to iterate over: make it an async generator")
+}
+
+/** Ends an iteration early, once. */
+async function leave(running: Running): Promise<void> {
+  const { iterator } = running
+  delete running.iterator
+  try {
+    await iterator?.return?.()
+  } catch {
+    // The reply is given up; what its cleaning up failed at interests nobody.
+  }
+}
+
+/** Writes deltas into a sink: waits while it is full, and joins characters that were torn apart. */
+class Writer {
+  readonly #sink: Sink
+  #half = ''
+  #count = 0
+
+  constructor(sink: Sink) {
+    this.#sink = sink
+  }
+
+  /** False if nothing more is wanted. */
+  async write(delta: Delta): Promise<boolean> {
+    if (++this.#count % FAIR === 0) await new Promise(setImmediate)
+    if (typeof delta === 'string') return this.#text(delta)
+    if (delta?.type === 'text.delta' && typeof delta.text === 'string') return this.#text(delta.text)
+    const json = JSON.stringify(snake(delta)) ?? 'null'
+    return this.#put(() => this.#sink.delta(json))
+  }
+
+  async end(): Promise<void> {
+    if (this.#half !== '') await this.#put(() => this.#sink.text('\ufffd'))
+    this.#sink.end()
+  }
+
+  async #text(delta: string): Promise<boolean> {
+    let text = this.#half + delta
+    this.#half = ''
+    const last = text.charCodeAt(text.length - 1)
+    if (last >= 0xd800 && last <= 0xdbff) {
+      this.#half = text.slice(-1)
+      text = text.slice(0, -1)
+    }
+    return text === '' || this.#put(() => this.#sink.text(text))
+  }
+
+  async #put(put: () => number): Promise<boolean> {
+    let state: number
+    while ((state = put()) === 0) await this.#sink.ready()
+    return state > 0
+  }
+}

@@ -1,0 +1,163 @@
+import { abortError, Causes, checkSignal, fromNative, TutorError } from './errors.js'
+import { camel } from './json.js'
+import type { Batch, NativeStream } from './native.js'
+import type { TurnEvent } from './types.js'
+
+/** Batches that are taken without waiting before the event loop gets a turn. */
+const FAIR = 16
+
+const asyncDispose: typeof Symbol.asyncDispose =
+  Symbol.asyncDispose ?? (Symbol.for('nodejs.asyncDispose') as typeof Symbol.asyncDispose)
+
+/**
+ * The events of one turn: `for await (const event of stream)`. Asked for when the first one is.
+ *
+ * A turn that fails ends with the event `turn.failed`; {@link error} then has the whole error. Only
+ * what could not begin throws.
+ *
+ * Leaving the loop early (`break`, `return`, an exception) stops a turn that {@link Tutor.stream}
+ * began, and keeps what had arrived; the session is free then. A stream of {@link Tutor.events} only
+ * watches: the turn goes on.
+ */
+export class TurnStream implements AsyncIterableIterator<TurnEvent, undefined, undefined> {
+  readonly #open: () => NativeStream
+  readonly #causes: Causes
+  readonly #signal: AbortSignal | undefined
+  readonly #events: AsyncGenerator<TurnEvent, undefined, undefined>
+  #native: NativeStream | undefined
+  #over = false
+  #turnId: string | undefined
+  #sessionId: string | undefined
+  #error: TutorError | undefined
+
+  /** @internal */
+  constructor(open: () => NativeStream, causes: Causes, signal: AbortSignal | undefined, turnId?: string) {
+    this.#open = open
+    this.#causes = causes
+    this.#signal = signal
+    this.#turnId = turnId
+    this.#events = this.#generate()
+  }
+
+  /** The turn; undefined until the first event has come. */
+  get turnId(): string | undefined {
+    return this.#turnId
+  }
+
+  /** The conversation, also if it was just created; undefined until `turn.started` has come. */
+  get sessionId(): string | undefined {
+    return this.#sessionId
+  }
+
+  /** Why the turn failed; undefined while it has not. Its `cause` is what a provider threw. */
+  get error(): TutorError | undefined {
+    return this.#error
+  }
+
+  /**
+   * Stops the turn, and waits until it has ended. What had arrived is kept. The stream goes on to its
+   * last event. Idempotent.
+   */
+  async cancel(): Promise<void> {
+    if (this.#over) return
+    if (this.#native === undefined && this.#turnId === undefined) {
+      this.#over = true
+      return
+    }
+    this.#native ??= this.#open()
+    const { error } = await this.#native.cancel()
+    if (error !== undefined && error !== null) throw fromNative(error, this.#causes)
+  }
+
+  /** The same events as a web stream of objects. Cancelling it leaves this stream. */
+  toReadableStream(): ReadableStream<TurnEvent> {
+    return new ReadableStream<TurnEvent>(
+      {
+        pull: async (controller) => {
+          const next = await this.next()
+          if (next.done === true) controller.close()
+          else controller.enqueue(next.value)
+        },
+        cancel: async () => {
+          await this.return()
+        },
+      },
+      { highWaterMark: 0 },
+    )
+  }
+
+  /** The next event. Calls may overlap: they are answered in their order. */
+  next(): Promise<IteratorResult<TurnEvent, undefined>> {
+    return this.#events.next()
+  }
+
+  /** Leaves the stream; a pending `next()` is done. */
+  async return(): Promise<IteratorResult<TurnEvent, undefined>> {
+    // The generator would wait for the event that a pending `next()` waits for.
+    await this.#leave()
+    return this.#events.return(undefined)
+  }
+
+  /** Leaves the stream, and rejects with `error`. */
+  async throw(error?: unknown): Promise<IteratorResult<TurnEvent, undefined>> {
+    await this.#leave()
+    return this.#events.throw(error)
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  async [asyncDispose](): Promise<void> {
+    await this.return()
+  }
+
+  async #leave(): Promise<void> {
+    if (this.#over) return
+    this.#over = true
+    await this.#native?.close()
+  }
+
+  async *#generate(): AsyncGenerator<TurnEvent, undefined, undefined> {
+    const signal = this.#signal
+    if (this.#over) return undefined
+    checkSignal(signal)
+    const native = (this.#native ??= this.#open())
+    const abort = (): void => void native.close()
+    signal?.addEventListener('abort', abort, { once: true })
+    try {
+      for (let count = 1; ; count++) {
+        const ready = count % FAIR === 0 ? undefined : native.poll()
+        const batch: Batch = ready ?? (await native.next())
+        if (signal?.aborted) throw abortError(signal)
+        if (batch.error) throw fromNative(batch.error, this.#causes)
+        if (batch.failure) this.#error = fromNative(batch.failure, this.#causes)
+        for (const event of JSON.parse(batch.events) as { type: string }[]) {
+          if (signal?.aborted) throw abortError(signal)
+          // Most events by far, and nothing in them to spell differently.
+          yield event.type === 'text.delta' ? (event as TurnEvent) : this.#seen(camel<TurnEvent>(event))
+        }
+        if (batch.done) {
+          this.#over = true
+          return undefined
+        }
+      }
+    } finally {
+      signal?.removeEventListener('abort', abort)
+      if (!this.#over) {
+        this.#over = true
+        await native.close()
+      } else if (signal?.aborted) {
+        await native.close()
+      }
+    }
+  }
+
+  #seen(event: TurnEvent): TurnEvent {
+    if (event.type === 'turn.started') {
+      this.#turnId = event.turnId
+      this.#sessionId = event.sessionId
+    }
+    return event
+  }
+}

@@ -1,0 +1,327 @@
+import { fileURLToPath } from 'node:url'
+
+import { abortError, Causes, checkSignal, fromNative, TutorError } from './errors.js'
+import { camel, toJson } from './json.js'
+import { native, type NativeTutor, type Outcome } from './native.js'
+import { type Provider, type ProviderKind, type ProviderOptions, Providers } from './provider.js'
+import { TurnStream } from './stream.js'
+import type { Content, Message, Metadata, Page, Reply, Session, Turn } from './types.js'
+
+/** Where data is kept when nobody says. */
+const LOCATION = 'neuro-tutor-data'
+
+const asyncDispose: typeof Symbol.asyncDispose =
+  Symbol.asyncDispose ?? (Symbol.for('nodejs.asyncDispose') as typeof Symbol.asyncDispose)
+
+/** The engine's bounds. Every one has a default; reaching one is a clear error to the newcomer. */
+export interface Limits {
+  /** Turns running at a time, over all owners. One more is `overloaded`. */
+  maxLiveTurns?: number
+  /** Messages in one request. */
+  maxRequestMessages?: number
+  /** Bytes of one message, and of all messages of a request. More are `too_large`. */
+  maxRequestBytes?: number
+  /** Bytes of a request's preferences, or of a session's metadata, as JSON. */
+  maxObjectBytes?: number
+  /** Bytes of a reply. A longer one ends the turn with `too_large`; what had arrived is kept. */
+  maxReplyBytes?: number
+  /** Events of a turn. */
+  maxEvents?: number
+  /** How long a turn may take. Longer ends it with `timeout`; what had arrived is kept. */
+  turnTimeoutMs?: number
+  /** How often the partial reply of a running turn is saved. */
+  checkpointIntervalMs?: number
+  /** How long a running turn is believed to be alive without a sign of life. */
+  leaseMs?: number
+  /** How long the events of an ended turn stay in memory. */
+  replayRetentionMs?: number
+  /** Bytes of all events of ended turns in memory. */
+  replayBytes?: number
+  /** Tokens of history that a model is sent, by estimate. */
+  contextTokens?: number
+  /** How long closing waits for running turns. */
+  closeGraceMs?: number
+}
+
+/** How a tutor is opened. */
+export interface TutorOptions {
+  /**
+   * Who answers: built-in providers, by their kind or with options, and providers of your own. The
+   * first one is the default. Without any, the demo provider answers.
+   */
+  providers?: readonly (Provider | ProviderOptions | ProviderKind)[]
+  /** The name of the provider that answers when a request names none. */
+  defaultProvider?: string
+  /** Whose data this handle reads and writes; `local` by default. */
+  owner?: string
+  /** Instructions that precede every conversation. */
+  systemPrompt?: string
+  limits?: Limits
+}
+
+/** What can be said beside a message. */
+export interface ChatOptions {
+  /** The id of the conversation to go on with; a new one if absent. */
+  session?: string | undefined
+  /** A model's name, or `provider/name`. */
+  model?: string | undefined
+  /** A configured provider's name. */
+  provider?: string | undefined
+  /** The sampling temperature, 0 to 2. */
+  temperature?: number | undefined
+  /** The most tokens the reply may have. */
+  maxTokens?: number | undefined
+  /** Further members are stored with the session; unknown ones are named in a notice. */
+  preferences?: Metadata | undefined
+  /** A name for this request: sent again, it gives the same turn. */
+  idempotencyKey?: string | undefined
+  /** How long the whole turn may take. */
+  timeoutMs?: number | undefined
+  /** Answer from this message instead of the newest: the way to edit a learner's message. */
+  parent?: string | undefined
+  /** Stops the turn when it is aborted, and keeps what had arrived. */
+  signal?: AbortSignal | undefined
+}
+
+/**
+ * A tutor: conversations with learners, durable and streamed.
+ *
+ * Everything that fails rejects with a {@link TutorError}. An idle tutor keeps no process alive; one
+ * that is not closed loses nothing either, but its data stays locked until the process ends.
+ *
+ * @example
+ * ```ts
+ * const tutor = await Tutor.open('data')
+ * for await (const event of tutor.stream('What is photosynthesis?')) {
+ *   if (event.type === 'text.delta') process.stdout.write(event.text)
+ * }
+ * await tutor.close()
+ * ```
+ */
+export class Tutor {
+  readonly #native: NativeTutor
+  readonly #causes: Causes
+
+  private constructor(handle: NativeTutor, causes: Causes) {
+    this.#native = handle
+    this.#causes = causes
+  }
+
+  /**
+   * Opens a tutor, and ends the turns that a crash left running.
+   *
+   * `location` is a directory (`neuro-tutor-data` by default), a `file:` URL of one, or a URL:
+   * `sled:./data`, `memory:`.
+   *
+   * Fails with `store_locked` if another process has the data, `config` for wrong options, and errors
+   * of the store.
+   */
+  static open(location: string | URL = LOCATION, options: TutorOptions = {}): Promise<Tutor> {
+    return Tutor.#open(location, options)
+  }
+
+  /**
+   * Opens a tutor whose providers the environment configures: `OPENAI_API_KEY`, `OPENAI_BASE_URL`,
+   * `OPENAI_MODEL`, `ANTHROPIC_API_KEY`, `ANTHROPIC_BASE_URL`, `ANTHROPIC_MODEL`. Without any the demo
+   * provider answers. Those of `options` come behind them. Nothing else reads the environment.
+   */
+  static fromEnv(location: string | URL = LOCATION, options: TutorOptions = {}): Promise<Tutor> {
+    return Tutor.#open(location, options, process.env)
+  }
+
+  static async #open(location: string | URL, options: TutorOptions, env?: NodeJS.ProcessEnv): Promise<Tutor> {
+    const { providers = [], ...rest } = options
+    if (!Array.isArray(providers)) throw new TutorError('config', 'providers is an array')
+    const causes = new Causes()
+    const runner = new Providers(
+      providers.map((provider) => (isOwn(provider) ? provider : undefined)),
+      causes,
+    )
+    const handle = new native.NativeTutor()
+    const tutor = new Tutor(handle, causes)
+    const plain = toJson({
+      ...rest,
+      location: place(location),
+      providers: providers.map(describe),
+      env,
+    })
+    await tutor.#result(handle.open(plain, runner.start, runner.cancel))
+    return tutor
+  }
+
+  /** Whose data this handle reads and writes. */
+  get owner(): string {
+    return this.#native.owner ?? ''
+  }
+
+  /** The same tutor for another owner, whose data only that handle can name. */
+  forOwner(owner: string): Tutor {
+    const scoped = this.#native.forOwner(text('owner', owner))
+    if ('json' in scoped) throw fromNative(scoped, this.#causes)
+    return new Tutor(scoped, this.#causes)
+  }
+
+  /**
+   * Asks, and waits for the whole reply.
+   *
+   * Fails like {@link stream}, and with what ended the turn; whatever had arrived by then is stored.
+   * An aborted signal stops the turn and rejects with an `AbortError`.
+   */
+  async chat(message: Content, options: ChatOptions = {}): Promise<Reply> {
+    const { signal, ...rest } = options
+    checkSignal(signal)
+    const call = this.#native.chat(toJson({ ...rest, message }))
+    const abort = (): void => call.cancel()
+    signal?.addEventListener('abort', abort, { once: true })
+    try {
+      const outcome = await call.run()
+      if (signal?.aborted && outcome.error) throw abortError(signal)
+      const reply = this.#value<Omit<Reply, 'text'>>(outcome)
+      return { text: textOf(reply.message.content), ...reply }
+    } finally {
+      signal?.removeEventListener('abort', abort)
+    }
+  }
+
+  /**
+   * Asks, and streams the reply. Nothing is asked before the first event is; when it comes, the
+   * learner's words are stored.
+   *
+   * The first `next()` rejects with `invalid_input`, `too_large`, `not_found` for the session,
+   * `conflict` if the session has a running turn (its id is in the context as `turn`) or the
+   * idempotency key names another request, `overloaded`, or an error of the store. Later failures are
+   * the last event. An aborted signal stops the turn and rejects with an `AbortError`.
+   */
+  stream(message: Content, options: ChatOptions = {}): TurnStream {
+    const { signal, ...rest } = options
+    const open = () => this.#native.stream(toJson({ ...rest, message, streamed: true }))
+    return new TurnStream(open, this.#causes, signal)
+  }
+
+  /**
+   * The events of a turn behind number `after` (0 for all): first those that have happened, then those
+   * that come. The same events as were streamed, also after a restart.
+   *
+   * Fails with `not_found`, and errors of the store. An aborted signal ends the stream only.
+   */
+  events(turnId: string, options: { after?: number; signal?: AbortSignal } = {}): TurnStream {
+    const { after = 0, signal } = options
+    const open = () => this.#native.events(text('turnId', turnId), Number(after))
+    return new TurnStream(open, this.#causes, signal, turnId)
+  }
+
+  /**
+   * Stops a turn and returns it as it ended; one that has ended already as it is. What had arrived is
+   * kept. Fails with `not_found`.
+   */
+  async cancel(turnId: string): Promise<Turn> {
+    return this.#result(this.#native.cancel(text('turnId', turnId)))
+  }
+
+  /** A turn. Fails with `not_found`. */
+  async turn(turnId: string): Promise<Turn> {
+    return this.#result(this.#native.turn(text('turnId', turnId)))
+  }
+
+  /** A page of sessions, the latest used first. `limit` is 1 to 200, 50 by default. */
+  async sessions(options: { limit?: number; cursor?: string | null } = {}): Promise<Page<Session>> {
+    return this.#result(this.#native.sessions(toJson(options)))
+  }
+
+  /** A session. Fails with `not_found`. */
+  async session(id: string): Promise<Session> {
+    return this.#result(this.#native.session(text('id', id)))
+  }
+
+  /** Creates an empty session. Fails with `conflict` if the id is taken. */
+  async createSession(options: { id?: string; title?: string; metadata?: Metadata } = {}): Promise<Session> {
+    return this.#result(this.#native.createSession(toJson(options)))
+  }
+
+  /** Gives a session another title: 1 to 200 characters. Fails with `not_found`. */
+  async renameSession(id: string, title: string): Promise<Session> {
+    return this.updateSession(id, { title: text('title', title) })
+  }
+
+  /** Changes a session; what is absent stays as it is. Fails with `not_found`. */
+  async updateSession(id: string, changes: { title?: string; metadata?: Metadata }): Promise<Session> {
+    return this.#result(this.#native.updateSession(text('id', id), toJson(changes)))
+  }
+
+  /** Deletes a session with everything in it, stopping its running turn. False if there was none. */
+  async deleteSession(id: string): Promise<boolean> {
+    return this.#result(this.#native.deleteSession(text('id', id)))
+  }
+
+  /**
+   * A page of a session's messages, oldest first: the newest ones, or those before or after a message.
+   * `limit` is 1 to 200, 200 by default. `leaf` reads the branch that ends there, `all` the whole tree.
+   *
+   * Fails with `not_found` for the session, `invalid_input` for a message that is not in it.
+   */
+  async messages(
+    sessionId: string,
+    options: { limit?: number; before?: string; after?: string; leaf?: string; all?: boolean } = {},
+  ): Promise<Page<Message>> {
+    return this.#result(this.#native.messages(text('sessionId', sessionId), toJson(options)))
+  }
+
+  /** The configured providers, the default first. `models` is null where any name may be asked for. */
+  async providers(): Promise<{ name: string; defaultModel: string; models: string[] | null }[]> {
+    return this.#result(this.#native.providers())
+  }
+
+  /** The models of one provider. Fails with `not_found`, and with what the provider answers. */
+  async models(provider: string): Promise<{ id: string; contextWindow?: number }[]> {
+    return this.#result(this.#native.models(text('provider', provider)))
+  }
+
+  /**
+   * Closes the tutor and all handles of it: takes no new turn, waits a while for those that run, ends
+   * the others as interrupted, and closes the store. Idempotent.
+   */
+  async close(options: { graceMs?: number } = {}): Promise<void> {
+    await this.#result(this.#native.close(options.graceMs))
+  }
+
+  async [asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  async #result<T>(outcome: Promise<Outcome>): Promise<T> {
+    return this.#value(await outcome)
+  }
+
+  #value<T>({ value, error }: Outcome): T {
+    if (error !== undefined && error !== null) throw fromNative(error, this.#causes)
+    return camel<T>(JSON.parse(value ?? 'null'))
+  }
+}
+
+/** The text of a content, without images and files. */
+function textOf(content: Content): string {
+  if (typeof content === 'string') return content
+  return content.map((part) => (part.type === 'text' ? part.text : '')).join('')
+}
+
+/** Refuses what only TypeScript would have refused. */
+function text(field: string, value: string): string {
+  if (typeof value === 'string') return value
+  throw new TutorError('invalid_input', `${field} is a string`, { context: { field } })
+}
+
+function place(location: string | URL): string {
+  if (!(location instanceof URL)) return location
+  return location.protocol === 'file:' ? fileURLToPath(location) : location.href
+}
+
+function isOwn(provider: Provider | ProviderOptions | string): provider is Provider {
+  return typeof (provider as Partial<Provider> | null)?.stream === 'function'
+}
+
+function describe(provider: Provider | ProviderOptions | string): unknown {
+  if (typeof provider === 'string') return { kind: provider }
+  if (!isOwn(provider)) return provider
+  const { name, model, models } = provider
+  return { own: { name, model, models } }
+}

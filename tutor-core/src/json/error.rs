@@ -1,0 +1,76 @@
+//! Errors, on their way out and from plug-ins in.
+
+use serde_json::{Map, Value, json};
+
+use super::fields::Fields;
+use crate::error::{Error, ErrorInfo, ErrorKind, Result};
+use crate::message::Metadata;
+
+/// An error: `code`, `message`, `retryable`, `retry_after_ms` if somebody said it, and `context`,
+/// an object of texts.
+pub fn error(error: &Error) -> Value {
+    let mut json = json!(error.info());
+    let mut context = Map::new();
+    for (name, value) in error.context() {
+        // The first one of a name counts, as everywhere.
+        context.entry(name).or_insert_with(|| value.into());
+    }
+    json["context"] = Value::Object(context);
+    json
+}
+
+/// An error that a plug-in in another language raised on purpose, by a `code` of ours, `message`,
+/// and perhaps `retryable` and `retry_after_ms`. `None` for anything else: the message of an
+/// exception that is not ours may quote anybody, and is not taken.
+pub fn raised(members: Metadata) -> Option<Error> {
+    let read = || -> Result<ErrorInfo> {
+        let mut fields = Fields::new("raised error", ErrorKind::Internal, members);
+        Ok(ErrorInfo {
+            code: fields.text("code")?.unwrap_or_default(),
+            message: fields.text("message")?.unwrap_or_default(),
+            retryable: fields.flag("retryable")?,
+            retry_after_ms: fields.count("retry_after_ms")?,
+        })
+    };
+    let info = read().ok()?;
+    ErrorKind::from_code(&info.code)?;
+    Some(Error::from(info))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_error_says_all_that_a_caller_can_act_on() {
+        let original = Error::new(ErrorKind::RateLimited, "slow down")
+            .retryable(Some(Duration::from_millis(1500)))
+            .with_context("provider", "mine")
+            .with_context("provider", "theirs");
+        let written = error(&original);
+        let expected = json!({
+            "code": "rate_limited", "message": "slow down", "retryable": true,
+            "retry_after_ms": 1500, "context": {"provider": "mine"},
+        });
+        assert_eq!(written, expected);
+        let back = raised(serde_json::from_value(written).unwrap()).unwrap();
+        assert_eq!(
+            (back.kind(), back.retry()),
+            (original.kind(), original.retry())
+        );
+    }
+
+    #[test]
+    fn an_error_without_a_code_of_ours_is_not_believed() {
+        for value in [
+            json!({}),
+            json!({"code": "ECONNRESET", "message": "canary"}),
+            json!({"code": 7, "message": "canary"}),
+            json!({"code": "timeout", "message": "m", "retryable": "canary"}),
+        ] {
+            assert!(raised(serde_json::from_value(value).unwrap()).is_none());
+        }
+    }
+}
