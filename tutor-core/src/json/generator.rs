@@ -33,11 +33,8 @@ impl Generator {
             Delta::Text(_) | Delta::Refusal(_) | Delta::ToolCall { .. } => self.has_content = true,
             Delta::Restart { .. } => self.has_content = false,
             Delta::Finished { .. } => self.finished = true,
-            Delta::Reasoning(_)
-            | Delta::Usage(_)
-            | Delta::Heartbeat
-            | Delta::Notice(_)
-            | Delta::AnsweredBy { .. } => {}
+            // Everything else is no content.
+            _ => {}
         }
         Ok(Some(read))
     }
