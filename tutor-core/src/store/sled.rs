@@ -1,6 +1,7 @@
 //! The embedded store: one directory, no set-up, every acknowledged write on the disk.
 
 mod check;
+mod compact;
 mod draft;
 mod envelope;
 mod keys;
@@ -23,6 +24,7 @@ use ::sled::Tree;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::compact::Compaction;
 use self::draft::Draft;
 use self::shared::Shared;
 use self::writer::{Job, MAX_QUEUE, Write, Writer};
@@ -54,7 +56,9 @@ use crate::turn::{Turn, TurnKey};
 /// limit (a quota of the user), reads may have to wait for room too.
 ///
 /// # Space
-/// Space comes back slowly after deletions. The process uses up to four times the cache capacity.
+/// Space comes back slowly after deletions, and what was deleted stays in the files until sled
+/// happens to write over it; [`compact`](Self::compact) leaves nothing of it. The process uses up to
+/// four times the cache capacity.
 #[derive(Clone, Debug)]
 pub struct SledStore {
     shared: Arc<Shared>,

@@ -98,6 +98,71 @@ mod sled {
         (Arc::new(store), directory)
     }
 
+    fn files(directory: &std::path::Path, found: &mut Vec<u8>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let entry = entry.unwrap();
+            found.extend(entry.file_name().as_encoded_bytes());
+            if entry.path().is_dir() {
+                files(&entry.path(), found);
+            } else {
+                found.extend(std::fs::read(entry.path()).unwrap());
+            }
+        }
+    }
+
+    /// In titles, words, data, ids, keys and records.
+    #[tokio::test]
+    async fn after_compaction_the_files_hold_nothing_of_an_erased_owner() {
+        let canary = "canary-7d1f";
+        let (store, directory) = open().await;
+        for n in 0..30 {
+            line(&store, "other", &format!("kept-{n}"), 3).await;
+            let mut whole = motley(&format!("owner-{canary}"), &format!("{canary}-{n}")).await;
+            whole.session.title = format!("title {canary}");
+            whole.session.metadata = object("about", canary);
+            whole.messages[0].content = format!("I am {canary}. ").repeat(9000).into();
+            store.import_session(whole, Existing::Refuse).await.unwrap();
+        }
+        let erased = owner(&format!("owner-{canary}"));
+        let key = format!("{erased}/note");
+        let write = put("note", &key, canary.as_bytes(), Expect::Absent);
+        store.commit(vec![write]).await.unwrap();
+        let done = erase_owner(&store, &erased, &mut |_| ()).await.unwrap();
+        assert_eq!((done.sessions, done.records), (30, 1));
+        let kept = export(&store, ExportOptions::default()).await;
+        store.close().await.unwrap();
+        drop(store);
+
+        let count = || {
+            let mut bytes = Vec::new();
+            files(directory.path(), &mut bytes);
+            bytes
+                .windows(canary.len())
+                .filter(|found| *found == canary.as_bytes())
+                .count()
+        };
+        assert!(count() > 0, "the test would find nothing anyway");
+        let compacted = SledStore::compact(directory.path(), |_| ()).await.unwrap();
+        assert!(
+            compacted.bytes_after < compacted.bytes_before,
+            "{compacted:?}"
+        );
+        assert_eq!(count(), 0);
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(directory.path()).await.unwrap());
+        assert!(kept == export(&store, ExportOptions::default()).await);
+        let found = verify(&store, &mut |_| ()).await.unwrap();
+        assert!(found.is_sound(), "{:?}", found.all_problems().next());
+    }
+
+    #[tokio::test]
+    async fn a_store_in_use_is_not_compacted() {
+        let (_store, directory) = open().await;
+        let error = SledStore::compact(directory.path(), |_| ())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StoreLocked);
+    }
+
     #[tokio::test]
     async fn an_export_of_an_import_is_equal_from_memory_to_sled() {
         let (store, _directory) = open().await;

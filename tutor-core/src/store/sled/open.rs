@@ -19,6 +19,7 @@ use ::sled::{Db, Mode, Tree};
 use serde::{Deserialize, Serialize};
 
 use super::SledOptions;
+use super::compact::complete_swap;
 use super::draft::{Draft, Rows};
 use super::shared::Database;
 use super::{keys, unavailable};
@@ -56,6 +57,7 @@ pub(super) fn open_locked(
     options: &SledOptions,
     lock: Arc<File>,
 ) -> Result<Database> {
+    complete_swap(directory)?;
     let marker = directory.join("format");
     let marked = read_marker(&marker)?;
 
@@ -106,7 +108,7 @@ fn create_directory(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn lock(directory: &Path, deadline: Instant) -> Result<File> {
+pub(super) fn lock(directory: &Path, deadline: Instant) -> Result<File> {
     let path = directory.join("lock");
     let fail = |error| io_error(&path, error);
     let mut file = OpenOptions::new()
@@ -271,7 +273,7 @@ fn check_format(database: &Database, marked: bool) -> Result<()> {
 }
 
 /// Makes a new store survive a power failure, then marks it as whole.
-fn make_durable(directory: &Path, database: &Database) -> Result<()> {
+pub(super) fn make_durable(directory: &Path, database: &Database) -> Result<()> {
     database.db.flush().map_err(unavailable)?;
     let files = directory.join("sled");
     let fail = |error| io_error(&files, error);
@@ -298,7 +300,7 @@ fn make_durable(directory: &Path, database: &Database) -> Result<()> {
 }
 
 /// Makes the names in a directory durable, where that takes doing.
-fn sync_directory(directory: &Path) -> Result<()> {
+pub(super) fn sync_directory(directory: &Path) -> Result<()> {
     if cfg!(not(unix)) {
         return Ok(());
     }
@@ -307,7 +309,7 @@ fn sync_directory(directory: &Path) -> Result<()> {
         .map_err(|error| io_error(directory, error))
 }
 
-fn io_error(path: &Path, error: io::Error) -> Error {
+pub(super) fn io_error(path: &Path, error: io::Error) -> Error {
     Error::new(
         ErrorKind::StoreUnavailable,
         "the store's files cannot be used: check the path, its permissions and the disk",
