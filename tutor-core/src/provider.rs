@@ -21,6 +21,8 @@ pub mod context;
 pub mod demo;
 pub mod scripted;
 pub mod config;
+#[cfg(feature = "provider-http")]
+pub mod discover;
 pub mod options;
 pub mod key;
 pub mod dialect;

@@ -1,6 +1,6 @@
 //! The command line: one file per command. Standard output is data, standard error is talk.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -8,6 +8,8 @@ use tokio::runtime::Runtime;
 use tutor_http::config::{Args, Vars};
 
 mod completions;
+mod config;
+mod doctor;
 mod failure;
 mod man;
 mod output;
@@ -30,6 +32,9 @@ struct Line {
     command: Option<Command>,
     #[command(flatten)]
     serve: Args,
+    /// Read this configuration file [env: NEURO_TUTOR_CONFIG] [default: neuro-tutor.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -37,6 +42,12 @@ enum Command {
     /// Serve the tutor over HTTP, until SIGINT or SIGTERM
     #[command(after_help = format!("{}\n\n{ENVIRONMENT}\n\n{}", serve::EXAMPLES, failure::EXIT_CODES))]
     Serve(Box<Args>),
+    /// Try everything that a server needs, and say what to fix
+    #[command(after_help = format!("{}\n\n{}", doctor::EXAMPLES, failure::EXIT_CODES))]
+    Doctor(Box<doctor::Args>),
+    /// Print the settings in effect, without secrets, and where each comes from
+    #[command(after_help = config::EXAMPLES)]
+    Config(Box<Args>),
     /// Print a completion script for a shell
     #[command(after_help = completions::EXAMPLES)]
     Completions(completions::Args),
@@ -46,12 +57,18 @@ enum Command {
 }
 
 const ENVIRONMENT: &str = "\
-Environment (also read from a file .env in the working directory):
+A setting is taken from the command line, else the environment, else a file .env in the working
+directory, else neuro-tutor.toml, which can set everything, else its default.
+
+Environment:
   OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_MODEL            a provider; the URL alone is enough
                                                            for a server that wants no key
   ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, ANTHROPIC_MODEL   another provider
   DEMO_DELAY_MS                                            the demo provider's pause between words
-  DATABASE_URL, HOST, PORT, CORS_ORIGINS, LOG_LEVEL, DEBUG";
+  OLLAMA_HOST                                              where a local Ollama is looked for when
+                                                           there is no key; off for nowhere
+  DATABASE_URL, HOST, PORT, CORS_ORIGINS, LOG_LEVEL, DEBUG, DEFAULT_PROVIDER, INSECURE_NO_AUTH,
+  MAX_CONNECTIONS, MAX_LIVE_TURNS, MAX_BODY_BYTES, MAX_MESSAGE_CHARS, DRAIN_SECONDS";
 
 /// Does what the command line says. What goes wrong is said in one line.
 pub(crate) fn main() -> ExitCode {
@@ -59,13 +76,15 @@ pub(crate) fn main() -> ExitCode {
     let command = line
         .command
         .unwrap_or_else(|| Command::Serve(Box::new(line.serve)));
-    run(command).unwrap_or_else(|failure| failure.report())
+    run(command, line.config.as_deref()).unwrap_or_else(|failure| failure.report())
 }
 
-fn run(command: Command) -> Result<ExitCode, Failure> {
-    let vars = || Vars::load(Path::new("."));
+fn run(command: Command, config: Option<&Path>) -> Result<ExitCode, Failure> {
+    let vars = || Vars::load(Path::new("."), config);
     match command {
         Command::Serve(args) => serve::run(*args, &vars()?),
+        Command::Doctor(args) => doctor::run(*args, &vars()?),
+        Command::Config(args) => config::run(*args, &vars()?),
         Command::Completions(args) => completions::run(&args, &mut Line::command()),
         Command::Man(args) => man::run(&args, Line::command()),
     }

@@ -1,90 +1,37 @@
-//! How the server is configured: flags, then the environment, then a `.env` file, then defaults.
+//! How the server is configured: flags, then the environment, then a `.env` file, then
+//! `neuro-tutor.toml`, then defaults.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tutor_core::provider::DemoProvider;
-use tutor_core::provider::config::ProviderConfig;
-use tutor_core::store::{Durability, Location};
+use tracing::level_filters::LevelFilter;
+use tutor_core::provider::{ModelChoice, ModelInfo, ProviderConfig, discover};
+use tutor_core::store::{Durability, Location, Store};
 use tutor_core::{Error, ErrorKind, Limits, Result, Tutor};
 
 use crate::bounds::Bounds;
 use crate::edge::Origins;
 
+mod args;
+mod file;
+mod layers;
+mod providers;
+mod shown;
 mod vars;
 
+pub use args::{Args, DataArgs};
+pub use layers::{Effective, Origin};
+pub use providers::Configured;
 pub use vars::Vars;
 
-// No doc comment: clap would show it as the help of the command that takes these options.
-#[derive(Clone, Debug, Default, clap::Args)]
-#[non_exhaustive]
-#[expect(
-    missing_docs,
-    reason = "what is written here would be shown as the help of a command"
-)]
-pub struct Args {
-    /// Address to listen on [env: HOST] [default: 127.0.0.1]
-    #[arg(long)]
-    pub host: Option<String>,
-    /// Port to listen on; 0 for any that is free [env: PORT] [default: 8000]
-    #[arg(long)]
-    pub port: Option<u16>,
-    #[command(flatten)]
-    pub data: DataArgs,
-    /// Pages that may call the server from a browser, separated by commas [env: CORS_ORIGINS] [default: http://localhost:5173,http://localhost:5180]
-    #[arg(long)]
-    pub cors_origins: Option<String>,
-    /// error, warn, info, debug or trace [env: LOG_LEVEL] [default: info, or debug if DEBUG is set]
-    #[arg(long)]
-    pub log_level: Option<String>,
-    /// Listen on an address that others can reach, though anybody can read and write everything
-    #[arg(long)]
-    pub insecure_no_auth: bool,
-    /// Open connections; more are refused with 503 [default: 4096]
-    #[arg(long)]
-    pub max_connections: Option<usize>,
-    /// Replies that are written at the same time; more are refused with 503 [default: 1024]
-    #[arg(long)]
-    pub max_live_turns: Option<usize>,
-    /// Bytes of a request's body; more are refused with 413 [default: 2097152]
-    #[arg(long)]
-    pub max_body_bytes: Option<usize>,
-    /// Characters of one message of a learner; more are refused with 422 [default: 20000]
-    #[arg(long)]
-    pub max_message_chars: Option<usize>,
-    /// Seconds that a stopping server waits for running replies [default: 10]
-    #[arg(long)]
-    pub drain_seconds: Option<u64>,
-}
+use layers::{Layers, Setting};
 
 /// The directory in which conversations are kept when nothing else is said.
 const DEFAULT_DATA: &str = "neuro-tutor-data";
 
-// Shared by every command that opens the data.
-#[derive(Clone, Debug, Default, clap::Args)]
-#[non_exhaustive]
-#[expect(
-    missing_docs,
-    reason = "what is written here would be shown as the help of a command"
-)]
-pub struct DataArgs {
-    /// Where conversations are kept: a directory, sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME, or memory: [env: DATABASE_URL] [default: neuro-tutor-data]
-    #[arg(long, value_name = "LOCATION")]
-    pub data: Option<String>,
-}
-
-impl DataArgs {
-    /// Where the data is: what the command line says, else the environment, else the default.
-    ///
-    /// # Errors
-    /// `config` for a location that cannot be used, naming the setting.
-    pub fn locate(&self, vars: &Vars) -> Result<Location> {
-        match (&self.data, vars.get("DATABASE_URL")) {
-            (Some(data), _) => location("--data", data),
-            (None, Some(url)) => location("DATABASE_URL", url),
-            (None, None) => Ok(Location::Sled(DEFAULT_DATA.into())),
-        }
-    }
-}
+/// How long a local Ollama may take to say that it is there.
+const OLLAMA_PATIENCE: Duration = Duration::from_millis(300);
 
 /// What is to be served, where and how.
 #[derive(Clone, Debug)]
@@ -103,11 +50,19 @@ pub struct Settings {
     /// Whose pages may read the answers.
     pub origins: Origins,
     /// How much is logged.
-    pub log_level: tracing::level_filters::LevelFilter,
+    pub log_level: LevelFilter,
     /// True to listen where others can reach a server that asks nobody who they are.
     pub insecure_no_auth: bool,
-    /// Who answers, the default first.
-    pub providers: Vec<ProviderConfig>,
+    /// Who answers.
+    pub providers: Vec<Configured>,
+    /// The name of the one that answers when a request names nobody; `None` for the first one.
+    pub default_provider: Option<String>,
+    /// Where to look for a local Ollama, because nobody else is configured.
+    pub ollama: Option<String>,
+    /// Every other setting as it is in effect, and where it comes from.
+    pub effective: Vec<Effective>,
+    /// The files that hold keys.
+    pub key_files: Vec<PathBuf>,
 }
 
 impl Settings {
@@ -116,62 +71,203 @@ impl Settings {
     /// # Errors
     /// `config`, naming the setting, what is wrong with it, and what to write instead.
     pub fn new(args: Args, vars: &Vars) -> Result<Self> {
-        let bounds = Bounds::default();
-        let mut limits = Limits::default();
-        if let Some(max) = args.max_live_turns {
-            limits.max_live_turns = max;
-        }
-        let grace = args.drain_seconds.map(Duration::from_secs);
-        let data = args.data.locate(vars)?;
-        let port = match args.port {
-            Some(port) => port,
-            None => vars
-                .parsed("PORT", "a number from 0 to 65535")?
-                .unwrap_or(8000),
-        };
-        let origins = args.cors_origins.as_deref().or(vars.get("CORS_ORIGINS"));
-        let level = args.log_level.as_deref().or(vars.get("LOG_LEVEL"));
-        let log_level = match level {
-            Some(level) => parse_level(level)?,
-            None if vars.is_true("DEBUG")? => tracing::level_filters::LevelFilter::DEBUG,
-            None => tracing::level_filters::LevelFilter::INFO,
-        };
+        let setting = |key, var, form| Setting { key, var, form };
+        let number = "a whole number";
+        let (bounds, mut limits) = (Bounds::default(), Limits::default());
+        let mut layers = Layers::new(vars);
+        let host = layers.pick(
+            setting("host", "HOST", "an address or a name"),
+            args.host,
+            "127.0.0.1".to_owned(),
+        )?;
+        let port = layers.pick(
+            setting("port", "PORT", "a number from 0 to 65535"),
+            args.port,
+            8000,
+        )?;
+        let data = args.data.pick(&mut layers)?;
+        let origins = layers.pick_read(
+            setting(
+                "cors_origins",
+                "CORS_ORIGINS",
+                "origins like http://localhost:5173",
+            ),
+            args.cors_origins,
+            Origins::parse,
+            |origins| origins.to_text().into(),
+            Origins::default,
+        )?;
+        let is_debug = vars.is_true("DEBUG")?;
+        let log_level = layers.pick_read(
+            setting("log_level", "LOG_LEVEL", LEVELS),
+            args.log_level,
+            parse_level,
+            |level| level.to_string().to_lowercase().into(),
+            || match is_debug {
+                true => LevelFilter::DEBUG,
+                false => LevelFilter::INFO,
+            },
+        )?;
+        let default_provider = layers.pick_read(
+            setting("default_provider", "DEFAULT_PROVIDER", "a provider's name"),
+            args.default_provider,
+            |name| Ok(Some(name.to_owned())),
+            |name| name.clone().unwrap_or_default().into(),
+            || None,
+        )?;
+        let insecure_no_auth = layers.pick_truth(
+            setting("insecure_no_auth", "INSECURE_NO_AUTH", "true or false"),
+            args.insecure_no_auth,
+        )?;
+        let max_connections = layers.pick(
+            setting("max_connections", "MAX_CONNECTIONS", number),
+            args.max_connections,
+            bounds.max_connections,
+        )?;
+        limits.max_live_turns = layers.pick(
+            setting("max_live_turns", "MAX_LIVE_TURNS", number),
+            args.max_live_turns,
+            limits.max_live_turns,
+        )?;
+        let max_body_bytes = layers.pick(
+            setting("max_body_bytes", "MAX_BODY_BYTES", number),
+            args.max_body_bytes,
+            bounds.max_body_bytes,
+        )?;
+        let max_message_chars = layers.pick(
+            setting("max_message_chars", "MAX_MESSAGE_CHARS", number),
+            args.max_message_chars,
+            bounds.max_message_chars,
+        )?;
+        let drain_seconds = layers.pick(
+            setting("drain_seconds", "DRAIN_SECONDS", number),
+            args.drain_seconds,
+            bounds.drain_grace.as_secs(),
+        )?;
+        let (providers, ollama) = providers::providers(vars)?;
         Ok(Self {
-            host: args
-                .host
-                .or_else(|| vars.get("HOST").map(str::to_owned))
-                .unwrap_or_else(|| "127.0.0.1".to_owned()),
+            host,
             port,
             data,
             bounds: Bounds {
-                max_connections: args.max_connections.unwrap_or(bounds.max_connections),
-                max_body_bytes: args.max_body_bytes.unwrap_or(bounds.max_body_bytes),
-                max_message_chars: args.max_message_chars.unwrap_or(bounds.max_message_chars),
-                drain_grace: grace.unwrap_or(bounds.drain_grace),
+                max_connections,
+                max_body_bytes,
+                max_message_chars,
+                drain_grace: Duration::from_secs(drain_seconds),
                 ..bounds
             },
             limits,
-            origins: origins.map_or_else(|| Ok(Origins::default()), Origins::parse)?,
+            origins,
             log_level,
-            insecure_no_auth: args.insecure_no_auth,
-            providers: ProviderConfig::from_vars(|name| vars.get(name).map(str::to_owned))?,
+            insecure_no_auth,
+            providers,
+            default_provider,
+            ollama,
+            effective: layers.end()?,
+            key_files: providers::key_files(vars),
         })
     }
-}
 
-impl Settings {
+    /// Looks for a local Ollama if nobody is configured who could give real answers.
+    pub async fn discover(mut self) -> Self {
+        if let Some(url) = self.ollama.take()
+            && let Some(config) = discover::local_ollama(&url, OLLAMA_PATIENCE).await
+        {
+            let origin = Origin::Found(format!("Ollama at {url}"));
+            self.providers = vec![Configured { config, origin }];
+        }
+        self
+    }
+
     /// Opens the data, and makes the providers.
     ///
     /// # Errors
     /// `store_locked` if another process has the data, naming it; other errors of the store;
     /// `config` for providers that cannot be made.
-    pub async fn open(&self) -> Result<Tutor> {
+    pub async fn open(&self) -> Result<(Tutor, Arc<dyn Store>)> {
         let mut builder = Tutor::builder().limits(self.limits.clone());
-        for provider in &self.providers {
-            builder = builder.provider(provider.build()?);
+        let configs: Vec<_> = self.providers.iter().map(|c| c.config.clone()).collect();
+        for provider in ProviderConfig::build_all(&configs)? {
+            builder = builder.provider(provider);
         }
-        builder.store(self.data.open().await?).build().await
+        if let Some(name) = &self.default_provider {
+            builder = builder.default_provider(name);
+        }
+        let store = self.data.open().await?;
+        let tutor = builder.store(Arc::clone(&store)).build().await?;
+        Ok((tutor, store))
     }
+
+    /// Says in the log which providers cannot be used as they are configured: a wrong key, a host
+    /// that is not there, a model that is not offered. They may still recover, so that this is no
+    /// reason not to serve.
+    pub async fn check_providers(&self) {
+        let checks = self.providers.iter().map(|configured| async {
+            let config = &configured.config;
+            match list_models(config).await {
+                Err(error) => tracing::warn!(
+                    provider = config.name,
+                    code = error.code(),
+                    reason = error.context_value("reason"),
+                    host = error.context_value("host"),
+                    cause = error.context_value("cause"),
+                    "this provider cannot be used: {}; `neuro-tutor doctor` says more",
+                    error.message()
+                ),
+                Ok(models) => {
+                    if let Some(model) = missing_model(config, &models) {
+                        tracing::warn!(
+                            provider = config.name,
+                            model,
+                            "this provider does not list its default model: set default_model to one that it has"
+                        );
+                    }
+                }
+            }
+        });
+        futures_util::future::join_all(checks).await;
+    }
+}
+
+/// How long a provider may take to list its models.
+const LIST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the provider itself says that it has, asked once.
+///
+/// # Errors
+/// Those of the provider.
+pub async fn list_models(config: &ProviderConfig) -> Result<Vec<ModelInfo>> {
+    let mut config = config.clone();
+    config.models.clear();
+    config.aliases.clear();
+    config.fallback.clear();
+    let provider = config.build()?;
+    tokio::time::timeout(LIST_PATIENCE, provider.models())
+        .await
+        .unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Timeout,
+                "the provider did not list its models in time",
+            ))
+        })
+}
+
+/// The default model, if the list is one and lacks it.
+pub fn missing_model(config: &ProviderConfig, models: &[ModelInfo]) -> Option<String> {
+    let wanted = config.default_model.clone()?;
+    // Ollama lists tags, Gemini and gateways list paths.
+    let is_it = |model: &ModelInfo| {
+        model.id == wanted
+            || model
+                .id
+                .strip_prefix(&wanted)
+                .is_some_and(|rest| rest.starts_with(':'))
+            || model
+                .id
+                .strip_suffix(&wanted)
+                .is_some_and(|rest| rest.ends_with('/'))
+    };
+    (!models.is_empty() && !models.iter().any(is_it)).then_some(wanted)
 }
 
 /// What one wants to know of a server that starts: where the data is, and who answers.
@@ -187,9 +283,11 @@ pub fn summary(tutor: &Tutor) -> Vec<String> {
         format!("  data       {} ({survives})", store.location),
     ];
     for provider in tutor.providers() {
-        lines.push(if provider.name == DemoProvider::NAME {
-            "  provider   demo: set OPENAI_API_KEY or ANTHROPIC_API_KEY to get real answers"
-                .to_owned()
+        lines.push(if provider.models == ModelChoice::StandIn {
+            format!(
+                "  provider   {}: set OPENAI_API_KEY or ANTHROPIC_API_KEY to get real answers",
+                provider.name
+            )
         } else {
             format!(
                 "  provider   {}, model {}",
@@ -200,21 +298,10 @@ pub fn summary(tutor: &Tutor) -> Vec<String> {
     lines
 }
 
-/// Reads a location; `name` is the setting's.
-fn location(name: &str, text: &str) -> Result<Location> {
-    text.parse().map_err(|error: Error| {
-        let message = format!("{name}: {}", error.message());
-        error
-            .context()
-            .fold(config(message), |named, (key, value)| {
-                named.with_context(key, value)
-            })
-    })
-}
+const LEVELS: &str = "error, warn, info, debug or trace";
 
 /// Takes Python's names too.
-fn parse_level(text: &str) -> Result<tracing::level_filters::LevelFilter> {
-    use tracing::level_filters::LevelFilter;
+fn parse_level(text: &str) -> Result<LevelFilter> {
     Ok(match text.to_ascii_lowercase().as_str() {
         "critical" | "error" => LevelFilter::ERROR,
         "warning" | "warn" => LevelFilter::WARN,
@@ -224,7 +311,7 @@ fn parse_level(text: &str) -> Result<tracing::level_filters::LevelFilter> {
         "off" => LevelFilter::OFF,
         _ => {
             return Err(config(format!(
-                "LOG_LEVEL is {text:?}: write error, warn, info, debug or trace"
+                "there is no level {text:?}: write {LEVELS}"
             )));
         }
     })
@@ -232,99 +319,4 @@ fn parse_level(text: &str) -> Result<tracing::level_filters::LevelFilter> {
 
 fn config(message: String) -> Error {
     Error::new(ErrorKind::Config, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-    use tracing::level_filters::LevelFilter;
-
-    use super::*;
-
-    #[derive(clap::Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
-
-    fn settings(args: &[&str], vars: &[(&str, &str)]) -> Result<Settings> {
-        let line = Line::try_parse_from([&["neuro-tutor"], args].concat()).unwrap();
-        Settings::new(line.args, &vars.iter().copied().collect())
-    }
-
-    #[test]
-    fn nothing_needs_to_be_set() {
-        let settings = settings(&[], &[]).unwrap();
-        assert_eq!((settings.host.as_str(), settings.port), ("127.0.0.1", 8000));
-        assert_eq!(settings.data, Location::Sled(DEFAULT_DATA.into()));
-        assert_eq!(settings.bounds, Bounds::default());
-        assert_eq!(settings.log_level, LevelFilter::INFO);
-        assert_eq!(settings.providers.len(), 1);
-    }
-
-    #[test]
-    fn a_flag_wins_over_the_environment() {
-        let vars = [
-            ("HOST", "::1"),
-            ("PORT", "1"),
-            ("DATABASE_URL", "memory:"),
-            ("LOG_LEVEL", "ERROR"),
-        ];
-        let from_vars = settings(&[], &vars).unwrap();
-        assert_eq!((from_vars.host.as_str(), from_vars.port), ("::1", 1));
-        assert_eq!(
-            (from_vars.data, from_vars.log_level),
-            (Location::Memory, LevelFilter::ERROR)
-        );
-        let args = [
-            "--host",
-            "127.0.0.2",
-            "--port",
-            "2",
-            "--data",
-            "d",
-            "--log-level",
-            "trace",
-        ];
-        let from_args = settings(&args, &vars).unwrap();
-        assert_eq!((from_args.host.as_str(), from_args.port), ("127.0.0.2", 2));
-        assert_eq!(from_args.data, Location::Sled("d".into()));
-        assert_eq!(from_args.log_level, LevelFilter::TRACE);
-    }
-
-    #[test]
-    fn the_environment_of_the_original_is_understood() {
-        for (vars, level) in [
-            (&[("DEBUG", "True")][..], LevelFilter::DEBUG),
-            (&[("DEBUG", "False")], LevelFilter::INFO),
-            (
-                &[("DEBUG", "True"), ("LOG_LEVEL", "INFO")],
-                LevelFilter::INFO,
-            ),
-            (&[("LOG_LEVEL", "WARNING")], LevelFilter::WARN),
-        ] {
-            assert_eq!(settings(&[], vars).unwrap().log_level, level, "{vars:?}");
-        }
-    }
-
-    #[test]
-    fn a_wrong_setting_is_named() {
-        for (name, value) in [
-            ("PORT", "eighty"),
-            ("PORT", "65536"),
-            ("LOG_LEVEL", "LOUD"),
-            ("DEBUG", "maybe"),
-            ("CORS_ORIGINS", "*"),
-            (
-                "DATABASE_URL",
-                "mysql://user:password@localhost/neuro_tutor",
-            ),
-            ("OPENAI_BASE_URL", "ftp://a"),
-            ("DEMO_DELAY_MS", "fast"),
-        ] {
-            let error = settings(&[], &[(name, value)]).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Config);
-            assert!(error.message().contains(name), "{error}");
-        }
-    }
 }

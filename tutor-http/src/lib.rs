@@ -17,6 +17,7 @@
 mod bounds;
 pub mod config;
 pub mod logs;
+mod probe;
 mod state;
 
 mod serve;

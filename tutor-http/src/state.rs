@@ -5,10 +5,12 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tutor_core::Tutor;
+use tutor_core::store::RecordStore;
 use tutor_core::time::{Runtime, SystemRuntime};
 
 use crate::bounds::Bounds;
 use crate::edge::Origins;
+use crate::probe::Probe;
 
 /// What all requests share: the tutor, the bounds, and whether the server is stopping.
 ///
@@ -21,6 +23,7 @@ pub struct AppState {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) body_budget: Arc<Semaphore>,
     pub(crate) draining: CancellationToken,
+    probe: Option<Probe>,
 }
 
 impl AppState {
@@ -34,7 +37,26 @@ impl AppState {
             origins: Arc::default(),
             runtime: Arc::new(SystemRuntime),
             draining: CancellationToken::new(),
+            probe: None,
         }
+    }
+
+    /// Gives it the store's records, so that it can tell whether the store can be written.
+    #[must_use]
+    pub fn with_records(mut self, records: Arc<dyn RecordStore>) -> Self {
+        self.probe = Some(Probe::new(records));
+        self
+    }
+
+    /// True if the store answers, and can be written as far as that can be tried.
+    pub(crate) async fn probe_store(&self) -> bool {
+        let writable = async {
+            match &self.probe {
+                Some(probe) => probe.can_write().await,
+                None => true,
+            }
+        };
+        self.tutor.sessions(1, None).await.is_ok() && writable.await
     }
 
     /// Replaces the bounds.

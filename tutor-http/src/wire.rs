@@ -24,6 +24,21 @@ pub(crate) struct Health {
 pub(crate) struct Readiness {
     /// `ready`, or why not: `draining`, `store_unavailable`.
     pub(crate) status: &'static str,
+    /// The providers, the default one first.
+    pub(crate) providers: Vec<ProviderHealth>,
+}
+
+/// How a provider is doing.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ProviderHealth {
+    /// How requests name it.
+    pub(crate) name: String,
+    /// `breaker` with its `state` (`closed`, `open`, `half_open`), `load` (requests that run and
+    /// wait, and how many may), `keys` with the `state` of each (`usable`, `refused`, `resting`);
+    /// what nothing watches over is absent.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    pub(crate) health: serde_json::Value,
 }
 
 /// A whole reply.

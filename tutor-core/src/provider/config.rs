@@ -320,11 +320,16 @@ impl ProviderConfig {
                 Ok(Arc::new(demo) as SharedProvider)
             }
         }?;
-        if self.models.is_empty() && self.aliases.is_empty() {
+        let is_plain = self.models.is_empty() && self.aliases.is_empty();
+        if is_plain && provider.info().name == self.name {
             return Ok(provider);
         }
-        let (models, aliases) = (self.models.clone(), self.aliases.clone());
-        Ok(Arc::new(DescribedProvider::new(provider, models, aliases)))
+        Ok(Arc::new(DescribedProvider::new(
+            provider,
+            self.name.clone(),
+            self.models.clone(),
+            self.aliases.clone(),
+        )))
     }
 
     #[cfg(feature = "provider-openai")]

@@ -1,4 +1,4 @@
-//! What the operator says about a provider, laid over what it says itself.
+//! What the operator says about a provider, laid over what it says itself: its name, its models.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use crate::error::Result;
 #[derive(Debug)]
 pub(crate) struct DescribedProvider<P> {
     inner: P,
+    name: String,
     /// Empty for any.
     models: Vec<String>,
     aliases: BTreeMap<String, String>,
@@ -20,6 +21,7 @@ impl<P: Provider> DescribedProvider<P> {
     /// The default model is always among the models.
     pub(crate) fn new(
         inner: P,
+        name: String,
         mut models: Vec<String>,
         aliases: BTreeMap<String, String>,
     ) -> Self {
@@ -29,6 +31,7 @@ impl<P: Provider> DescribedProvider<P> {
         }
         Self {
             inner,
+            name,
             models,
             aliases,
         }
@@ -39,6 +42,7 @@ impl<P: Provider> DescribedProvider<P> {
 impl<P: Provider> Provider for DescribedProvider<P> {
     fn info(&self) -> ProviderInfo {
         let mut info = self.inner.info();
+        info.name.clone_from(&self.name);
         if !self.models.is_empty() {
             info.models = ModelChoice::Listed(self.models.clone());
         }

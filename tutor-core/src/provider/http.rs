@@ -335,7 +335,42 @@ fn transport(error: reqwest::Error) -> Failure {
         true => Failure::new(Fault::Timeout).with_fact("phase", "connect"),
         false => Failure::new(Fault::Connection),
     };
+    let failure = match cause(&error) {
+        Some(cause) => failure.with_fact("cause", cause),
+        None => failure,
+    };
     failure.with_source(error.without_url())
+}
+
+/// Why there is no connection, where that can be told: `dns`, `refused`, `unreachable`, `reset` or
+/// `tls`.
+fn cause(error: &reqwest::Error) -> Option<&'static str> {
+    use std::io::ErrorKind as Kind;
+
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<rustls::Error>() {
+            return Some("tls");
+        }
+        // The connector's own type is not public; its word is.
+        if error.to_string().starts_with("dns error") {
+            return Some("dns");
+        }
+        cause = match error.downcast_ref::<std::io::Error>() {
+            Some(io) => match io.kind() {
+                Kind::ConnectionRefused => return Some("refused"),
+                Kind::ConnectionReset | Kind::ConnectionAborted => return Some("reset"),
+                Kind::HostUnreachable | Kind::NetworkUnreachable => return Some("unreachable"),
+                // It may wrap another error, which `source` passes over.
+                _ => match io.get_ref() {
+                    Some(inner) => Some(inner),
+                    None => error.source(),
+                },
+            },
+            None => error.source(),
+        };
+    }
+    None
 }
 
 fn request_id(headers: &HeaderMap) -> Option<String> {

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::breaker::Breaker;
 use super::bulkhead::Concurrency;
 use super::config::{ProviderConfig, ProviderKind};
 use super::key::ApiKey;
+use super::retry::MAX_RETRIES;
 use super::timeout::Timeouts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Fields;
@@ -18,6 +20,7 @@ use crate::message::Metadata;
 
 /// Where a key is that the options only name. Who reads the options says how to get it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KeySource {
     /// An environment variable.
     Env(String),
@@ -118,7 +121,81 @@ impl ProviderConfig {
         fields.end()?;
         Ok(config)
     }
+
+    /// The options of [`from_options`](Self::from_options) that are not at their defaults, without
+    /// the keys: their places say `<redacted>`.
+    pub fn to_options(&self) -> Metadata {
+        let mut options = Metadata::new();
+        let mut put = |name: &str, value: Value| options.insert(name.to_owned(), value);
+        let seconds = |duration: Duration| json!(duration.as_secs_f64());
+        put("kind", json!(self.kind.as_str()));
+        if let Some(url) = &self.base_url {
+            // A query may hold a key.
+            let url = url.split_once('?').map_or(url.as_str(), |(url, _)| url);
+            put("base_url", json!(url));
+        }
+        let keys: Vec<_> = self.keys().map(|_| REDACTED).collect();
+        match keys.as_slice() {
+            [] => None,
+            [one] => put("key", json!(one)),
+            several => put("key", json!(several)),
+        };
+        if let Some(model) = &self.default_model {
+            put("default_model", json!(model));
+        }
+        if !self.models.is_empty() {
+            put("models", json!(self.models));
+        }
+        if !self.aliases.is_empty() {
+            put("aliases", json!(self.aliases));
+        }
+        match self.proxy.as_deref() {
+            Some(proxy) if proxy.contains('@') => put("proxy", json!(REDACTED)),
+            Some(proxy) => put("proxy", json!(proxy)),
+            None => None,
+        };
+        if let Some(timeouts) = self.timeouts {
+            put("connect_timeout", seconds(timeouts.connect));
+            put("first_timeout", seconds(timeouts.first));
+            put("idle_timeout", seconds(timeouts.idle));
+            put("progress_timeout", seconds(timeouts.progress));
+            put("total_timeout", seconds(timeouts.total));
+        }
+        if self.max_retries != MAX_RETRIES {
+            put("max_retries", json!(self.max_retries));
+        }
+        if let Some(concurrency) = self.concurrency {
+            put("max_concurrent", json!(concurrency.max_running));
+            put("max_waiting", json!(concurrency.max_waiting));
+            put("max_wait", seconds(concurrency.max_wait));
+        }
+        match self.breaker {
+            None => put("breaker", json!(false)),
+            Some(breaker) if breaker != Breaker::default() => put(
+                "breaker",
+                json!({
+                    "failures": breaker.failures,
+                    "window": breaker.window,
+                    "cooldown": breaker.cooldown.as_secs_f64(),
+                }),
+            ),
+            Some(_) => None,
+        };
+        if !self.fallback.is_empty() {
+            put("fallback", json!(self.fallback));
+        }
+        if self.restart {
+            put("restart", json!(true));
+        }
+        if let Some(delay) = self.demo_delay {
+            put("delay", seconds(delay));
+        }
+        options
+    }
 }
+
+/// What is shown in place of a secret.
+const REDACTED: &str = "<redacted>";
 
 fn kind_of(name: &str) -> Result<ProviderKind> {
     ProviderKind::from_name(name).ok_or_else(|| {
@@ -276,8 +353,6 @@ fn positive(name: &'static str, duration: Duration) -> Result<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
     fn config(name: &str, options: Value) -> Result<ProviderConfig> {
@@ -341,6 +416,24 @@ mod tests {
         expected.restart = true;
         expected.demo_delay = Some(Duration::from_millis(10));
         assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn what_is_shown_can_be_read_again_and_holds_no_secret() {
+        let options = json!({
+            "kind": "openai", "base_url": "http://127.0.0.1:1/v1", "key": ["canary", "canary2"],
+            "default_model": "m", "models": ["m"], "aliases": {"a": "m"}, "max_retries": 1,
+            "idle_timeout": 3.0, "max_concurrent": 6, "breaker": false, "fallback": ["o"],
+            "restart": true, "delay": 0.5,
+        });
+        let original = config("main", options).unwrap();
+        let shown = Value::Object(original.to_options());
+        assert!(!shown.to_string().contains("canary"), "{shown}");
+        let again = config("main", shown.clone()).unwrap();
+        assert_eq!(Value::Object(again.to_options()), shown);
+        let secrets = json!({"base_url": "http://h/?key=canary", "proxy": "http://u:canary@p:1"});
+        let shown = Value::Object(config("openai", secrets).unwrap().to_options());
+        assert!(!shown.to_string().contains("canary"), "{shown}");
     }
 
     #[test]

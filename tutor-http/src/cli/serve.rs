@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -34,12 +35,17 @@ async fn serve_until_told(settings: Settings) -> Result<ExitCode, Failure> {
             format!("the address is not known: {error}"),
         )
     })?;
-    let tutor = settings.open().await?;
+    let settings = settings.discover().await;
+    let (tutor, store) = settings.open().await?;
     let (first, second) = (CancellationToken::new(), CancellationToken::new());
     tokio::spawn(watch_signals(first.clone(), second.clone()));
     greet(&tutor, address);
+    let checked = settings.clone();
+    // In the background: a provider that is slow to say what it has must not keep anybody waiting.
+    tokio::spawn(async move { checked.check_providers().await });
 
     let state = AppState::new(tutor.clone())
+        .with_records(Arc::new(store))
         .with_bounds(settings.bounds.clone())
         .with_origins(settings.origins);
     let closing = async {

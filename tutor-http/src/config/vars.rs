@@ -1,25 +1,36 @@
-//! The environment, and the `.env` file behind it.
+//! The environment, the `.env` file behind it, and the configuration file behind that.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
 use tutor_core::Result;
 
 use super::config;
+use super::file::File;
+use super::layers::Origin;
+
+/// The variable that names the configuration file.
+const CONFIG_VAR: &str = "NEURO_TUTOR_CONFIG";
 
 /// Settings by name: the environment's, and behind them those of a `.env` file. An empty value is
-/// none.
+/// none. Behind both is the configuration file.
 #[derive(Clone, Default)]
-pub struct Vars(HashMap<String, String>);
+pub struct Vars {
+    values: HashMap<String, String>,
+    /// What the process's environment holds itself.
+    own: HashSet<String>,
+    file: File,
+}
 
 impl Vars {
-    /// Reads `.env` in `directory`, if there is one, and lays the process's environment over it.
+    /// Reads `.env` in `directory`, if there is one, and lays the process's environment over it;
+    /// then the configuration file: `named`, else the one that `NEURO_TUTOR_CONFIG` names, else
+    /// `neuro-tutor.toml` in `directory`, if there is one.
     ///
     /// # Errors
-    /// `config` if the file cannot be read or understood.
-    pub fn load(directory: &Path) -> Result<Self> {
+    /// `config` if a file cannot be read or understood.
+    pub fn load(directory: &Path, named: Option<&Path>) -> Result<Self> {
         let mut vars = HashMap::new();
         let path = directory.join(".env");
         if path.is_file() {
@@ -41,52 +52,75 @@ impl Vars {
                 vars.insert(name, value);
             }
         }
-        let environment = std::env::vars_os();
-        vars.extend(environment.filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        }));
-        Ok(Self(vars))
+        let environment: HashMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let own = environment.keys().cloned().collect();
+        vars.extend(environment);
+        let mut vars = Self {
+            values: vars,
+            own,
+            file: File::default(),
+        };
+        let named = named.or(vars.get(CONFIG_VAR).map(Path::new));
+        vars.file = File::read(directory, named)?;
+        Ok(vars)
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where the variable, which is set, comes from.
+    pub(super) fn origin(&self, name: &str) -> Origin {
+        if self.own.contains(name) {
+            Origin::Environment(name.to_owned())
+        } else {
+            Origin::EnvironmentFile(name.to_owned())
+        }
     }
 
     /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let value = self.0.get(name).map(|value| value.trim());
+        let value = self.values.get(name).map(|value| value.trim());
         value.filter(|value| !value.is_empty())
-    }
-
-    pub(super) fn parsed<T: FromStr>(&self, name: &str, form: &str) -> Result<Option<T>> {
-        let Some(text) = self.get(name) else {
-            return Ok(None);
-        };
-        match text.parse() {
-            Ok(value) => Ok(Some(value)),
-            Err(_) => Err(config(format!("{name} is {text:?}: write {form}"))),
-        }
     }
 
     pub(super) fn is_true(&self, name: &str) -> Result<bool> {
         let Some(text) = self.get(name) else {
             return Ok(false);
         };
-        match text.to_ascii_lowercase().as_str() {
-            "1" | "true" | "on" | "yes" | "t" | "y" => Ok(true),
-            "0" | "false" | "off" | "no" | "f" | "n" => Ok(false),
-            _ => Err(config(format!("{name} is {text:?}: write true or false"))),
-        }
+        truth(text).ok_or_else(|| config(format!("{name} is {text:?}: write true or false")))
+    }
+}
+
+/// What a text says about truth.
+pub(super) fn truth(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "on" | "yes" | "t" | "y" => Some(true),
+        "0" | "false" | "off" | "no" | "f" | "n" => Some(false),
+        _ => None,
     }
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Vars {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(vars: I) -> Self {
-        let vars = vars.into_iter();
-        Self(vars.map(|(n, v)| (n.into(), v.into())).collect())
+        let values: HashMap<String, String> = vars
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        Self {
+            own: values.keys().cloned().collect(),
+            values,
+            file: File::default(),
+        }
     }
 }
 
 impl fmt::Debug for Vars {
     /// Values may be keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Vars({} of them)", self.0.len())
+        write!(f, "Vars({} of them)", self.values.len())
     }
 }
 
@@ -99,7 +133,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = "# comment\nexport NT_ONLY_FILE='a b'\nPATH=/nowhere\nNT_EMPTY=\n";
         std::fs::write(directory.path().join(".env"), file).unwrap();
-        let vars = Vars::load(directory.path()).unwrap();
+        let vars = Vars::load(directory.path(), None).unwrap();
         assert_eq!(vars.get("NT_ONLY_FILE"), Some("a b"));
         assert_eq!(vars.get("NT_EMPTY"), None);
         assert_ne!(vars.get("PATH"), Some("/nowhere"));
@@ -109,7 +143,7 @@ mod tests {
     fn a_broken_file_is_an_error_that_does_not_show_the_line() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(".env"), "KEY='canary\n").unwrap();
-        let error = Vars::load(directory.path()).unwrap_err();
+        let error = Vars::load(directory.path(), None).unwrap_err();
         assert!(error.message().contains(".env"), "{error}");
         assert!(!format!("{error:?}").contains("canary"), "{error:?}");
     }

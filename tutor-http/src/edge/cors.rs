@@ -50,7 +50,7 @@ impl Origins {
                 _ => Err(Error::new(
                     ErrorKind::Config,
                     format!(
-                        "CORS_ORIGINS holds {origin:?}: write origins like \
+                        "{origin:?} is no origin that can be allowed: write origins like \
                          http://localhost:5173, separated by commas, without a path; * is not \
                          possible with credentials"
                     ),
@@ -58,6 +58,12 @@ impl Origins {
             }
         });
         origins.collect::<Result<_>>().map(Self)
+    }
+
+    /// As [`parse`](Self::parse) reads them.
+    pub(crate) fn to_text(&self) -> String {
+        let texts = self.0.iter().filter_map(|origin| origin.to_str().ok());
+        texts.collect::<Vec<_>>().join(",")
     }
 
     fn contains(&self, origin: &HeaderValue) -> bool {

@@ -8,9 +8,9 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use super::App;
-use crate::wire::{Health, Readiness};
+use crate::wire::{Health, ProviderHealth, Readiness};
 
-/// How long the store may take to show that it is there.
+/// How long the store may take to show that it can be written.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Health check
@@ -33,7 +33,8 @@ pub(super) async fn alive() -> Json<Health> {
 
 /// Readiness
 ///
-/// The server takes work: it is not stopping, and the store answers.
+/// The server takes work: it is not stopping, and the store can be written. Providers are shown and
+/// do not count: what is stored can be read without them, and they come back by themselves.
 #[utoipa::path(get, path = "/readyz", tag = "health", operation_id = "ready", responses(
     (status = 200, description = "Send requests here", body = Readiness),
     (status = 503, description = "Send requests elsewhere", body = Readiness)))]
@@ -41,10 +42,9 @@ pub(super) async fn ready(State(state): App) -> Response {
     let status = if state.draining.is_cancelled() {
         "draining"
     } else {
-        let store = tokio::time::timeout(STORE_PATIENCE, state.tutor.sessions(1, None));
-        match store.await {
-            Ok(Ok(_)) => "ready",
-            Ok(Err(_)) | Err(_) => "store_unavailable",
+        match tokio::time::timeout(STORE_PATIENCE, state.probe_store()).await {
+            Ok(true) => "ready",
+            Ok(false) | Err(_) => "store_unavailable",
         }
     };
     let code = if status == "ready" {
@@ -52,5 +52,11 @@ pub(super) async fn ready(State(state): App) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    (code, Json(Readiness { status })).into_response()
+    let providers = state.tutor.providers();
+    let providers = providers.iter().map(|provider| ProviderHealth {
+        name: provider.name.clone(),
+        health: serde_json::to_value(provider.health()).unwrap_or_default(),
+    });
+    let providers = providers.collect();
+    (code, Json(Readiness { status, providers })).into_response()
 }

@@ -12,6 +12,8 @@ mod server;
 
 mod captures;
 mod chat;
+mod config;
+mod doctor;
 mod cli;
 mod edge;
 mod limits;

@@ -1,0 +1,94 @@
+//! What can be set on the command line.
+
+use std::path::PathBuf;
+
+use tutor_core::Result;
+use tutor_core::store::Location;
+
+use super::layers::{Layers, Setting};
+use super::{DEFAULT_DATA, Vars};
+
+// No doc comment: clap would show it as the help of the command that takes these options.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "what is written here would be shown as the help of a command"
+)]
+pub struct Args {
+    /// Address to listen on [env: HOST] [default: 127.0.0.1]
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Port to listen on; 0 for any that is free [env: PORT] [default: 8000]
+    #[arg(long)]
+    pub port: Option<u16>,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Pages that may call the server from a browser, separated by commas [env: CORS_ORIGINS] [default: http://localhost:5173,http://localhost:5180]
+    #[arg(long)]
+    pub cors_origins: Option<String>,
+    /// error, warn, info, debug or trace [env: LOG_LEVEL] [default: info, or debug if DEBUG is set]
+    #[arg(long)]
+    pub log_level: Option<String>,
+    /// Who answers when a request names nobody [env: DEFAULT_PROVIDER] [default: the first one]
+    #[arg(long, value_name = "NAME")]
+    pub default_provider: Option<String>,
+    /// Listen on an address that others can reach, though anybody can read and write everything
+    #[arg(long)]
+    pub insecure_no_auth: bool,
+    /// Open connections; more are refused with 503 [env: MAX_CONNECTIONS] [default: 4096]
+    #[arg(long)]
+    pub max_connections: Option<usize>,
+    /// Replies that are written at the same time; more are refused with 503 [env: MAX_LIVE_TURNS] [default: 1024]
+    #[arg(long)]
+    pub max_live_turns: Option<usize>,
+    /// Bytes of a request's body; more are refused with 413 [env: MAX_BODY_BYTES] [default: 2097152]
+    #[arg(long)]
+    pub max_body_bytes: Option<usize>,
+    /// Characters of one message of a learner; more are refused with 422 [env: MAX_MESSAGE_CHARS] [default: 20000]
+    #[arg(long)]
+    pub max_message_chars: Option<usize>,
+    /// Seconds that a stopping server waits for running replies [env: DRAIN_SECONDS] [default: 10]
+    #[arg(long)]
+    pub drain_seconds: Option<u64>,
+}
+
+// Shared by every command that opens the data.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "what is written here would be shown as the help of a command"
+)]
+pub struct DataArgs {
+    /// Where conversations are kept: a directory, sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME, or memory: [env: DATABASE_URL] [default: neuro-tutor-data]
+    #[arg(long, value_name = "LOCATION")]
+    pub data: Option<String>,
+}
+
+const DATA: Setting = Setting {
+    key: "data",
+    var: "DATABASE_URL",
+    form: "a location such as ./neuro-tutor-data or sqlite:///./tutor.db",
+};
+
+impl DataArgs {
+    /// Where the data is: what the command line says, else the environment, else the configuration
+    /// file, else the default.
+    ///
+    /// # Errors
+    /// `config` for a location that cannot be used, naming the setting.
+    pub fn locate(&self, vars: &Vars) -> Result<Location> {
+        self.pick(&mut Layers::new(vars))
+    }
+
+    pub(super) fn pick(&self, layers: &mut Layers<'_>) -> Result<Location> {
+        layers.pick_read(
+            DATA,
+            self.data.clone(),
+            str::parse,
+            |location: &Location| location.to_string().into(),
+            || Location::Sled(PathBuf::from(DEFAULT_DATA)),
+        )
+    }
+}

@@ -1,0 +1,67 @@
+//! The settings in effect, as a configuration file that says where each comes from.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::{Origin, Settings};
+
+impl Settings {
+    /// The settings in effect as a configuration file, without secrets; comments say where each
+    /// comes from.
+    pub fn shown(&self) -> String {
+        let mut lines = Vec::new();
+        for setting in &self.effective {
+            if setting.value == "" {
+                continue;
+            }
+            lines.push((
+                format!("{} = {}", setting.key, toml(&setting.value)),
+                &setting.origin,
+            ));
+        }
+        let width = lines.iter().map(|(line, _)| line.chars().count()).max();
+        let width = width.unwrap_or_default();
+        let mut text = String::new();
+        // Writing to a text does not fail.
+        for (line, origin) in &lines {
+            let _ = writeln!(text, "{line:width$}  # {origin}");
+        }
+        for configured in &self.providers {
+            let name = &configured.config.name;
+            let origin: &Origin = &configured.origin;
+            let _ = writeln!(text, "\n[providers.{}]  # {origin}", key(name));
+            for (option, value) in configured.config.to_options() {
+                let _ = writeln!(text, "{option} = {}", toml(&value));
+            }
+        }
+        text
+    }
+}
+
+/// A key as TOML writes it.
+fn key(name: &str) -> String {
+    let is_bare = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+    if !name.is_empty() && name.bytes().all(is_bare) {
+        name.to_owned()
+    } else {
+        toml(&Value::from(name))
+    }
+}
+
+/// A value as TOML writes it on one line.
+fn toml(value: &Value) -> String {
+    match value {
+        Value::Object(members) => {
+            let members = members
+                .iter()
+                .map(|(name, value)| format!("{} = {}", key(name), toml(value)));
+            format!("{{ {} }}", members.collect::<Vec<_>>().join(", "))
+        }
+        Value::Array(list) => {
+            format!("[{}]", list.iter().map(toml).collect::<Vec<_>>().join(", "))
+        }
+        // JSON's texts, numbers and truths are TOML's.
+        value => value.to_string(),
+    }
+}
