@@ -52,7 +52,7 @@ fn what_cannot_be_done_is_said_in_one_line_with_its_exit_code() {
     std::fs::write(binary.path("file"), "").unwrap();
     for (args, code, word) in [
         (&["--data", "mysql://u:canary@h/d"][..], 2, "--data"),
-        (&["--log-level", "loud"], 2, "LOG_LEVEL"),
+        (&["--log-level", "loud"], 2, "--log-level"),
         (&["--data", "file", "--port", "0"], 2, "file"),
         (
             &["--host", "203.0.113.1", "--insecure-no-auth"],

@@ -246,7 +246,7 @@ async fn the_default_provider_answers_first_and_an_unknown_one_is_refused() {
         .into_iter()
         .map(|info| info.name)
         .collect();
-    assert_eq!(names, ["openai", "demo"]);
+    assert_eq!(names, ["openai", "one"]);
     let error = with_file(&text("opnai")).unwrap().open().await.unwrap_err();
     assert!(
         error.message().contains("opnai") && error.message().contains("openai"),

@@ -1,6 +1,7 @@
 //! `neuro-tutor doctor` and `neuro-tutor config`, as their users run them.
 
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 use tutor_core::conformance::upstream::{Act, Upstream, event_stream, json_response};
 
 use crate::binary::Binary;
@@ -61,6 +62,19 @@ async fn a_healthy_set_up_is_told_line_by_line() {
     assert!(!out.contains("canary"), "{out}");
 }
 
+/// The URL of a server that answers anything in plain text.
+async fn speaks_no_tls() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let answer = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+            socket.write_all(answer).await.unwrap();
+        }
+    });
+    url
+}
+
 #[tokio::test]
 async fn every_failure_is_explained_and_the_exit_code_tells() {
     let closed = {
@@ -71,21 +85,14 @@ async fn every_failure_is_explained_and_the_exit_code_tells() {
     let auth = start(refusal(401, "invalid_api_key")).await.unwrap();
     let quota = start(refusal(429, "insufficient_quota")).await.unwrap();
     let model = start(refusal(404, "model_not_found")).await.unwrap();
-    let plain = start(vec![Act::Send(
-        b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
-    )])
-    .await
-    .unwrap();
+    let plain = speaks_no_tls().await;
     for (url, words) in [
         (
             "http://no-such-host.invalid".to_owned(),
             "DNS: no-such-host.invalid has no address",
         ),
         (closed, "refused: nothing listens at 127.0.0.1"),
-        (
-            plain.url().replace("http", "https"),
-            "TLS: no trusted connection",
-        ),
+        (plain, "TLS: no trusted connection"),
         (auth.url(), "auth: the key is refused"),
         (quota.url(), "quota: the account has no credit left"),
         (model.url(), "model: there is no tiny"),

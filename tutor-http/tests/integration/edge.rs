@@ -1,9 +1,11 @@
 //! What is true of every answer.
 
 use serde_json::json;
+use tutor_core::conformance::upstream::{Act, Upstream, json_response};
 use tutor_core::provider::scripted::Step;
 use tutor_core::provider::{
-    CompletionRequest, CompletionStream, ModelInfo, Provider, ProviderInfo, ScriptedProvider,
+    CompletionRequest, CompletionStream, ModelInfo, Provider, ProviderConfig, ProviderInfo,
+    ScriptedProvider,
 };
 use tutor_core::{Error, ErrorKind};
 use tutor_http::Bounds;
@@ -169,6 +171,36 @@ async fn a_stopping_server_says_that_it_is_not_ready() {
         .send(server.address)
         .await
         .expect(200);
+}
+
+#[tokio::test]
+async fn readiness_shows_how_the_providers_are_and_does_not_depend_on_them() {
+    let refusal = json_response(503, &json!({}));
+    let upstream = Upstream::start([vec![Act::Send(refusal)]]).await.unwrap();
+    let options = json!({
+        "kind": "openai", "key": ["canary-1", "canary-2"], "base_url": upstream.url(),
+        "breaker": {"failures": 1}, "max_retries": 0, "max_concurrent": 5,
+    });
+    let options = serde_json::from_value(options).unwrap();
+    let config = ProviderConfig::from_options("main", options, |_| Ok(None)).unwrap();
+    let server = Server::with(builder(config.build().unwrap()), Bounds::default()).await;
+    let ready = async || {
+        Request::get("/readyz")
+            .send(server.address)
+            .await
+            .expect(200)
+    };
+    let provider = &ready().await["providers"][0];
+    assert_eq!(provider["name"], "main");
+    assert_eq!(provider["breaker"]["state"], "closed");
+    assert_eq!(provider["load"]["max_running"], 5);
+    assert_eq!(provider["keys"][1]["state"], "usable");
+    let response = Request::chat("Hello").send(server.address).await;
+    response.expect(503);
+    let said = ready().await;
+    assert_eq!(said["status"], "ready");
+    assert_eq!(said["providers"][0]["breaker"]["state"], "open");
+    assert!(!said.to_string().contains("canary"), "{said}");
 }
 
 #[tokio::test]
