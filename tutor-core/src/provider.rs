@@ -21,7 +21,7 @@ pub mod context;
 pub mod demo;
 pub mod scripted;
 pub mod config;
-#[cfg(feature = "provider-http")]
+#[cfg(feature = "provider-ollama")]
 pub mod discover;
 pub mod options;
 pub mod key;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::config::{ProviderConfig, ProviderKind};
 use super::http::HttpClient;
-use super::timeout::Timeouts;
+use super::http::url::BaseUrl;
 
 /// The Ollama that answers at `url` within `patience`, with the first model that it has and that
 /// can hold a conversation; `None` if there is none.
@@ -22,16 +22,11 @@ pub async fn local_ollama(url: &str, patience: Duration) -> Option<ProviderConfi
     struct Tag {
         name: String,
     }
-    let probe = ProviderConfig::new(ProviderKind::OpenAi)
-        .with_base_url(url)
-        .with_timeouts(Timeouts {
-            connect: patience,
-            ..Timeouts::default()
-        });
+    let config = ProviderConfig::new(ProviderKind::Ollama).with_base_url(url);
     let asked = async {
-        let client = HttpClient::new(&probe, url, HeaderMap::new()).ok()?;
+        let client = HttpClient::new(&config, BaseUrl::parse(url).ok()?, HeaderMap::new()).ok()?;
         let document = client
-            .get(client.base().join("api/tags", |_, _| true))
+            .get(client.base().join("api/tags", |_| ""))
             .await
             .ok()?;
         serde_json::from_slice::<Tags>(&document).ok()
@@ -45,10 +40,5 @@ pub async fn local_ollama(url: &str, patience: Duration) -> Option<ProviderConfi
         );
         return None;
     };
-    let v1 = format!("{}/v1", url.trim_end_matches('/'));
-    let config = ProviderConfig::new(ProviderKind::OpenAi)
-        .with_name("ollama")
-        .with_base_url(v1)
-        .with_default_model(model.name);
-    Some(config)
+    Some(config.with_default_model(model.name))
 }

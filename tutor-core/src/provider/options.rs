@@ -61,6 +61,8 @@ impl ProviderConfig {
     /// | `kind` | the protocol: the name of a [`ProviderKind`]; by default `name` |
     /// | `base_url` | another server that speaks the protocol |
     /// | `key`, `key_env` or `key_file` | the key, the variable or the file that has it; a list for several keys |
+    /// | `dialect` | how the server speaks Chat Completions: [`Dialect`](super::Dialect) |
+    /// | `think_tags` | true if it writes its reasoning between `<think>` and `</think>` |
     /// | `default_model` | the model when a request names none |
     /// | `models` | the only models that may be asked for |
     /// | `aliases` | other names of models: `{ fast = "gpt-6-luna" }` |
@@ -98,6 +100,11 @@ impl ProviderConfig {
         for key in config.keys() {
             key.check()?;
         }
+        config.dialect = match fields.text("dialect")? {
+            Some(name) => Some(name.parse()?),
+            None => None,
+        };
+        config.think_tags = fields.flag("think_tags")?;
         let model = fields.text("default_model")?;
         config.default_model = model.or(fields.text("model")?);
         config.models = fields
@@ -140,6 +147,12 @@ impl ProviderConfig {
             [one] => put("key", json!(one)),
             several => put("key", json!(several)),
         };
+        if let Some(dialect) = self.dialect {
+            put("dialect", json!(dialect.as_str()));
+        }
+        if self.think_tags {
+            put("think_tags", json!(true));
+        }
         if let Some(model) = &self.default_model {
             put("default_model", json!(model));
         }
@@ -376,6 +389,7 @@ mod tests {
             "main",
             json!({
                 "kind": "openai", "base_url": "http://127.0.0.1:1/v1", "key": ["a", "b"],
+                "dialect": "vllm", "think_tags": true,
                 "default_model": "m", "models": ["m", "n"], "aliases": {"fast": "n"},
                 "proxy": "http://127.0.0.1:2", "connect_timeout": 1, "first_timeout": 2.5,
                 "idle_timeout": 3, "progress_timeout": 4, "total_timeout": 5, "max_retries": 1,
@@ -390,6 +404,7 @@ mod tests {
             .with_name("main")
             .with_base_url("http://127.0.0.1:1/v1")
             .with_default_model("m")
+            .with_dialect(super::super::dialect::Dialect::Vllm)
             .with_timeouts(Timeouts {
                 connect: seconds(1),
                 first: Duration::from_millis(2500),
@@ -401,6 +416,7 @@ mod tests {
         expected.models = vec!["m".to_owned(), "n".to_owned()];
         expected.aliases = [("fast".to_owned(), "n".to_owned())].into();
         expected.proxy = Some("http://127.0.0.1:2".to_owned());
+        expected.think_tags = true;
         expected.max_retries = 1;
         expected.concurrency = Some(Concurrency {
             max_running: 6,
@@ -470,6 +486,7 @@ mod tests {
             (json!({"breaker": {"failurs": 1}}), "did you mean failures"),
             (json!({"breaker": {"failures": 0}}), "1 at least"),
             (json!({"fallback": "canary"}), "fallback"),
+            (json!({"dialect": "canary"}), "known: openai"),
         ] {
             let error = config("openai", options).unwrap_err();
             let printed = format!("{error} {error:?}");
