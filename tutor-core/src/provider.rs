@@ -23,6 +23,10 @@ pub mod scripted;
 pub mod config;
 #[cfg(feature = "provider-ollama")]
 pub mod discover;
+#[cfg(feature = "provider-http")]
+pub mod recording;
+#[cfg(feature = "provider-http")]
+pub mod recorder;
 pub mod options;
 pub mod key;
 pub mod dialect;
@@ -99,6 +103,10 @@ pub use ollama::OllamaProvider;
 #[cfg(feature = "provider-openai")]
 pub use openai::OpenAiProvider;
 pub use options::KeySource;
+#[cfg(feature = "provider-http")]
+pub use recorder::{RecorderProvider, ReplayProvider};
+#[cfg(feature = "provider-http")]
+pub use recording::Recording;
 #[cfg(feature = "provider-responses")]
 pub use responses::ResponsesProvider;
 pub use retry::RetryProvider;

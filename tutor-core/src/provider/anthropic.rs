@@ -80,7 +80,7 @@ impl Provider for AnthropicProvider {
         let url = self.client.base().join("messages", missing);
         let answer = self
             .client
-            .post(url, EVENT_STREAM, body)
+            .post(&request.context, url, EVENT_STREAM, body)
             .await
             .map_err(|failure| self.client.error(failure))?;
         let first = notices.into_iter().map(Delta::Notice).collect();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,6 +109,9 @@ pub struct ProviderConfig {
     pub fallback: Vec<String>,
     /// True if another provider may begin again when a part of a reply was delivered.
     pub restart: bool,
+    /// The directory into which every completion is recorded, the model's words included; `None`
+    /// for no recordings.
+    pub record: Option<PathBuf>,
     /// The pause between two words of the demo provider; `None` for its own.
     pub demo_delay: Option<Duration>,
 }
@@ -133,6 +137,7 @@ impl ProviderConfig {
             breaker: Some(Breaker::default()),
             fallback: Vec::new(),
             restart: false,
+            record: None,
             demo_delay: None,
         }
     }
@@ -389,7 +394,8 @@ impl ProviderConfig {
     ) -> Result<SharedProvider> {
         use super::http::url::BaseUrl;
         use super::{
-            BreakerProvider, BulkheadProvider, KeyPoolProvider, RetryProvider, TimeoutProvider,
+            BreakerProvider, BulkheadProvider, KeyPoolProvider, RecorderProvider, RetryProvider,
+            TimeoutProvider,
         };
 
         let loopback = || {
@@ -429,6 +435,12 @@ impl ProviderConfig {
         }
         if self.max_retries > 0 {
             provider = Arc::new(RetryProvider::with_max_retries(provider, self.max_retries));
+        }
+        if let Some(directory) = &self.record {
+            let directory = directory.clone();
+            provider = Arc::new(RecorderProvider::in_directory(
+                provider, self.kind, directory,
+            ));
         }
         Ok(provider)
     }

@@ -138,7 +138,7 @@ impl Provider for GeminiProvider {
         let (body, notices) = request::body(&request);
         let answer = self
             .client
-            .post(url, EVENT_STREAM, body)
+            .post(&request.context, url, EVENT_STREAM, body)
             .await
             .map_err(|failure| self.client.error(failure))?;
         let first = notices.into_iter().map(Delta::Notice).collect();

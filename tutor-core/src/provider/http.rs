@@ -16,9 +16,11 @@ use rustls_platform_verifier::Verifier;
 use serde::Deserialize;
 
 use self::retry_after::retry_after;
+use self::tape::Tape;
 use self::url::BaseUrl;
 use super::ModelInfo;
 use super::config::ProviderConfig;
+use super::context::RequestContext;
 use super::fault::{Failure, Fault};
 use super::key::ApiKey;
 use super::rejection::Rejection;
@@ -26,6 +28,7 @@ use super::reply::read_document;
 use crate::error::{Error, ErrorKind, Result};
 
 pub(crate) mod retry_after;
+pub(crate) mod tape;
 pub(crate) mod url;
 
 /// The media type of server-sent events.
@@ -122,10 +125,12 @@ impl HttpClient {
     /// media type of the stream that is asked for.
     pub(crate) async fn post(
         &self,
+        context: &RequestContext,
         url: Url,
         accept: &'static str,
         body: Vec<u8>,
     ) -> Result<Answer, Failure> {
+        let path = url.path().to_owned();
         let request = self
             .client
             .request(Method::POST, url)
@@ -134,13 +139,12 @@ impl HttpClient {
             .header(ACCEPT_ENCODING, "identity")
             .header(CONTENT_TYPE, "application/json")
             .body(body);
-        Answer::new(
-            request
-                .send()
-                .await
-                .map_err(|error| self.transport(error))?,
-        )
-        .await
+        let sent = match context.extensions.get::<Tape>() {
+            Some(tape) => tape.exchange(request, &path, self.key.as_ref()).await,
+            None => request.send().await.map_err(transport),
+        };
+        let response = sent.map_err(|failure| failure.with_fact("host", self.base.authority()))?;
+        Answer::new(response).await
     }
 
     /// Gets a JSON document.
@@ -150,13 +154,11 @@ impl HttpClient {
             .request(Method::GET, url)
             .headers(self.headers.clone())
             .header(ACCEPT, "application/json");
-        let mut answer = Answer::new(
-            request
-                .send()
-                .await
-                .map_err(|error| self.transport(error))?,
-        )
-        .await?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| transport(error).with_fact("host", self.base.authority()))?;
+        let mut answer = Answer::new(response).await?;
         let mut document = Vec::new();
         while let Some(chunk) = answer.body.next().await {
             document.extend_from_slice(&chunk?);
@@ -190,10 +192,6 @@ impl HttpClient {
             Err(failure) if failure.fault() == Fault::NotFound => Ok(vec![ModelInfo::new(default)]),
             Err(failure) => Err(failure),
         }
-    }
-
-    fn transport(&self, error: reqwest::Error) -> Failure {
-        transport(error).with_fact("host", self.base.authority())
     }
 }
 

@@ -101,7 +101,7 @@ impl Provider for OllamaProvider {
         let (body, notices) = request::body(&request);
         let answer = self
             .client
-            .post(self.url("chat"), LINES, body)
+            .post(&request.context, self.url("chat"), LINES, body)
             .await
             .map_err(|failure| self.client.error(failure))?;
         let first = notices.into_iter().map(Delta::Notice).collect();

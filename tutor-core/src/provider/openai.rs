@@ -90,7 +90,12 @@ impl Provider for OpenAiProvider {
         let (body, notices) = request::body(&request, self.dialect);
         let answer = self
             .client
-            .post(self.url("chat/completions"), EVENT_STREAM, body)
+            .post(
+                &request.context,
+                self.url("chat/completions"),
+                EVENT_STREAM,
+                body,
+            )
             .await
             .map_err(|failure| self.client.error(failure))?;
         let first = notices.into_iter().map(Delta::Notice).collect();

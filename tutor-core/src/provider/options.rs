@@ -73,6 +73,7 @@ impl ProviderConfig {
     /// | `breaker` | `false` for none, or `{ failures, window, cooldown }`: [`Breaker`] |
     /// | `fallback` | a list of `provider` or `provider/model`, asked in order when this one cannot answer |
     /// | `restart` | true to fall back also when a part of a reply was delivered |
+    /// | `record` | a directory: every completion is recorded into a file, the model's words included |
     /// | `delay` | the demo provider's pause between two words |
     ///
     /// `api_key` is another word for `key`, and `model` for `default_model`. Without a key and a
@@ -124,6 +125,7 @@ impl ProviderConfig {
             .parsed("fallback", "a list of texts: provider, or provider/model")?
             .unwrap_or_default();
         config.restart = fields.flag("restart")?;
+        config.record = fields.parsed("record", "a directory")?;
         config.demo_delay = fields.seconds("delay")?;
         fields.end()?;
         Ok(config)
@@ -199,6 +201,9 @@ impl ProviderConfig {
         }
         if self.restart {
             put("restart", json!(true));
+        }
+        if let Some(directory) = &self.record {
+            put("record", json!(directory));
         }
         if let Some(delay) = self.demo_delay {
             put("delay", seconds(delay));
@@ -395,7 +400,7 @@ mod tests {
                 "idle_timeout": 3, "progress_timeout": 4, "total_timeout": 5, "max_retries": 1,
                 "max_concurrent": 6, "max_waiting": 7, "max_wait": 8,
                 "breaker": {"failures": 2, "window": 3, "cooldown": 9},
-                "fallback": ["other/model"], "restart": true, "delay": 0.01,
+                "fallback": ["other/model"], "restart": true, "record": "tapes", "delay": 0.01,
             }),
         )
         .unwrap();
@@ -430,6 +435,7 @@ mod tests {
         });
         expected.fallback = vec!["other/model".to_owned()];
         expected.restart = true;
+        expected.record = Some(PathBuf::from("tapes"));
         expected.demo_delay = Some(Duration::from_millis(10));
         assert_eq!(config, expected);
     }

@@ -72,7 +72,7 @@ impl Provider for ResponsesProvider {
         let url = self.client.base().join("responses", missing);
         let answer = self
             .client
-            .post(url, EVENT_STREAM, body)
+            .post(&request.context, url, EVENT_STREAM, body)
             .await
             .map_err(|failure| self.client.error(failure))?;
         let first = notices.into_iter().map(Delta::Notice).collect();

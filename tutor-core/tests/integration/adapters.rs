@@ -4,11 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tutor_core::conformance::upstream::{Act, Upstream, event_stream, json_response};
-use tutor_core::provider::{BreakerState, KeyState, ProviderConfig, SharedProvider};
+use tutor_core::provider::{
+    ApiKey, BreakerState, CompletionRequest, Delta, KeyState, ProviderConfig, ProviderKind,
+    RecorderProvider, Recording, ReplayProvider, ScriptedProvider, SharedProvider,
+};
 use tutor_core::store::MemoryStore;
-use tutor_core::{ChatRequest, ErrorKind, Tutor};
+use tutor_core::{ChatRequest, Error, ErrorKind, Provider, Tutor};
 
 fn answer(text: &str) -> Vec<Act> {
     let chunk = json!({"choices": [{"index": 0, "delta": {"content": text}}]});
@@ -100,7 +104,8 @@ async fn a_dead_provider_is_left_alone_and_the_next_one_answers_silently() {
         );
         assert_eq!(wrote, (Some("spare"), Some("big")));
         let events = tutor.events(&reply.turn_id, 0).await.unwrap();
-        let kinds: Vec<_> = futures_util::StreamExt::collect::<Vec<_>>(events)
+        let kinds: Vec<_> = events
+            .collect::<Vec<_>>()
             .await
             .iter()
             .map(|event| event.event.kind())
@@ -238,3 +243,136 @@ async fn cancelling_reaches_the_upstream_socket_within_100_milliseconds() {
         assert!(hung_up);
     }
 }
+
+/// What a provider that records said, and the recording.
+async fn recorded(script: Vec<Vec<Act>>, options: Value) -> (Vec<Result<Delta, Error>>, Recording) {
+    let upstream = Upstream::start(script).await.unwrap();
+    let mut config = config("main", &upstream, options);
+    config.key = Some(ApiKey::new("canary-key-123"));
+    config.max_retries = 2;
+    let (sink, mut recordings) = tokio::sync::mpsc::unbounded_channel();
+    let record = move |recording| sink.send(recording).unwrap();
+    let provider = RecorderProvider::new(config.build().unwrap(), ProviderKind::OpenAi, record);
+    let deltas = deltas(&provider).await;
+    (deltas, recordings.recv().await.unwrap())
+}
+
+async fn deltas(provider: &dyn Provider) -> Vec<Result<Delta, Error>> {
+    let request = CompletionRequest::new("m", "the canary of the learner");
+    match provider.stream(request).await {
+        Ok(stream) => stream.collect().await,
+        Err(error) => vec![Err(error)],
+    }
+}
+
+fn printed(items: &[Result<Delta, Error>]) -> Vec<String> {
+    let text = |item: &Result<Delta, Error>| match item {
+        Ok(Delta::Text(text)) => format!("text {text}"),
+        Ok(delta) => format!("{delta:?}"),
+        Err(error) => format!("{:?} {:?}", error.kind(), error.context_value("reason")),
+    };
+    items.iter().map(text).collect()
+}
+
+#[tokio::test]
+async fn a_recording_plays_the_same_deltas_and_holds_neither_keys_nor_the_learners_words() {
+    let said =
+        json!({"choices": [{"index": 0, "delta": {"content": "pl\u{e4}nts \u{1f331} eat light"}}]});
+    let end = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
+    let body = format!("data: {said}\n\n: ping\n\ndata: {end}\n\ndata: [DONE]\n\n");
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+    let echo = "{\"error\": {\"message\": \"canary-key-123: the canary of the learner\"}}";
+    let scripts = [
+        // Cut in the middle of characters.
+        vec![vec![
+            Act::Send(head.into()),
+            Act::SendBy(3, body.clone().into_bytes()),
+        ]],
+        // A retry before it.
+        vec![
+            vec![Act::Send(json_response(
+                503,
+                &serde_json::from_str(echo).unwrap(),
+            ))],
+            vec![Act::Send(event_stream(&body))],
+        ],
+        // Refused for good.
+        vec![vec![Act::Send(json_response(
+            401,
+            &serde_json::from_str(echo).unwrap(),
+        ))]],
+        // Broken in the middle, and ended early.
+        vec![vec![
+            Act::Send(event_stream(format!("data: {said}\n\n"))),
+            Act::Reset,
+        ]],
+        vec![vec![Act::Send(event_stream(format!("data: {said}\n\n")))]],
+    ];
+    for script in scripts {
+        let (original, recording) = recorded(script, json!({})).await;
+        let directory = tempfile::tempdir().unwrap();
+        let path = recording.save_in(directory.path()).unwrap();
+        let file = std::fs::read_to_string(&path).unwrap();
+        assert!(!file.contains("canary"), "{file}");
+        let replay = ReplayProvider::open(&path).unwrap();
+        assert_eq!(replay.info().name, "main");
+        for _ in 0..2 {
+            assert_eq!(
+                printed(&deltas(&replay).await),
+                printed(&original),
+                "{file}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_recording_keeps_its_times() {
+    let wait = Duration::from_millis(300);
+    let script = vec![
+        Act::Send(event_stream("data: {\"choices\": [{\"index\": 0, \"delta\": {\"content\": \"a\"}}]}\n\n")),
+        Act::Wait(wait),
+        Act::Send(b"data: {\"choices\": [{\"index\": 0, \"delta\": {}, \"finish_reason\": \"stop\"}]}\n\ndata: [DONE]\n\n".to_vec()),
+    ];
+    let (_, recording) = recorded(vec![script], json!({})).await;
+    let replay = ReplayProvider::new(recording.clone()).unwrap();
+    let start = std::time::Instant::now();
+    deltas(&replay).await;
+    assert!(
+        start.elapsed() >= wait - Duration::from_millis(20),
+        "{:?}",
+        start.elapsed()
+    );
+    let replay = ReplayProvider::new(recording).unwrap().without_pauses();
+    let start = std::time::Instant::now();
+    deltas(&replay).await;
+    assert!(start.elapsed() < wait, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_provider_that_is_told_to_writes_one_file_a_completion() {
+    let upstream = upstream(answer("ok")).await;
+    let directory = tempfile::tempdir().unwrap();
+    let options = json!({"record": directory.path().join("tapes")});
+    let provider = config("main", &upstream, options).build().unwrap();
+    deltas(&provider).await;
+    let path = directory.path().join("tapes/main-0001.json");
+    while Recording::open(&path).is_err() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn recording_provider() -> (RecorderProvider<ScriptedProvider>, ()) {
+    let scripted = ScriptedProvider::reply("a b c");
+    (
+        RecorderProvider::new(scripted, ProviderKind::OpenAi, |_| {}),
+        (),
+    )
+}
+tutor_core::provider_laws!(recorder_laws, recording_provider);
+
+async fn playing_provider() -> (ReplayProvider, ()) {
+    let (_, recording) = recorded(vec![answer("a b c")], json!({})).await;
+    (ReplayProvider::new(recording).unwrap().without_pauses(), ())
+}
+tutor_core::provider_laws!(replay_laws, playing_provider);
