@@ -264,7 +264,7 @@ impl Exchange {
             for word in words.iter().filter(|word| !word.is_empty()) {
                 cover(&mut body, word.as_bytes());
                 let escaped = serde_json::Value::from(word.as_str()).to_string();
-                cover(&mut body, escaped.trim_matches('"').as_bytes());
+                cover(&mut body, &escaped.as_bytes()[1..escaped.len() - 1]);
             }
         }
         let mut rest = body.as_slice();

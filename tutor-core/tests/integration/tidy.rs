@@ -116,6 +116,7 @@ fn the_top_level_is_as_designed() {
         "bindings",
         "examples",
         "benches",
+        "docs",
         ".ci",
         ".git",
         "target",
