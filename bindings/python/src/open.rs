@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tutor_core::message::Metadata;
 use tutor_core::provider::{ModelChoice, ProviderConfig, ProviderInfo, SharedProvider};
-use tutor_core::store::{MemoryStore, SharedStore, SledStore};
+use tutor_core::store::Location;
 use tutor_core::{Error, ErrorKind, OwnerId, Result, Tutor, json};
 
 use crate::call::{Call, Output};
@@ -56,7 +56,7 @@ pub(crate) fn open(py: Python<'_>, settings: &str, plugins: Vec<Py<PyAny>>) -> P
         let has_plugins = host.is_some();
         let providers = providers(settings.providers, plugins, host.as_ref())?;
         let mut builder = Tutor::builder()
-            .store(store(&settings.location).await?)
+            .store(settings.location.parse::<Location>()?.open().await?)
             .owner(OwnerId::new(settings.owner)?)
             .limits(json::limits(settings.limits)?);
         for provider in providers {
@@ -112,23 +112,4 @@ fn providers(
         }
     }
     Ok(providers)
-}
-
-/// The store at a location: a path, or a URL.
-async fn store(location: &str) -> Result<SharedStore> {
-    let scheme = location.split_once(':').filter(|(scheme, _)| {
-        // One letter is a drive.
-        scheme.len() > 1
-            && scheme
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'+')
-    });
-    match scheme {
-        None => Ok(Arc::new(SledStore::open(location).await?)),
-        Some(("sled", path)) if !path.is_empty() => Ok(Arc::new(SledStore::open(path).await?)),
-        Some(("memory", "")) => Ok(Arc::new(MemoryStore::default())),
-        Some(_) => Err(config(
-            "the location is a directory, sled:DIRECTORY, or memory:",
-        )),
-    }
 }

@@ -277,7 +277,7 @@ def test_built_in_providers_take_options() -> None:
     ("arguments", "words"),
     [
         ({"providers": "nobody"}, "openai"),
-        ({"providers": {"openai": {"key": "x"}}}, "api_key"),
+        ({"providers": {"openai": {"api_kye": "x"}}}, "api_key"),
         ({"providers": object()}, "provider"),
         ({"providers": [{"name": 5}]}, "kind"),
         ({"default_provider": "nobody"}, "demo"),
@@ -288,6 +288,19 @@ def test_built_in_providers_take_options() -> None:
 def test_wrong_settings_say_what_to_write(arguments: dict[str, object], words: str) -> None:
     with pytest.raises(nt.ConfigError, match=words):
         Tutor.open(**{"location": "memory:", **arguments})  # type: ignore[arg-type]
+
+
+def test_messages_are_edited_and_replies_regenerated_on_branches_beside_them(tutor: Tutor) -> None:
+    first = tutor.chat("What is a leaf?")
+    question = tutor.messages(first.session_id)[0]
+    other = tutor.chat(session=first.session_id, regenerate=first.message.id)
+    assert other.message.parent_id == question.id and other.message.id != first.message.id
+    edited = tutor.chat("What is a root?", session=first.session_id, edit=question.id)
+    assert "root" in edited.text
+    messages = tutor.messages(first.session_id)
+    assert [message.text for message in messages] == ["What is a root?", edited.text]
+    assert tutor.session(first.session_id).message_count == 5
+    assert list(tutor.stream(session=first.session_id, regenerate=edited.message.id))[-1].type == "turn.finished"
 
 
 def test_a_directory_has_one_owner(tmp_path: Path) -> None:
@@ -301,6 +314,9 @@ def test_a_directory_has_one_owner(tmp_path: Path) -> None:
     "call",
     [
         lambda tutor: tutor.chat("   "),
+        lambda tutor: tutor.chat(),
+        lambda tutor: tutor.chat(5),
+        lambda tutor: tutor.chat("hi", session=tutor.chat("x").session_id, edit="nobody"),
         lambda tutor: tutor.chat("\ud800"),
         lambda tutor: tutor.chat("hi", temperature=3),
         lambda tutor: tutor.chat("hi", temperature=float("nan")),

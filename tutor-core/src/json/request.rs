@@ -23,7 +23,7 @@ const CONTENT: &str = "a text, or an array of parts such as {\"type\": \"text\",
 /// A request from its members: `message` (a text or parts) or `messages` (each with `role` and
 /// `content`, perhaps `id`), and optionally `session`, `model`, `provider`, `temperature`,
 /// `max_tokens`, `preferences` (an object; the members beside it win), `idempotency_key`,
-/// `timeout` (seconds), `parent`, `regenerate`, `detached`, `streamed`.
+/// `timeout` (seconds), `parent`, `edit`, `regenerate`, `create_session`, `detached`, `streamed`.
 ///
 /// # Errors
 /// `invalid_input` naming the member, as `field` in the context too.
@@ -65,7 +65,9 @@ pub fn chat_request(members: Metadata) -> Result<ChatRequest> {
         },
         preferences,
         parent_id: message_id(fields.text("parent")?)?,
+        edit: message_id(fields.text("edit")?)?,
         regenerate: message_id(fields.text("regenerate")?)?,
+        create_session: fields.flag("create_session")?,
         idempotency_key: fields.text("idempotency_key")?,
         timeout: fields.seconds("timeout")?,
         detached: fields.flag("detached")?,

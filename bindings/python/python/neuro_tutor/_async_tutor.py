@@ -97,9 +97,11 @@ class AsyncTutor:
 
     async def chat(
         self,
-        message: MessageInput,
+        message: Optional[MessageInput] = None,
         *,
         session: Optional[str] = None,
+        edit: Optional[str] = None,
+        regenerate: Optional[str] = None,
         model: Optional[str] = None,
         temperature: Optional[float] = None,
         max_tokens: Optional[int] = None,
@@ -112,6 +114,8 @@ class AsyncTutor:
             message,
             timeout,
             session=session,
+            edit=edit,
+            regenerate=regenerate,
             model=model,
             temperature=temperature,
             max_tokens=max_tokens,
@@ -122,9 +126,11 @@ class AsyncTutor:
 
     def stream(
         self,
-        message: MessageInput,
+        message: Optional[MessageInput] = None,
         *,
         session: Optional[str] = None,
+        edit: Optional[str] = None,
+        regenerate: Optional[str] = None,
         model: Optional[str] = None,
         temperature: Optional[float] = None,
         max_tokens: Optional[int] = None,
@@ -139,6 +145,8 @@ class AsyncTutor:
             message,
             timeout,
             session=session,
+            edit=edit,
+            regenerate=regenerate,
             model=model,
             temperature=temperature,
             max_tokens=max_tokens,

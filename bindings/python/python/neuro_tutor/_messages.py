@@ -175,10 +175,24 @@ class Message(Record):
 
 
 @dataclass(frozen=True)
+class Summary(Record):
+    """A summary of the beginning of a conversation, made by a model."""
+
+    _readers = {"made_at": read_time}
+
+    text: str
+    through: str
+    """The newest message that it covers; it covers all before it too."""
+    made_at: datetime
+    """In UTC."""
+
+
+@dataclass(frozen=True)
 class Session(Record):
     """A conversation."""
 
-    _readers = {"created_at": read_time, "updated_at": read_time}
+    _left_out = {"summary": None}
+    _readers = {"created_at": read_time, "updated_at": read_time, "summary": Summary.from_dict}
 
     id: str
     owner: str
@@ -199,6 +213,10 @@ class Session(Record):
     """The preferences of its latest request, known and unknown."""
     metadata: Dict[str, Any] = field(default_factory=dict)
     """The caller's own data."""
+    own_title: bool = False
+    """True if the title is the caller's own: the engine never replaces it."""
+    summary: Optional[Summary] = None
+    """What stands for messages that are too old to be sent to a model."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ._record import Record
 from .errors import ConfigError, InvalidInputError
 
 Location = Union[str, "os.PathLike[str]"]
-"""A directory, or a URL: `sled:DIRECTORY`, `memory:`."""
+"""A directory, or a URL: `sled:DIRECTORY`, `sqlite:///FILE`, `postgresql://…`, `memory:`."""
 
 Providers = Union[
     None,
@@ -58,10 +58,11 @@ def _plain(value: Any) -> Any:
     raise TypeError
 
 
-def request(message: MessageInput, timeout: Optional[Seconds], **members: Any) -> str:
+def request(message: Optional[MessageInput], timeout: Optional[Seconds], **members: Any) -> str:
     """A request; members that are None are left out."""
     asked = {name: value for name, value in members.items() if value is not None}
-    asked["message"] = message if isinstance(message, str) else list(message)
+    if message is not None:
+        asked["message"] = message if isinstance(message, (str, Mapping)) or not isinstance(message, Sequence) else list(message)
     if timeout is not None:
         asked["timeout"] = seconds(timeout)
     return encode(asked)

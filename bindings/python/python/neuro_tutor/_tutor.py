@@ -50,7 +50,8 @@ class Tutor:
         """Opens a tutor.
 
         Args:
-            location: A directory (it is made if it is missing), or a URL: `sled:DIRECTORY`, `memory:`.
+            location: A directory (it is made if it is missing), or a URL: `sled:DIRECTORY`,
+                `sqlite:///FILE`, `postgresql://…`, `memory:`.
             providers: Who answers, the default first: `{"openai": {"api_key": "…"}}`, objects of
                 yours (see `Provider`), or a list of such. Without any, the demo provider answers.
             default_provider: The name of the one that answers when a request names none.
@@ -121,9 +122,11 @@ class Tutor:
 
     def chat(
         self,
-        message: MessageInput,
+        message: Optional[MessageInput] = None,
         *,
         session: Optional[str] = None,
+        edit: Optional[str] = None,
+        regenerate: Optional[str] = None,
         model: Optional[str] = None,
         temperature: Optional[float] = None,
         max_tokens: Optional[int] = None,
@@ -136,6 +139,8 @@ class Tutor:
         Args:
             message: What the learner says: a text, or parts.
             session: The conversation to go on with; None for a new one.
+            edit: The learner's message that `message` replaces, on a branch beside it.
+            regenerate: The reply beside which another one is to be written; without `message`.
             model: A model's name, or `provider/name`.
             temperature: 0 to 2.
             max_tokens: The most tokens that the reply may have.
@@ -152,6 +157,8 @@ class Tutor:
             message,
             timeout,
             session=session,
+            edit=edit,
+            regenerate=regenerate,
             model=model,
             temperature=temperature,
             max_tokens=max_tokens,
@@ -164,9 +171,11 @@ class Tutor:
 
     def stream(
         self,
-        message: MessageInput,
+        message: Optional[MessageInput] = None,
         *,
         session: Optional[str] = None,
+        edit: Optional[str] = None,
+        regenerate: Optional[str] = None,
         model: Optional[str] = None,
         temperature: Optional[float] = None,
         max_tokens: Optional[int] = None,
@@ -190,6 +199,8 @@ class Tutor:
             message,
             timeout,
             session=session,
+            edit=edit,
+            regenerate=regenerate,
             model=model,
             temperature=temperature,
             max_tokens=max_tokens,
