@@ -10,15 +10,16 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use pyo3::{IntoPyObjectExt, intern};
 use tokio::task::AbortHandle;
-use tutor_core::{Error, Event, Result, TurnEvent, Tutor};
+use tutor_core::{Error, Event, Result, TurnEvent};
 
 use crate::client::Client;
 use crate::failure::{Failure, forked_away};
 use crate::host::{helper, inbox_of};
 use crate::runtime::{Owned, block_on, runtime};
+use crate::server::Server;
 use crate::stream::Stream;
 
 /// What a call gives.
@@ -26,8 +27,10 @@ pub(crate) enum Output {
     Nothing,
     Flag(bool),
     Json(String),
-    Opened(Tutor, bool),
+    Opened(Box<Client>),
     Stream(Box<Stream>),
+    Server(Box<Server>),
+    Bytes(Vec<u8>),
     /// Events; none at the end of a stream.
     Events(Vec<Arc<TurnEvent>>),
 }
@@ -45,8 +48,10 @@ impl Output {
             Self::Nothing => Ok(py.None()),
             Self::Flag(flag) => flag.into_py_any(py),
             Self::Json(json) => json.into_py_any(py),
-            Self::Opened(tutor, has_plugins) => Client::new(tutor, has_plugins).into_py_any(py),
+            Self::Opened(client) => (*client).into_py_any(py),
             Self::Stream(stream) => (*stream).into_py_any(py),
+            Self::Server(server) => (*server).into_py_any(py),
+            Self::Bytes(bytes) => PyBytes::new(py, &bytes).into_py_any(py),
             Self::Events(events) if events.is_empty() => Ok(py.None()),
             Self::Events(events) => {
                 let list = PyList::empty(py);

@@ -1,10 +1,13 @@
 //! The engine's handle, as Python has it.
 
+use std::sync::Arc;
+
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use tutor_core::json;
 use tutor_core::message::Metadata;
 use tutor_core::session::{Cursor, MAX_PAGE};
+use tutor_core::store::Store;
 use tutor_core::{
     ChatRequest, Error, MessageId, Messages, NewSession, OwnerId, Result, SessionId, TurnId, Tutor,
 };
@@ -13,19 +16,23 @@ use crate::call::{Call, Output};
 use crate::failure::{Failure, forked_away};
 use crate::host::Host;
 use crate::runtime::Owned;
+use crate::server::Server;
 use crate::stream::Stream;
+use crate::transfer::{Export, Import};
 
 /// A handle on an engine for one owner. Arguments and results are JSON where they are structured.
 #[pyclass(frozen, module = "neuro_tutor._native")]
 pub(crate) struct Client {
     tutor: Owned<Tutor>,
+    store: Owned<Arc<dyn Store>>,
     has_plugins: bool,
 }
 
 impl Client {
-    pub(crate) fn new(tutor: Tutor, has_plugins: bool) -> Self {
+    pub(crate) fn new(tutor: Tutor, store: Arc<dyn Store>, has_plugins: bool) -> Self {
         Self {
             tutor: Owned::new(tutor),
+            store: Owned::new(store),
             has_plugins,
         }
     }
@@ -38,6 +45,11 @@ impl Client {
             Some(tutor) => Call::new(work(tutor.clone())),
             None => Call::failed(forked_away()),
         }
+    }
+
+    fn parts(&self) -> Result<(&Tutor, &Arc<dyn Store>)> {
+        let parts = self.tutor.get().zip(self.store.get());
+        parts.ok_or_else(forked_away)
     }
 
     /// Where Python code of a request is to run, if there is any.
@@ -85,12 +97,45 @@ impl Client {
 
     /// The same engine for another owner, or a `Failure`.
     fn for_owner(&self, py: Python<'_>, owner: &str) -> PyResult<Py<PyAny>> {
-        let tutor = self.tutor.get().ok_or_else(forked_away);
-        let made = tutor.and_then(|tutor| Ok(tutor.for_owner(OwnerId::new(owner)?)));
+        let made = self.parts().and_then(|(tutor, store)| {
+            let tutor = tutor.for_owner(OwnerId::new(owner)?);
+            Ok(Self::new(tutor, Arc::clone(store), self.has_plugins))
+        });
         match made {
-            Ok(tutor) => Self::new(tutor, self.has_plugins).into_py_any(py),
+            Ok(client) => client.into_py_any(py),
             Err(error) => Failure::new(py, &error).into_py_any(py),
         }
+    }
+
+    /// An export, of this owner or of all, or a `Failure`. `options` is JSON.
+    fn export(&self, py: Python<'_>, options: &str) -> PyResult<Py<PyAny>> {
+        let made = self
+            .parts()
+            .and_then(|(tutor, store)| Export::new(tutor.owner(), Arc::clone(store), options));
+        match made {
+            Ok(export) => export.into_py_any(py),
+            Err(error) => Failure::new(py, &error).into_py_any(py),
+        }
+    }
+
+    /// An import, for this owner or for all, or a `Failure`. `options` is JSON.
+    fn import_(&self, py: Python<'_>, options: &str) -> PyResult<Py<PyAny>> {
+        let made = self
+            .parts()
+            .and_then(|(tutor, store)| Import::new(tutor.owner(), Arc::clone(store), options));
+        match made {
+            Ok(import) => import.into_py_any(py),
+            Err(error) => Failure::new(py, &error).into_py_any(py),
+        }
+    }
+
+    /// A server of this engine, which listens when the call is done.
+    #[pyo3(signature = (host, port, origins=None))]
+    fn serve(&self, host: String, port: u16, origins: Option<String>) -> Call {
+        self.call(|tutor| async move {
+            let server = Server::start(tutor, &host, port, origins.as_deref()).await?;
+            Ok(Output::Server(Box::new(server)))
+        })
     }
 
     /// A whole reply. `in_loop` is true if the caller's asyncio loop runs its plug-ins.

@@ -13,7 +13,9 @@ mod inbox;
 mod open;
 mod provider;
 mod runtime;
+mod server;
 mod stream;
+mod transfer;
 
 /// The native part of the package.
 #[pyo3::pymodule]
@@ -33,7 +35,11 @@ mod _native {
     #[pymodule_export]
     use crate::runtime::forked;
     #[pymodule_export]
+    use crate::server::Server;
+    #[pymodule_export]
     use crate::stream::Stream;
+    #[pymodule_export]
+    use crate::transfer::{Export, Import};
 
     /// The version of the package.
     #[pymodule_export]

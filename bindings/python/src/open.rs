@@ -11,6 +11,7 @@ use tutor_core::store::Location;
 use tutor_core::{Error, ErrorKind, OwnerId, Result, Tutor, json};
 
 use crate::call::{Call, Output};
+use crate::client::Client;
 use crate::host::Host;
 use crate::provider::PythonProvider;
 
@@ -55,8 +56,9 @@ pub(crate) fn open(py: Python<'_>, settings: &str, plugins: Vec<Py<PyAny>>) -> P
     Ok(Call::new(async move {
         let has_plugins = host.is_some();
         let providers = providers(settings.providers, plugins, host.as_ref())?;
+        let store = settings.location.parse::<Location>()?.open().await?;
         let mut builder = Tutor::builder()
-            .store(settings.location.parse::<Location>()?.open().await?)
+            .store(Arc::clone(&store))
             .owner(OwnerId::new(settings.owner)?)
             .limits(json::limits(settings.limits)?);
         for provider in providers {
@@ -68,7 +70,8 @@ pub(crate) fn open(py: Python<'_>, settings: &str, plugins: Vec<Py<PyAny>>) -> P
         if let Some(prompt) = settings.system_prompt {
             builder = builder.system_prompt(prompt);
         }
-        Ok(Output::Opened(builder.build().await?, has_plugins))
+        let client = Client::new(builder.build().await?, store, has_plugins);
+        Ok(Output::Opened(Box::new(client)))
     }))
 }
 

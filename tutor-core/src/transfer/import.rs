@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
+use serde::{Deserialize, Serialize};
 
 use super::Counts;
 use super::reader::{Item, Reader};
@@ -28,7 +29,8 @@ pub struct ImportOptions {
 
 /// What to do with a session or record that is there and differs from the export's. What is equal
 /// is always left alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnConflict {
     /// Stop.
     #[default]
@@ -40,7 +42,7 @@ pub enum OnConflict {
 }
 
 /// What an import has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Imported {
     /// What the export has.
     pub read: Counts,

@@ -58,7 +58,9 @@ from ._provider import (
 )
 from ._record import Page
 from ._reply import Reply
+from ._server import AsyncServer, Server
 from ._stream import AsyncTurnStream, TurnStream
+from ._transfer import Counts, Imported
 from ._tutor import Tutor
 from .errors import (
     ConfigError,
@@ -85,6 +87,7 @@ from .errors import (
 )
 
 __all__ = [
+    "AsyncServer",
     "AsyncTurnStream",
     "AsyncTutor",
     "AttemptRestarted",
@@ -92,6 +95,7 @@ __all__ = [
     "ConfigError",
     "ConflictError",
     "ContextTooLongError",
+    "Counts",
     "Data",
     "DataCorruptError",
     "Delta",
@@ -100,6 +104,7 @@ __all__ = [
     "Finished",
     "ForbiddenError",
     "ImagePart",
+    "Imported",
     "InternalError",
     "InterruptedReplyError",
     "InvalidInputError",
@@ -121,6 +126,7 @@ __all__ = [
     "RateLimitedError",
     "ReasoningDelta",
     "Reply",
+    "Server",
     "Session",
     "StoreLockedError",
     "StoreUnavailableError",

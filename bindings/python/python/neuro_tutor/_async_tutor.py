@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Awaitable, Generator
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Callable, Dict, List, Mapping, Optional, Type
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Type
 
 from . import _native
 from ._messages import Message, Session, Turn
 from ._provider import ModelInfo, ProviderInfo
 from ._record import Page, read, read_page
 from ._reply import Reply
+from ._server import AsyncServer, origins
 from ._settings import DEFAULT_LOCATION, Location, MessageInput, Providers, Seconds, encode, request, settings
 from ._stream import AsyncTurnStream, complete
+from ._transfer import CHUNK, Counts, File, Imported, OnConflict, begin_export, begin_import, opened
 from .errors import from_failure
 
 
@@ -208,6 +212,45 @@ class AsyncTutor:
         """The models of a provider."""
         models: List[Dict[str, Any]] = json.loads(await complete(self._client.models(provider)))
         return [ModelInfo.from_dict(model) for model in models]
+
+    async def export(
+        self, file: File, *, everyone: bool = False, since: Optional[datetime] = None, skip_damaged: bool = False
+    ) -> Counts:
+        """Writes conversations as lines of JSON, exactly as they are, also while turns run.
+
+        Args:
+            file: A path, or an open binary file.
+            everyone: True for all owners' data; else only what is this handle's.
+            since: Only sessions that changed then or later.
+            skip_damaged: True to leave out what is damaged, instead of ending there.
+        """
+        export = begin_export(self._client, everyone, since, skip_damaged)
+        with opened(file, "wb") as target:
+            while (lines := await complete(export.next())) is not None:
+                await asyncio.to_thread(target.write, lines)
+        return read(Counts, await complete(export.counts()))
+
+    async def import_(self, file: File, *, everyone: bool = False, on_conflict: OnConflict = "fail") -> Imported:
+        """Reads what `export` wrote. Each session is written whole or not at all; doing it again does
+        what is left to do.
+
+        Args:
+            file: A path, or an open binary file.
+            everyone: True to keep the owners of the export; else everything becomes this handle's.
+            on_conflict: What to do with a session that is there and differs: `fail`, `keep` it, or
+                `replace` it.
+        """
+        importing = begin_import(self._client, everyone, on_conflict)
+        with opened(file, "rb") as source:
+            while chunk := await asyncio.to_thread(source.read, CHUNK):
+                await complete(importing.write(chunk))
+        return read(Imported, await complete(importing.finish()))
+
+    def serve(
+        self, host: str = "127.0.0.1", port: int = 8000, *, cors_origins: Optional[Sequence[str]] = None
+    ) -> AsyncServer:
+        """Serves this tutor over HTTP: `await` it, or use it in `async with`. See `Tutor.serve`."""
+        return AsyncServer(lambda: self._client.serve(host, port, origins(cors_origins)))
 
     async def close(self) -> None:
         """Closes the tutor and all handles on it: takes no new turn, gives running ones a moment, ends

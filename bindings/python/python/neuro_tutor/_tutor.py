@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Dict, List, Mapping, Optional, Type
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Type
 
 from . import _loop, _native
 from ._messages import Message, Session, Turn
 from ._provider import ModelInfo, ProviderInfo
 from ._record import Page, read, read_page
 from ._reply import Reply
+from ._server import Server, origins
 from ._settings import DEFAULT_LOCATION, Location, MessageInput, Providers, Seconds, encode, request, settings
 from ._stream import TurnStream, wait
+from ._transfer import CHUNK, Counts, File, Imported, OnConflict, begin_export, begin_import, opened
 from .errors import from_failure
 
 
@@ -270,6 +273,58 @@ class Tutor:
         """The models of a provider."""
         models: List[Dict[str, Any]] = json.loads(self._wait(self._client.models(provider)))
         return [ModelInfo.from_dict(model) for model in models]
+
+    def export(
+        self, file: File, *, everyone: bool = False, since: Optional[datetime] = None, skip_damaged: bool = False
+    ) -> Counts:
+        """Writes conversations as lines of JSON, exactly as they are, also while turns run.
+
+        Args:
+            file: A path, or an open binary file.
+            everyone: True for all owners' data; else only what is this handle's.
+            since: Only sessions that changed then or later.
+            skip_damaged: True to leave out what is damaged, instead of ending there.
+        """
+        export = begin_export(self._client, everyone, since, skip_damaged)
+        with opened(file, "wb") as target:
+            while (lines := self._wait(export.next())) is not None:
+                target.write(lines)
+        return read(Counts, self._wait(export.counts()))
+
+    def import_(self, file: File, *, everyone: bool = False, on_conflict: OnConflict = "fail") -> Imported:
+        """Reads what `export` wrote. Each session is written whole or not at all; doing it again does
+        what is left to do.
+
+        Args:
+            file: A path, or an open binary file.
+            everyone: True to keep the owners of the export; else everything becomes this handle's.
+            on_conflict: What to do with a session that is there and differs: `fail`, `keep` it, or
+                `replace` it.
+        """
+        importing = begin_import(self._client, everyone, on_conflict)
+        with opened(file, "rb") as source:
+            while chunk := source.read(CHUNK):
+                self._wait(importing.write(chunk))
+        return read(Imported, self._wait(importing.finish()))
+
+    def serve(
+        self, host: str = "127.0.0.1", port: int = 8000, *, cors_origins: Optional[Sequence[str]] = None
+    ) -> Server:
+        """Serves this tutor over HTTP, in this process; it listens when this returns.
+
+        ```python
+        with Tutor.open("memory:") as tutor, tutor.serve(port=0) as server:
+            print(server.url)  # server.wait() serves until Ctrl-C
+        ```
+
+        It asks nobody who they are: keep it on this machine, or behind a proxy that does.
+
+        Args:
+            port: 0 for any that is free.
+            cors_origins: Pages that may call the server from a browser, such as `http://localhost:5173`,
+                which is allowed by default.
+        """
+        return Server(self._wait(self._client.serve(host, port, origins(cors_origins))))
 
     def close(self) -> None:
         """Closes the tutor and all handles on it: takes no new turn, gives running ones a moment, ends

@@ -1,0 +1,85 @@
+"""Exports and imports: conversations as lines of JSON, exactly as they are."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, BinaryIO, ContextManager, Literal, Optional, TypeVar, Union
+
+from . import _native
+from ._record import Record
+from ._settings import encode
+from .errors import from_failure
+
+File = Union[str, "os.PathLike[str]", BinaryIO]
+"""A path, or an open binary file."""
+
+OnConflict = Literal["fail", "keep", "replace"]
+"""What to do with a session that is there and differs."""
+
+# Bytes that are read from a file at a time.
+CHUNK = 1 << 16
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Counts(Record):
+    """How much was carried."""
+
+    sessions: int = 0
+    messages: int = 0
+    turns: int = 0
+    records: int = 0
+
+
+@dataclass(frozen=True)
+class Imported(Record):
+    """What an import has done."""
+
+    _readers = {"read": Counts.from_dict}
+
+    read: Counts
+    """What the export has."""
+    added: int = 0
+    """Sessions and records that were not there before."""
+    unchanged: int = 0
+    """Those that were there already, equal."""
+    replaced: int = 0
+    """Those that were there, differed, and were replaced."""
+    kept: int = 0
+    """Those that were there, differ, and were kept."""
+    left_out: int = 0
+    """Records that were left out since everything becomes one owner's."""
+
+
+def opened(file: File, mode: str) -> ContextManager[Any]:
+    """A file that is closed afterwards if it was opened here."""
+    if isinstance(file, (str, os.PathLike)):
+        return open(file, mode)
+    return nullcontext(file)
+
+
+def _made(value: Union[T, _native.Failure]) -> T:
+    if isinstance(value, _native.Failure):
+        raise from_failure(value)
+    return value
+
+
+def begin_export(
+    client: _native.Client, everyone: bool, since: Optional[datetime], skip_damaged: bool
+) -> _native.Export:
+    """An export that is being written."""
+    options = {
+        "everyone": everyone,
+        "since": None if since is None else since.isoformat(),
+        "skip_damaged": skip_damaged,
+    }
+    return _made(client.export(encode(options)))
+
+
+def begin_import(client: _native.Client, everyone: bool, on_conflict: OnConflict) -> _native.Import:
+    """An import that is being made."""
+    return _made(client.import_(encode({"everyone": everyone, "on_conflict": on_conflict})))
