@@ -13,6 +13,7 @@ mod listing;
 mod nearest;
 mod request;
 mod settings;
+mod transfer;
 
 pub use delta::{completion_request, delta};
 pub use error::{error, raised};
@@ -22,3 +23,4 @@ pub use listing::{DEFAULT_SESSIONS, messages, new_session, session_changes, sess
 pub use nearest::nearest;
 pub use request::{chat_request, reply, turn};
 pub use settings::{limits, provider, provider_info, tutor};
+pub use transfer::{export_options, import_options};

@@ -21,6 +21,7 @@ mod data;
 mod open;
 mod provider;
 mod stream;
+mod transfer;
 mod tutor;
 
 /// Threads that run the engine. It waits far more than it computes.

@@ -1,12 +1,21 @@
 //! How a tutor is opened.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use tutor_core::message::Metadata;
 use tutor_core::provider::{ModelChoice, ProviderConfig, ProviderInfo};
-use tutor_core::store::Location;
+use tutor_core::store::{Location, Store};
 use tutor_core::{Error, ErrorKind, Result, Tutor, json};
 
 use crate::provider::{Bridge, JsProvider};
+
+/// A tutor, and where its data is.
+#[derive(Clone)]
+pub(crate) struct Opened {
+    pub(crate) tutor: Tutor,
+    pub(crate) store: Arc<dyn Store>,
+}
 
 /// Opens the tutor that `options` describe: those of [`json::tutor`], and
 ///
@@ -14,7 +23,7 @@ use crate::provider::{Bridge, JsProvider};
 /// * `providers`: an array of built-in ones, `{"kind", …}` with the members of
 ///   [`json::provider`], and of own ones, `{"own": {"name", "model", "models"}}`,
 /// * `env`: the environment's variables, if they are to configure the providers.
-pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Tutor> {
+pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Opened> {
     let location: Location = match options.remove("location") {
         Some(Value::String(location)) => location.parse()?,
         _ => {
@@ -42,7 +51,9 @@ pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Tutor>
             None => builder.provider(built_in(provider)?.build()?),
         };
     }
-    builder.store(location.open().await?).build().await
+    let store = location.open().await?;
+    let tutor = builder.store(Arc::clone(&store)).build().await?;
+    Ok(Opened { tutor, store })
 }
 
 fn built_in(provider: Value) -> Result<ProviderConfig> {

@@ -91,6 +91,13 @@ impl NativeStream {
         env.spawn_future(async move { Ok(shared.next().await) })
     }
 
+    /// Reads to the end, and puts the reply together.
+    #[napi]
+    pub fn reply<'e>(&self, env: &'e Env) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        let shared = Arc::clone(&self.shared);
+        promise(env, async move { shared.reply().await })
+    }
+
     /// Stops the turn, and waits until it has ended. The stream goes on to its last event.
     #[napi]
     pub fn cancel<'e>(&self, env: &'e Env) -> napi::Result<PromiseRaw<'e, Outcome>> {
@@ -159,6 +166,21 @@ impl Shared {
         }
     }
 
+    async fn reply(&self) -> Result<Value> {
+        let mut state = self.state.lock().await;
+        self.open(&mut state).await?;
+        let State::Open(stream) = &mut *state else {
+            return Err(left());
+        };
+        let reply = tokio::select! {
+            biased;
+            () = self.closed.cancelled() => return Err(left()),
+            reply = stream.read_reply() => reply,
+        };
+        *state = State::Ended;
+        Ok(json::reply(&reply?))
+    }
+
     async fn open(&self, state: &mut State) -> Result<()> {
         let stream = match &*state {
             State::Open(_) | State::Ended => return Ok(()),
@@ -221,6 +243,10 @@ fn batch(state: &mut State, first: Option<Arc<TurnEvent>>) -> Batch {
             }
         }
     }
+}
+
+fn left() -> Error {
+    Error::invalid_input("this stream was left, or has ended: the reply is read once")
 }
 
 fn empty() -> Batch {

@@ -10,12 +10,13 @@ use tutor_core::{Error, OwnerId, Result, SessionId, TurnId, Tutor, json};
 
 use crate::chat::ChatCall;
 use crate::data::{NativeError, Outcome, object, promise, value};
-use crate::open::open;
+use crate::open::{Opened, open};
 use crate::provider::{Bridge, Sink};
 use crate::stream::NativeStream;
+use crate::transfer::{NativeExport, NativeImport};
 
 /// A tutor, once it is open.
-pub(crate) type Slot = Arc<OnceLock<Tutor>>;
+pub(crate) type Slot = Arc<OnceLock<Opened>>;
 
 /// A handle of the engine, scoped to one owner.
 #[napi]
@@ -26,11 +27,16 @@ pub struct NativeTutor {
 /// The same tutor for another owner, or why not.
 type Scoped = Either<NativeTutor, NativeError>;
 
-/// The tutor in a slot.
-pub(crate) fn opened(slot: &Slot) -> Result<Tutor> {
+/// What is in a slot.
+pub(crate) fn handle(slot: &Slot) -> Result<Opened> {
     slot.get()
         .cloned()
         .ok_or_else(|| Error::internal("the tutor is not open"))
+}
+
+/// The tutor in a slot.
+pub(crate) fn opened(slot: &Slot) -> Result<Tutor> {
+    Ok(handle(slot)?.tutor)
 }
 
 #[napi]
@@ -70,10 +76,13 @@ impl NativeTutor {
     /// The same tutor for another owner.
     #[napi(ts_return_type = "NativeTutor | NativeError")]
     pub fn for_owner(&self, owner: String) -> Scoped {
-        let scoped = opened(&self.slot).and_then(|tutor| Ok(tutor.for_owner(OwnerId::new(owner)?)));
+        let scoped = handle(&self.slot).and_then(|Opened { tutor, store }| {
+            let tutor = tutor.for_owner(OwnerId::new(owner)?);
+            Ok(Opened { tutor, store })
+        });
         match scoped {
-            Ok(tutor) => Either::A(Self {
-                slot: Arc::new(OnceLock::from(tutor)),
+            Ok(scoped) => Either::A(Self {
+                slot: Arc::new(OnceLock::from(scoped)),
             }),
             Err(error) => Either::B(error.into()),
         }
@@ -82,7 +91,9 @@ impl NativeTutor {
     /// Whose data it reads and writes.
     #[napi(getter)]
     pub fn owner(&self) -> Option<String> {
-        self.slot.get().map(|tutor| tutor.owner().to_string())
+        self.slot
+            .get()
+            .map(|opened| opened.tutor.owner().to_string())
     }
 
     /// A question that is answered whole: `run()` asks, `cancel()` stops.
@@ -214,6 +225,18 @@ impl NativeTutor {
             env,
             |tutor| async move { value(tutor.models(&provider).await?) },
         )
+    }
+
+    /// What is stored, as lines of an export.
+    #[napi]
+    pub fn export(&self, options: String) -> NativeExport {
+        NativeExport::new(Arc::clone(&self.slot), options)
+    }
+
+    /// Takes an export.
+    #[napi]
+    pub fn import(&self, options: String) -> NativeImport {
+        NativeImport::new(Arc::clone(&self.slot), options)
     }
 
     /// Closes the engine and all its handles.

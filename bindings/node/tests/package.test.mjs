@@ -22,7 +22,8 @@ function project(t) {
 
 test('require and import give the same classes', () => {
   const cjs = createRequire(import.meta.url)('neuro-tutor')
-  assert.deepEqual(Object.keys(cjs).sort(), ['TurnStream', 'Tutor', 'TutorError'])
+  assert.ok(Object.keys(cjs).includes('Tutor'))
+  assert.deepEqual(Object.keys(cjs).sort(), Object.keys(esm).sort())
   for (const name of Object.keys(cjs)) assert.equal(esm[name], cjs[name])
 })
 
@@ -48,6 +49,58 @@ for (const [extension, mode] of MODES) {
     assert.equal(done.status, 0, done.stdout)
   })
 }
+
+/** Runs a program in a directory, and gives what it printed. */
+function sh(cwd, command, ...args) {
+  const done = spawnSync(command, args, { cwd, encoding: 'utf8', env: { ...process.env, npm_config_loglevel: 'error' } })
+  assert.equal(done.status, 0, `${command} ${args.join(' ')}\n${done.stdout}${done.stderr}`)
+  return done.stdout
+}
+
+const BIN = join(PACKAGE, 'node_modules', '.bin')
+
+test('the packed package, with the binary of its platform, works where there is no Rust', async (t) => {
+  const path = directory(t)
+  const pack = (from) => join(path, JSON.parse(sh(from, 'npm', 'pack', '--json', '--ignore-scripts', '--pack-destination', path))[0].filename)
+  const main = pack(PACKAGE)
+
+  sh(path, join(BIN, 'publint'), '--strict', main)
+  const types = JSON.parse(sh(path, join(BIN, 'attw'), '--format', 'json', '--profile', 'node16', main))
+  assert.deepEqual(types.problems ?? types.analysis?.problems ?? {}, {})
+
+  // The package of the platform, as a release makes it.
+  const binary = readdirSync(join(PACKAGE, 'native')).find((name) => name.endsWith('.node'))
+  const name = `@neuro-tutor/native-${binary.slice('neuro-tutor.'.length, -'.node'.length)}`
+  const platform = join(path, 'platform')
+  mkdirSync(platform)
+  cpSync(join(PACKAGE, 'native', binary), join(platform, binary))
+  writeFileSync(join(platform, 'package.json'), JSON.stringify({ name, version: '0.1.0', main: binary, files: [binary] }))
+  const native = pack(platform)
+
+  const user = join(path, 'user')
+  mkdirSync(user)
+  writeFileSync(join(user, 'package.json'), '{"private":true}')
+  writeFileSync(join(user, 'use.mjs'), `
+    import { Tutor } from 'neuro-tutor'
+    const tutor = await Tutor.open('data')
+    console.log((await tutor.chat('hi')).text)
+    await tutor.close()`)
+  sh(user, 'npm', 'install', '--offline', '--no-audit', '--no-fund', main)
+  const without = await run('', { cwd: user, args: ['use.mjs'] })
+  assert.equal(without.code, 1)
+  assert.match(without.stderr, new RegExp(`cannot load its binary.*${name}`))
+  sh(user, 'npm', 'install', '--offline', '--no-audit', '--no-fund', native)
+  const { code, stdout, stderr } = await run('', { cwd: user, args: ['use.mjs'] })
+  assert.equal(code, 0, stderr)
+  assert.match(stdout, /demo/)
+})
+
+test('a platform without a binary is told what to do', async () => {
+  const { stderr } = await run(`
+    Object.defineProperty(process, 'arch', { value: 'mips' })
+    await import('neuro-tutor')`)
+  assert.match(stderr, /no binary for linux-mips-gnu.*Rust/)
+})
 
 test('every example of the README runs', async (t) => {
   const text = readFileSync(join(PACKAGE, 'README.md'), 'utf8')

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { once } from 'node:events'
 import test from 'node:test'
@@ -269,4 +270,19 @@ test('a built-in provider talks to a server that speaks its protocol', async (t)
   assert.equal(textOf(await all(stream)), 'Hello there')
   const sent = JSON.parse(body)
   assert.deepEqual([sent.model, sent.stream, sent.messages.at(-1).content], ['tiny', true, 'Hi'])
+})
+
+test('every kind of built-in provider is declared, and no other', () => {
+  const config = readFileSync(new URL('../../../tutor-core/src/provider/config.rs', import.meta.url), 'utf8')
+  const kinds = [...config.matchAll(/Self::\w+ => "([a-z-]+)"/g)].map(([, kind]) => kind)
+  const types = readFileSync(new URL('../ts/provider.ts', import.meta.url), 'utf8')
+  const declared = /export type ProviderKind = (.*)/.exec(types)[1].split(' | ').map((kind) => kind.slice(1, -1))
+  assert.deepEqual(declared.sort(), [...kinds, 'demo'].sort())
+})
+
+test('every kind of built-in provider is in this build', async (t) => {
+  for (const kind of ['openai', 'openai-responses', 'anthropic', 'gemini', 'ollama', 'demo']) {
+    const tutor = await open(t, { kind, ...(kind === 'demo' ? {} : { apiKey: 'k', baseUrl: 'http://127.0.0.1:9' }) })
+    assert.equal((await tutor.providers())[0].name, kind)
+  }
 })

@@ -234,3 +234,28 @@ test('a reply that is always ready leaves turns to the event loop', async (t) =>
   clearInterval(timer)
   assert.ok(ticks > 20 && events > 100, `${ticks} ${events}`)
 })
+
+test('reply() puts the rest of a stream together', async (t) => {
+  const tutor = await open(t, yields('a', 'b', { type: 'notice', code: 'n', message: 'm' }))
+  const whole = await tutor.stream('hi').reply()
+  assert.deepEqual([whole.text, whole.status, whole.warnings], ['ab', 'completed', [{ code: 'n', message: 'm' }]])
+  const stream = tutor.stream('hi')
+  for await (const event of tutor.events(whole.turnId)) if (event.seq === 2) break
+  await stream.next()
+  assert.equal((await stream.reply()).text, 'ab')
+  assert.deepEqual(await all(stream), [])
+  await assert.rejects(stream.reply(), { code: 'invalid_input' })
+  assert.equal((await tutor.events(whole.turnId).reply()).text, 'ab')
+})
+
+test('reply() rejects with what ended the turn, or with an AbortError', async (t) => {
+  const boom = new Error('boom')
+  const failing = await open(t, { name: 'mine', stream() { throw boom } })
+  await assert.rejects(failing.stream('hi').reply(), { code: 'provider_unavailable', cause: boom })
+  const abort = new AbortController()
+  const parts = await started(t, endless(), { signal: abort.signal })
+  const reply = parts.stream.reply()
+  abort.abort()
+  await assert.rejects(reply, { name: 'AbortError' })
+  await stopped(parts)
+})

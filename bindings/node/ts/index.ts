@@ -4,6 +4,7 @@
  *
  * @packageDocumentation
  */
+export { type AiSdkModel, fromAiSdk } from './ai-sdk.js'
 export { type ErrorCode, TutorError, type TutorErrorOptions } from './errors.js'
 export type { CompletionRequest, Delta, Deltas, Provider, ProviderKind, ProviderOptions } from './provider.js'
 export { TurnStream } from './stream.js'
@@ -12,6 +13,7 @@ export type {
   Content,
   Failure,
   FinishReason,
+  Imported,
   Message,
   Metadata,
   Notice,
@@ -25,3 +27,4 @@ export type {
   TurnStatus,
   Usage,
 } from './types.js'
+export { toUIMessageChunks, toUIMessageStreamResponse, type UiMessageChunk } from './ui-message.js'

@@ -83,7 +83,7 @@ export interface Provider {
 }
 
 /** A kind of built-in provider. `openai` speaks to every server with its Chat Completions API. */
-export type ProviderKind = 'openai' | 'anthropic' | 'demo'
+export type ProviderKind = 'openai' | 'openai-responses' | 'anthropic' | 'gemini' | 'ollama' | 'demo'
 
 /** A built-in provider. */
 export interface ProviderOptions {

@@ -1,7 +1,8 @@
 import { abortError, Causes, checkSignal, fromNative, TutorError } from './errors.js'
 import { camel } from './json.js'
 import type { Batch, NativeStream } from './native.js'
-import type { TurnEvent } from './types.js'
+import { toReply } from './reply.js'
+import type { Reply, TurnEvent } from './types.js'
 
 /** Batches that are taken without waiting before the event loop gets a turn. */
 const FAIR = 16
@@ -67,6 +68,29 @@ export class TurnStream implements AsyncIterableIterator<TurnEvent, undefined, u
     this.#native ??= this.#open()
     const { error } = await this.#native.cancel()
     if (error !== undefined && error !== null) throw fromNative(error, this.#causes)
+  }
+
+  /**
+   * Reads to the end, and puts the reply together. Rejects with what ended the turn, and with an
+   * `AbortError` like {@link next}.
+   */
+  async reply(): Promise<Reply> {
+    const signal = this.#signal
+    checkSignal(signal)
+    const native = (this.#native ??= this.#open())
+    const abort = (): void => void native.close()
+    signal?.addEventListener('abort', abort, { once: true })
+    try {
+      const outcome = await native.reply()
+      if (signal?.aborted && outcome.error) {
+        await native.close()
+        throw abortError(signal)
+      }
+      return toReply(outcome, this.#causes)
+    } finally {
+      signal?.removeEventListener('abort', abort)
+      this.#over = true
+    }
   }
 
   /** The same events as a web stream of objects. Cancelling it leaves this stream. */

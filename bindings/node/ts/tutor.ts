@@ -1,11 +1,12 @@
 import { fileURLToPath } from 'node:url'
 
 import { abortError, Causes, checkSignal, fromNative, TutorError } from './errors.js'
-import { camel, toJson } from './json.js'
+import { toJson } from './json.js'
 import { native, type NativeTutor, type Outcome } from './native.js'
 import { type Provider, type ProviderKind, type ProviderOptions, Providers } from './provider.js'
+import { toReply, unwrap } from './reply.js'
 import { TurnStream } from './stream.js'
-import type { Content, Message, Metadata, Page, Reply, Session, Turn } from './types.js'
+import type { Content, Imported, Message, Metadata, Page, Reply, Session, Turn } from './types.js'
 
 /** Where data is kept when nobody says. */
 const LOCATION = 'neuro-tutor-data'
@@ -176,8 +177,7 @@ export class Tutor {
     try {
       const outcome = await call.run()
       if (signal?.aborted && outcome.error) throw abortError(signal)
-      const reply = this.#value<Omit<Reply, 'text'>>(outcome)
-      return { text: textOf(reply.message.content), ...reply }
+      return toReply(outcome, this.#causes)
     } finally {
       signal?.removeEventListener('abort', abort)
     }
@@ -277,6 +277,52 @@ export class Tutor {
   }
 
   /**
+   * Everything that is this owner's, as lines of JSON in UTF-8: what one store knows, {@link import}
+   * makes another one know exactly. `everyone` exports what is anybody's, `since` only sessions that
+   * changed then or later. Fails with errors of the store.
+   *
+   * @example
+   * ```ts
+   * await pipeline(tutor.export(), createWriteStream('backup.jsonl'))
+   * ```
+   */
+  async *export(
+    options: { everyone?: boolean; since?: Date | string; skipDamaged?: boolean } = {},
+  ): AsyncGenerator<Uint8Array, undefined> {
+    const { since, ...rest } = options
+    // An invalid date has no JSON; its text is refused by its name.
+    const moment = since instanceof Date ? (since.toJSON() ?? String(since)) : since
+    const exporter = this.#native.export(toJson({ ...rest, since: moment }))
+    for (;;) {
+      const { bytes, error } = await exporter.next()
+      if (error !== undefined && error !== null) throw fromNative(error, this.#causes)
+      if (bytes === undefined || bytes === null) return undefined
+      yield bytes
+    }
+  }
+
+  /**
+   * Takes what {@link export} wrote: a stream, or anything else that yields its bytes or its text. Each
+   * session is written whole or not at all; doing it again does what is left to do. Everything becomes
+   * this owner's, unless `everyone` keeps the owners.
+   *
+   * Fails with `invalid_input` for an export that is damaged or not whole, `conflict` for what is there
+   * and differs (unless `onConflict` says what to do), and errors of the store.
+   */
+  async import(
+    source: AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>,
+    options: { everyone?: boolean; onConflict?: 'fail' | 'keep' | 'replace' } = {},
+  ): Promise<Imported> {
+    const importer = this.#native.import(toJson(options))
+    // A string is one piece, not as many as it has characters.
+    const pieces = typeof source === 'string' || source instanceof Uint8Array ? [source] : source
+    for await (const piece of pieces) {
+      await this.#result(importer.write(Buffer.from(piece as Uint8Array)))
+    }
+    return this.#result(importer.finish())
+  }
+
+  /**
    * Closes the tutor and all handles of it: takes no new turn, waits a while for those that run, ends
    * the others as interrupted, and closes the store. Idempotent.
    */
@@ -289,19 +335,8 @@ export class Tutor {
   }
 
   async #result<T>(outcome: Promise<Outcome>): Promise<T> {
-    return this.#value(await outcome)
+    return unwrap(await outcome, this.#causes)
   }
-
-  #value<T>({ value, error }: Outcome): T {
-    if (error !== undefined && error !== null) throw fromNative(error, this.#causes)
-    return camel<T>(JSON.parse(value ?? 'null'))
-  }
-}
-
-/** The text of a content, without images and files. */
-function textOf(content: Content): string {
-  if (typeof content === 'string') return content
-  return content.map((part) => (part.type === 'text' ? part.text : '')).join('')
 }
 
 /** Refuses what only TypeScript would have refused. */

@@ -213,3 +213,19 @@ export interface Page<T> {
   /** Give it back to go on behind the last item in reading direction; null if there is nothing more. */
   nextCursor: string | null
 }
+
+/** What an import has done. */
+export interface Imported {
+  /** What the export has. */
+  read: { sessions: number; messages: number; turns: number; records: number }
+  /** Sessions and records that were not there before. */
+  added: number
+  /** Those that were there already, equal. */
+  unchanged: number
+  /** Those that were there, differed, and were replaced. */
+  replaced: number
+  /** Those that were there, differ, and were kept. */
+  kept: number
+  /** Records that were left out since everything becomes one owner's. */
+  leftOut: number
+}

@@ -1,0 +1,208 @@
+// With the real packages of the AI SDK: its mock models, a provider of it, and what reads its streams.
+import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
+import { once } from 'node:events'
+import test from 'node:test'
+
+import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
+import { DefaultChatTransport, readUIMessageStream } from 'ai'
+import { MockLanguageModelV2 } from 'ai-v5/test'
+import { MockLanguageModelV3, MockLanguageModelV4, convertArrayToReadableStream } from 'ai/test'
+import { fromAiSdk, toUIMessageChunks, toUIMessageStreamResponse, TutorError } from 'neuro-tutor'
+
+import { all, endless, open, textOf, yields } from './support.mjs'
+
+const nested = {
+  usage: {
+    inputTokens: { total: 5, noCache: 3, cacheRead: 2, cacheWrite: 0 },
+    outputTokens: { total: 7, text: 6, reasoning: 1 },
+  },
+  finishReason: { unified: 'length', raw: 'max_tokens' },
+}
+const VERSIONS = {
+  v2: [MockLanguageModelV2, { usage: { inputTokens: 5, outputTokens: 7, totalTokens: 12, cachedInputTokens: 2, reasoningTokens: 1 }, finishReason: 'length' }],
+  v3: [MockLanguageModelV3, nested],
+  v4: [MockLanguageModelV4, nested],
+}
+
+const model = (version, parts, more = {}) => {
+  const [Mock] = VERSIONS[version]
+  return new Mock({ provider: 'mock.chat', modelId: 'tiny', doStream: async () => ({ stream: convertArrayToReadableStream(parts) }), ...more })
+}
+
+for (const [version, [, end]] of Object.entries(VERSIONS)) {
+  test(`a model of version ${version} answers`, async (t) => {
+    const mock = model(version, [
+      { type: 'stream-start', warnings: [] },
+      { type: 'reasoning-start', id: '0' },
+      { type: 'reasoning-delta', id: '0', delta: 'hm' },
+      { type: 'reasoning-end', id: '0' },
+      { type: 'text-start', id: '1' },
+      { type: 'text-delta', id: '1', delta: 'Hello ' },
+      { type: 'text-delta', id: '1', delta: 'there' },
+      { type: 'text-end', id: '1' },
+      { type: 'finish', ...end },
+    ])
+    const tutor = await open(t, fromAiSdk(mock))
+    const first = await tutor.chat('Hi', { temperature: 0.5, maxTokens: 9 })
+    assert.deepEqual([first.text, first.finishReason, first.message.provider, first.message.model], ['Hello there', 'length', 'mock.chat', 'tiny'])
+    const { cacheWriteTokens: _, ...usage } = first.usage
+    assert.deepEqual(usage, { inputTokens: 5, cachedInputTokens: 2, outputTokens: 7, reasoningTokens: 1 })
+    const stream = tutor.stream([
+      { type: 'text', text: 'What is this?' },
+      { type: 'image', url: 'data:image/png;base64,AAAA' },
+      { type: 'image', url: 'https://example.com/a.png', mediaType: 'image/png' },
+    ], { session: first.sessionId })
+    assert.equal((await stream.reply()).text, 'Hello there')
+    const [asked, again] = mock.doStreamCalls
+    assert.deepEqual([asked.temperature, asked.maxOutputTokens], [0.5, 9])
+    assert.ok(asked.abortSignal instanceof AbortSignal)
+    const tagged = (data) => version !== 'v4' ? data : data instanceof URL ? { type: 'url', url: data } : { type: 'data', data }
+    assert.deepEqual(again.prompt, [
+      { role: 'user', content: [{ type: 'text', text: 'Hi' }] },
+      { role: 'assistant', content: [{ type: 'text', text: 'Hello there' }] },
+      {
+        role: 'user',
+        content: [
+          { type: 'text', text: 'What is this?' },
+          { type: 'file', data: tagged('AAAA'), mediaType: 'image/png' },
+          { type: 'file', data: tagged(new URL('https://example.com/a.png')), mediaType: 'image/png' },
+        ],
+      },
+    ])
+  })
+
+  test(`a model of version ${version} calls tools, fails and breaks off like any other`, async (t) => {
+    const call = { type: 'tool-call', toolCallId: 'c', toolName: 'plot', input: '{"x":1}' }
+    const calling = await open(t, fromAiSdk(model(version, [call, { type: 'finish', ...end }])))
+    assert.ok((await all(calling.stream('Hi'))).some((event) => event.type === 'tool.call' && event.arguments.x === 1))
+    const boom = new Error('boom')
+    for (const parts of [[{ type: 'error', error: boom }], [{ type: 'text-delta', id: '1', delta: 'x' }, { type: 'error', error: boom }]]) {
+      const failing = await open(t, fromAiSdk(model(version, parts)))
+      await assert.rejects(failing.chat('Hi'), { code: 'provider_unavailable', cause: boom })
+    }
+    const cut = await open(t, fromAiSdk(model(version, [{ type: 'text-delta', id: '1', delta: 'x' }])))
+    await assert.rejects(cut.chat('Hi'), { code: 'interrupted' })
+  })
+}
+
+test('what is no model is refused', () => {
+  for (const wrong of [{}, { specificationVersion: 'v1', doStream() {} }, { specificationVersion: 'v4' }]) {
+    assert.throws(() => fromAiSdk(wrong), { code: 'config' })
+  }
+})
+
+/** A provider of the SDK, against a server. */
+async function compatible(t, handler) {
+  const server = createServer(handler)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => (server.closeAllConnections(), server.close()))
+  const sdk = createOpenAICompatible({ name: 'lab/one', baseURL: `http://127.0.0.1:${server.address().port}/v1`, apiKey: 'k' })
+  return open(t, fromAiSdk(sdk('tiny')))
+}
+
+test('a provider of the SDK answers over HTTP, and its request is closed when the reply is left', async (t) => {
+  const closed = Promise.withResolvers?.() ?? (() => { let resolve; const promise = new Promise((r) => (resolve = r)); return { promise, resolve } })()
+  const tutor = await compatible(t, (request, response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    const chunk = { id: 'c', object: 'chat.completion.chunk', created: 1, model: 'tiny', choices: [{ index: 0, delta: { role: 'assistant', content: 'Hello' }, finish_reason: null }] }
+    response.write(`data: ${JSON.stringify(chunk)}\n\n`)
+    response.on('close', closed.resolve)
+  })
+  for await (const event of tutor.stream('Hi')) {
+    if (event.type === 'text.delta') {
+      assert.equal(event.text, 'Hello')
+      break
+    }
+  }
+  await closed.promise
+})
+
+test('a refusal over HTTP has the code that a caller acts on', async (t) => {
+  for (const [status, code, retryable] of [[401, 'provider_auth', false], [429, 'rate_limited', true], [400, 'provider_rejected', false], [503, 'provider_unavailable', true]]) {
+    const tutor = await compatible(t, (request, response) => {
+      response.writeHead(status, { 'content-type': 'application/json', 'retry-after': '2' })
+      response.end(JSON.stringify({ error: { message: 'the words of the learner' } }))
+    })
+    await assert.rejects(tutor.chat('Hi'), (error) => {
+      assert.ok(error instanceof TutorError)
+      assert.deepEqual([error.code, error.retryable], [code, retryable])
+      assert.equal(error.cause.cause.statusCode, status)
+      assert.doesNotMatch(error.message, /learner/)
+      return true
+    })
+  }
+})
+
+const messageOf = async (chunks) => {
+  let last
+  for await (const message of readUIMessageStream({ stream: chunks, onError: (error) => { throw error } })) last = message
+  return last
+}
+
+test("useChat's transport reads the response", async (t) => {
+  const tutor = await open(t, yields({ type: 'reasoning.delta', text: 'hm' }, 'Hello ', 'there', { type: 'usage', inputTokens: 3 }))
+  let sent
+  const transport = new DefaultChatTransport({
+    api: 'http://localhost/chat',
+    fetch: async (_url, { body }) => {
+      sent = JSON.parse(body)
+      const text = sent.messages.at(-1).parts.map((part) => part.text).join('')
+      return toUIMessageStreamResponse(tutor.stream(text), { headers: { 'x-mine': '1' } })
+    },
+  })
+  const stream = await transport.sendMessages({
+    trigger: 'submit-message',
+    chatId: 'c1',
+    messages: [{ id: 'm1', role: 'user', parts: [{ type: 'text', text: 'Hi' }] }],
+  })
+  const message = await messageOf(stream)
+  const { items: [session] } = await tutor.sessions()
+  const reply = (await tutor.messages(session.id)).items[1]
+  assert.equal(message.id, reply.id)
+  assert.deepEqual(message.parts.map(({ type, text }) => [type, text]), [['step-start', undefined], ['reasoning', 'hm'], ['text', 'Hello there']])
+  assert.equal(message.metadata.sessionId, session.id)
+  assert.deepEqual([message.metadata.finishReason, message.metadata.usage], ['stop', { inputTokens: 3 }])
+})
+
+test('a client that goes away stops the turn', async (t) => {
+  const provider = endless()
+  const tutor = await open(t, provider)
+  const stream = tutor.stream('Hi')
+  const response = await toUIMessageStreamResponse(stream)
+  assert.equal(response.headers.get('x-vercel-ai-ui-message-stream'), 'v1')
+  const reader = response.body.getReader()
+  for (let i = 0; i < 4; i++) await reader.read()
+  const pending = reader.read()
+  await reader.cancel()
+  await pending
+  await provider.seen.finished.promise
+  assert.equal((await tutor.turn(stream.turnId)).status, 'cancelled')
+})
+
+test('what goes wrong is told in our words, and what cannot begin rejects', async (t) => {
+  const tutor = await open(t, { name: 'mine', async *stream() { yield 'some'; throw new Error('secret') } })
+  const chunks = await all(toUIMessageChunks(tutor.stream('Hi')))
+  assert.deepEqual(chunks.slice(-2).map((chunk) => chunk.type), ['text-delta', 'error'])
+  assert.doesNotMatch(JSON.stringify(chunks), /secret/)
+  await assert.rejects(toUIMessageStreamResponse(tutor.stream('Hi', { session: 'none' })), { code: 'not_found' })
+})
+
+test('a reply that is begun anew, calls a tool or is cancelled keeps the grammar', async (t) => {
+  const tutor = await open(t, yields('a', { type: 'attempt.restarted', reason: 'retry' }, 'b', { type: 'tool.call', callId: 'c', name: 'n', arguments: {} }, { type: 'finished', reason: 'tool_calls' }))
+  const chunks = await all(toUIMessageChunks(tutor.stream('Hi')))
+  assert.deepEqual(chunks.map((chunk) => chunk.type), [
+    'start', 'start-step', 'text-start', 'text-delta', 'text-end', 'finish-step', 'start-step', 'data-notice',
+    'text-start', 'text-delta', 'text-end', 'tool-input-available', 'finish-step', 'finish',
+  ])
+  const endlessly = await open(t, endless())
+  const stream = endlessly.stream('Hi')
+  const types = []
+  for await (const chunk of toUIMessageChunks(stream)) {
+    types.push(chunk.type)
+    if (chunk.type === 'text-delta') void stream.cancel()
+  }
+  assert.deepEqual(types.slice(-3), ['text-end', 'finish-step', 'abort'])
+  assert.equal(textOf(await all(endlessly.events(stream.turnId))), 'once upon a time')
+})
