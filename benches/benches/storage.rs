@@ -239,7 +239,7 @@ fn sessions(runtime: &Runtime) {
                 let store = store.clone();
                 tasks.spawn(async move {
                     for n in (part..count).step_by(64) {
-                        let new = session(&format!("o{count}"), &format!("s{n}"), n as i64);
+                        let new = session(&format!("o{count}"), &format!("s{n}"), i64::from(n));
                         store.create_session(new).await.unwrap();
                     }
                 });

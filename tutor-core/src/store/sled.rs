@@ -11,6 +11,7 @@ mod records;
 mod rows;
 mod shared;
 mod subject;
+mod tails;
 mod writer;
 mod writes;
 
@@ -239,6 +240,9 @@ impl SessionStore for SledStore {
     }
 
     async fn session(&self, key: &SessionKey) -> Result<Option<Session>> {
+        if let Some(session) = self.shared.in_tails(|tails| tails.session(key)) {
+            return Ok(Some(session));
+        }
         let key = key.clone();
         self.read(move |tree| Ok(reads::session(tree, &key)?.map(|stored| stored.session)))
             .await
@@ -263,7 +267,18 @@ impl SessionStore for SledStore {
 
     async fn messages(&self, query: MessageQuery) -> Result<Page<Message>> {
         rules::check_limit(query.limit)?;
-        self.read(move |tree| reads::messages(tree, &query)).await
+        if let Some(page) = self.shared.in_tails(|tails| tails.page(&query)) {
+            return Ok(page);
+        }
+        let shared = Arc::clone(&self.shared);
+        self.read(move |tree| {
+            let (page, session) = reads::messages(tree, &query)?;
+            if let Some(session) = session {
+                shared.tails.learn(&session, &page.items);
+            }
+            Ok(page)
+        })
+        .await
     }
 
     async fn delete_message(&self, key: &SessionKey, cut: MessageCut) -> Result<u64> {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::envelope::{self, damaged};
+use super::tails::Effect;
 use super::{keys, unavailable};
 use crate::error::{Error, Result};
 
@@ -49,6 +50,9 @@ pub(super) struct Draft<'a> {
     tree: &'a Tree,
     accepted: Changes,
     current: Changes,
+    effects: Vec<Effect>,
+    /// How many of the effects are accepted.
+    settled: usize,
     bytes: usize,
 }
 
@@ -58,6 +62,8 @@ impl<'a> Draft<'a> {
             tree,
             accepted: Changes::new(),
             current: Changes::new(),
+            effects: Vec::new(),
+            settled: 0,
             bytes: 0,
         }
     }
@@ -128,10 +134,18 @@ impl<'a> Draft<'a> {
     /// Ends the current write: keeps what it did, or forgets it.
     pub(super) fn settle(&mut self, accept: bool) {
         if accept {
-            self.accepted.append(&mut self.current);
+            // One by one: `append` would build the whole anew each time.
+            self.accepted.extend(std::mem::take(&mut self.current));
+            self.settled = self.effects.len();
         } else {
             self.current.clear();
+            self.effects.truncate(self.settled);
         }
+    }
+
+    /// Notes what the current write does to a session.
+    pub(super) fn note(&mut self, effect: Effect) {
+        self.effects.push(effect);
     }
 
     /// True if the current write changes anything.
@@ -144,16 +158,20 @@ impl<'a> Draft<'a> {
         self.bytes
     }
 
-    /// All accepted writes as one; `None` if there is nothing to write.
-    pub(super) fn into_batch(self) -> Option<Batch> {
+    /// All accepted writes as one, and what they do to sessions; `None` if there is nothing to
+    /// write.
+    pub(super) fn into_batch(self) -> Option<(Batch, Vec<Effect>)> {
+        if self.accepted.is_empty() {
+            return None;
+        }
         let mut batch = Batch::default();
-        for (key, value) in &self.accepted {
+        for (key, value) in self.accepted {
             match value {
-                Some(value) => batch.insert(key.as_slice(), value),
-                None => batch.remove(key.as_slice()),
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
             }
         }
-        (!self.accepted.is_empty()).then_some(batch)
+        Some((batch, self.effects))
     }
 
     fn change(&mut self, key: Vec<u8>, value: Option<IVec>) {

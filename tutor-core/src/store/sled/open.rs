@@ -266,7 +266,7 @@ fn check_format(database: &Database, marked: bool) -> Result<()> {
         let mut draft = Draft::new(tree);
         draft.insert(keys::FORMAT, &FormatRow { format: FORMAT })?;
         draft.settle(true);
-        let batch = draft.into_batch().unwrap_or_default();
+        let (batch, _) = draft.into_batch().unwrap_or_default();
         tree.apply_batch(batch).map_err(unavailable)
     });
     catch_unwind(checking).unwrap_or_else(|_| Err(corrupt()))

@@ -208,7 +208,11 @@ pub(super) fn sessions(tree: &Tree, query: &SessionQuery) -> Result<Page<Session
     })
 }
 
-pub(super) fn messages(tree: &Tree, query: &MessageQuery) -> Result<Page<Message>> {
+/// A page, and the session if the page is the end of the one line that it is.
+pub(super) fn messages(
+    tree: &Tree,
+    query: &MessageQuery,
+) -> Result<(Page<Message>, Option<Session>)> {
     let key = &query.session;
     let stored = session(tree, key)?.ok_or_else(|| Error::not_found("session", &key.id))?;
     let seq_of = |id: &MessageId| match position(tree, key, id)? {
@@ -251,7 +255,11 @@ pub(super) fn messages(tree: &Tree, query: &MessageQuery) -> Result<Page<Message
         .into_iter()
         .map(|row| row.into_message(&key.id))
         .collect();
-    Ok(Page::of_messages(items, &query.range, more))
+    let page = Page::of_messages(items, &query.range, more);
+    let is_end = query.range == MessageRange::Latest
+        && !stored.forked
+        && page.items.last().map(|last| &last.id) == stored.session.head.as_ref();
+    Ok((page, is_end.then_some(stored.session)))
 }
 
 /// Some messages in order, and whether there are more.

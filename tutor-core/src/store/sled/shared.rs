@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ::sled::{Db, Tree};
 use tokio::sync::Semaphore;
 
 use super::open::open_locked;
+use super::tails::Tails;
 use super::{SledOptions, disk_is_full, unavailable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::rules;
@@ -21,6 +23,9 @@ pub(super) struct Shared {
     pub(super) location: PathBuf,
     pub(super) options: SledOptions,
     pub(super) reads: Semaphore,
+    pub(super) tails: Tails,
+    /// True while the state is: known without waiting for a batch that is applied.
+    open: AtomicBool,
     /// Held for reading while a read is made, so that it sees no write come in between, and for
     /// writing while a batch is applied; not while one is synced.
     state: RwLock<State>,
@@ -51,6 +56,8 @@ impl Shared {
             location,
             options,
             reads: Semaphore::new(MAX_READS),
+            tails: Tails::default(),
+            open: AtomicBool::new(true),
             state: RwLock::new(State::Open(Box::new(database))),
         }
     }
@@ -83,8 +90,23 @@ impl Shared {
         })
     }
 
+    /// What the tails have, while the store is open.
+    pub(super) fn in_tails<T>(&self, find: impl FnOnce(&Tails) -> Option<T>) -> Option<T> {
+        self.open
+            .load(Ordering::Acquire)
+            .then(|| find(&self.tails))
+            .flatten()
+    }
+
+    /// From now on nothing is read any more.
+    fn shut(&self) {
+        self.open.store(false, Ordering::Release);
+        self.tails.clear();
+    }
+
     /// Makes everything durable and lets go of the files. Later calls do nothing.
     pub(super) fn close(&self) -> Result<()> {
+        self.shut();
         let state = std::mem::replace(&mut *self.state_for_writing(), State::Closed);
         let State::Open(database) = state else {
             return Ok(());
@@ -110,6 +132,7 @@ impl Shared {
     /// Lets go of the database, of which nobody knows what of the last writes it holds. What is
     /// unknown is neither acknowledged nor read.
     pub(super) fn fail(&self, why: &'static str) {
+        self.shut();
         let mut state = self.state_for_writing();
         if matches!(*state, State::Open(_)) {
             tracing::error!(path = %self.location.display(), why, "the store failed");
@@ -124,6 +147,7 @@ impl Shared {
     /// follow such a one. What the write left is what a crash would have left: all of it or
     /// nothing.
     pub(super) fn reopen(&self) {
+        self.shut();
         let mut state = self.state_for_writing();
         let lock = match &*state {
             State::Open(database) => Arc::clone(&database.lock),
@@ -134,7 +158,12 @@ impl Shared {
         let _ = catch_unwind(AssertUnwindSafe(move || drop(failed)));
         let opening = AssertUnwindSafe(|| open_locked(&self.location, &self.options, lock));
         match catch_unwind(opening) {
-            Ok(Ok(database)) => *state = State::Open(Box::new(database)),
+            Ok(Ok(database)) => {
+                *state = State::Open(Box::new(database));
+                // A read that was under way may have left something.
+                self.tails.clear();
+                self.open.store(true, Ordering::Release);
+            }
             Ok(Err(error)) => tracing::warn!(%error, "the store waits for room on its disk"),
             Err(_) => *state = State::Failed("opening the store again panicked: restart"),
         }

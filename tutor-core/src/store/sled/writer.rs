@@ -163,15 +163,21 @@ impl Writer {
                 next = if full { None } else { self.take_next(close) };
             }
             let bytes = draft.bytes();
-            Ok(draft.into_batch().map(|batch| (batch, bytes)))
+            Ok(draft
+                .into_batch()
+                .map(|(batch, effects)| (batch, effects, bytes)))
         });
         // A store that is closed has dropped the write, and with it the caller's hope.
-        let Ok(Some((batch, bytes))) = drafted else {
+        let Ok(Some((batch, effects, bytes))) = drafted else {
             return Ok(());
         };
         self.check_room(bytes).map_err(Failure::Refused)?;
         shared
-            .with_exclusively(|database| database.db.apply_batch(batch).map_err(unavailable))
+            .with_exclusively(|database| {
+                database.db.apply_batch(batch).map_err(unavailable)?;
+                shared.tails.follow(effects);
+                Ok(())
+            })
             .map_err(Failure::Apply)?;
         if durable {
             self.make_durable()?;

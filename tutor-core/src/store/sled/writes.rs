@@ -6,6 +6,7 @@ use super::draft::{Draft, Rows};
 use super::keys;
 use super::reads::{position, session, turn_of};
 use super::rows::{Compact, MessageRow, PositionRow, SessionRow, StoredSession, TurnRow};
+use super::tails::Effect;
 use crate::error::{Error, Result};
 use crate::id::TurnId;
 use crate::message::Message;
@@ -58,6 +59,7 @@ pub(super) fn delete_session(draft: &mut Draft<'_>, key: &SessionKey) -> Result<
     }
     draft.remove(&keys::listing(&key.owner, session.updated_at, &key.id))?;
     draft.remove_all(&keys::of_session(key))?;
+    draft.note(Effect::Deleted(key.clone()));
     Ok(true)
 }
 
@@ -124,6 +126,7 @@ pub(super) fn delete_message(
         cut.updated_at,
     );
     stored.next_seq = last_kept.map_or(0, |seq| seq + 1);
+    draft.note(Effect::Deleted(key.clone()));
     save(draft, &stored, Some(listed_at))?;
     Ok(deleted.len() as u64)
 }
@@ -294,6 +297,7 @@ fn insert_message(
         role: message.role,
     };
     draft.insert(&keys::position(&key, &message.id), &here)?;
+    draft.note(Effect::Message(key.clone(), seq, Box::new(message.clone())));
     draft.insert(&keys::message(&key, seq), &MessageRow::new(message, parent))
 }
 
@@ -314,5 +318,6 @@ fn save(draft: &mut Draft<'_>, stored: &StoredSession, listed_at: Option<Timesta
             &session.id,
         ));
     }
+    draft.note(Effect::Session(Box::new(session.clone()), stored.forked));
     draft.replace(&keys::session(&session.key()), &SessionRow::new(stored))
 }

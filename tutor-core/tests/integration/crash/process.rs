@@ -15,6 +15,7 @@ pub(crate) const MARK: &str = "@ ";
 /// A writer that runs.
 pub(crate) struct Process {
     child: Child,
+    what: String,
     lines: Receiver<String>,
 }
 
@@ -47,7 +48,8 @@ impl Process {
                 line.clear();
             }
         });
-        Self { child, lines }
+        let what = format!("{variables:?}");
+        Self { child, what, lines }
     }
 
     /// What it says next; `None` when it has ended.
@@ -57,7 +59,7 @@ impl Process {
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => {
                 self.child.kill().unwrap();
-                panic!("the writer hangs");
+                panic!("the writer hangs: {}", self.what);
             }
         }
     }
