@@ -5,15 +5,26 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime::Runtime;
+use tracing::level_filters::LevelFilter;
 use tutor_http::config::{Args, Vars};
+use tutor_http::logs;
 
+mod backup;
+mod compact;
 mod completions;
 mod config;
+mod data;
 mod doctor;
+mod export;
 mod failure;
+mod import;
 mod man;
 mod output;
+mod progress;
+mod restore;
 mod serve;
+mod users;
+mod verify;
 
 use failure::{FAILED, Failure};
 
@@ -48,6 +59,27 @@ enum Command {
     /// Print the settings in effect, without secrets, and where each comes from
     #[command(after_help = config::EXAMPLES)]
     Config(Box<Args>),
+    /// Write everything, or one owner's part, to standard output
+    #[command(after_help = export::EXAMPLES)]
+    Export(export::Args),
+    /// Take an export in
+    #[command(after_help = import::EXAMPLES)]
+    Import(import::Args),
+    /// Write a checked copy of everything into a directory
+    #[command(after_help = backup::EXAMPLES)]
+    Backup(backup::Args),
+    /// Put a backup into an empty place
+    #[command(after_help = restore::EXAMPLES)]
+    Restore(restore::Args),
+    /// Check every record and every index, and count them
+    #[command(after_help = verify::EXAMPLES)]
+    Verify(verify::Args),
+    /// Write the files of a directory anew, without what was deleted
+    #[command(after_help = compact::EXAMPLES)]
+    Compact(compact::Args),
+    /// Erase all that is somebody's
+    #[command(after_help = users::EXAMPLES)]
+    Users(users::Args),
     /// Print a completion script for a shell
     #[command(after_help = completions::EXAMPLES)]
     Completions(completions::Args),
@@ -81,10 +113,22 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(command: Command, config: Option<&Path>) -> Result<ExitCode, Failure> {
     let vars = || Vars::load(Path::new("."), config);
+    // The server's log is as loud as its settings say.
+    let _logs = match &command {
+        Command::Serve(_) => None,
+        _ => Some(logs::init(LevelFilter::WARN)),
+    };
     match command {
         Command::Serve(args) => serve::run(*args, &vars()?),
         Command::Doctor(args) => doctor::run(*args, &vars()?),
         Command::Config(args) => config::run(*args, &vars()?),
+        Command::Export(args) => export::run(args, &vars()?),
+        Command::Import(args) => import::run(args, &vars()?),
+        Command::Backup(args) => backup::run(&args, &vars()?),
+        Command::Restore(args) => restore::run(args, &vars()?),
+        Command::Verify(args) => verify::run(&args, &vars()?),
+        Command::Compact(args) => compact::run(&args, &vars()?),
+        Command::Users(args) => users::run(args, &vars()?),
         Command::Completions(args) => completions::run(&args, &mut Line::command()),
         Command::Man(args) => man::run(&args, Line::command()),
     }

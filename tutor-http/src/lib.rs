@@ -16,6 +16,7 @@
 // In suggested reading order.
 mod bounds;
 pub mod config;
+pub mod control;
 pub mod logs;
 mod probe;
 mod state;

@@ -4,18 +4,21 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use tutor_core::{Error, ErrorKind};
+use tutor_http::control::report::sentence;
 
 pub(super) const FAILED: u8 = 1;
 /// Also what clap ends with when it does not understand the command line.
 pub(super) const WRONG_CONFIGURATION: u8 = 2;
 pub(super) const DATA_NOT_USABLE: u8 = 3;
 pub(super) const ADDRESS_NOT_USABLE: u8 = 4;
+pub(super) const INPUT_REFUSED: u8 = 5;
 pub(super) const INTERRUPTED: u8 = 130;
 
 pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0 done, 1 failed, 2 wrong command line or configuration, 3 data not usable (locked, damaged,
-  not reachable), 4 address not usable, 130 interrupted";
+  not reachable), 4 address not usable, 5 input refused (damaged, cut off, or in conflict with what
+  is there), 130 interrupted";
 
 /// Why a command ends without having done what it should, on one line.
 #[derive(Debug)]
@@ -54,20 +57,23 @@ impl Failure {
     }
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        let code = match error.kind() {
+impl Failure {
+    /// What went wrong in the engine, there or in another process.
+    pub(super) fn of_kind(kind: ErrorKind, message: String) -> Self {
+        let code = match kind {
             ErrorKind::Config => WRONG_CONFIGURATION,
             ErrorKind::StoreLocked | ErrorKind::StoreUnavailable | ErrorKind::DataCorrupt => {
                 DATA_NOT_USABLE
             }
+            ErrorKind::InvalidInput | ErrorKind::Conflict | ErrorKind::TooLarge => INPUT_REFUSED,
             _ => FAILED,
         };
-        let facts: Vec<_> = error.context().map(|(k, v)| format!("{k}: {v}")).collect();
-        let message = match facts.as_slice() {
-            [] => error.message().to_owned(),
-            facts => format!("{} ({})", error.message(), facts.join(", ")),
-        };
         Self::new(code, message)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::of_kind(error.kind(), sentence(&error))
     }
 }

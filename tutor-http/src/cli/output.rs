@@ -1,4 +1,4 @@
-//! Standard output: data only.
+//! Standard output is data only; what there is to say goes to standard error.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -12,4 +12,10 @@ pub(super) fn print(bytes: &[u8]) -> Result<ExitCode, Failure> {
         .and_then(|()| out.flush())
         .map_err(|error| Failure::of_output(&error))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says something to the person who runs the command.
+pub(super) fn note(text: &str) {
+    // Where nobody listens there is nothing to say.
+    let _ = writeln!(io::stderr(), "neuro-tutor: {text}");
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tutor_core::Tutor;
 use tutor_http::config::{Args, Settings, Vars};
-use tutor_http::{AppState, logs, serve};
+use tutor_http::{AppState, control, logs, serve};
 
 use super::failure::{ADDRESS_NOT_USABLE, Failure, INTERRUPTED, WRONG_CONFIGURATION};
 use super::runtime;
@@ -37,6 +37,9 @@ async fn serve_until_told(settings: Settings) -> Result<ExitCode, Failure> {
     })?;
     let settings = settings.discover().await;
     let (tutor, store) = settings.open().await?;
+    // Without it the server serves; only commands cannot reach it.
+    let _control = control::listen(&settings.data, Arc::clone(&store), tutor.clone())
+        .inspect_err(|error| tracing::warn!(%error, "commands cannot reach this server"));
     let (first, second) = (CancellationToken::new(), CancellationToken::new());
     tokio::spawn(watch_signals(first.clone(), second.clone()));
     greet(&tutor, address);

@@ -17,6 +17,7 @@ mod doctor;
 mod cli;
 mod edge;
 mod limits;
+mod moving;
 mod openapi;
 mod sessions;
 mod stream;

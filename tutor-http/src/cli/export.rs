@@ -1,0 +1,84 @@
+//! `neuro-tutor export`: everything as lines of JSON, also while a server has the data.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use tutor_core::OwnerId;
+use tutor_core::time::Timestamp;
+use tutor_core::transfer::ExportOptions;
+use tutor_http::config::{DataArgs, Vars};
+
+use super::data::{Data, Export};
+use super::failure::Failure;
+use super::output::note;
+use super::progress::Progress;
+use super::runtime;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  neuro-tutor export > all.ndjson
+  neuro-tutor export --owner ada | gzip > ada.ndjson.gz
+  neuro-tutor export --since 2026-11-24 --data postgresql://db/tutor > changed.ndjson
+
+Each line is one session, message, turn or record, with a checksum; the last one counts them. A
+running server goes on meanwhile: each session is as it was at one moment.";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    data: DataArgs,
+    /// Only what is theirs: sessions, and records that name them
+    #[arg(long)]
+    owner: Option<OwnerId>,
+    /// Only sessions that changed then or later, such as 2026-11-24 or 2026-11-24T09:30:00Z
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<Timestamp>,
+    /// Leave out damaged sessions instead of ending there, and say how many they are
+    #[arg(long)]
+    skip_damaged: bool,
+}
+
+pub(super) fn run(args: Args, vars: &Vars) -> Result<ExitCode, Failure> {
+    runtime()?.block_on(async {
+        let options = ExportOptions {
+            owner: args.owner,
+            since: args.since,
+            skip_damaged: args.skip_damaged,
+        };
+        let data = Data::find(&args.data, vars).await?;
+        let mut export = Export::begin(data, options).await?;
+        let progress = Progress::new("exporting");
+        let mut out = io::stdout();
+        while let Some(lines) = export.next().await? {
+            out.write_all(&lines).map_err(|e| Failure::of_output(&e))?;
+            progress.counts(export.counts());
+        }
+        out.flush().map_err(|e| Failure::of_output(&e))?;
+        drop(progress);
+        tell(&export);
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Says how much it was, and what is missing.
+pub(super) fn tell(export: &Export) {
+    let counts = export.counts();
+    note(&format!(
+        "exported {} sessions with {} messages and {} turns, and {} records",
+        counts.sessions, counts.messages, counts.turns, counts.records
+    ));
+    if export.skipped() > 0 {
+        note(&format!(
+            "left out {} damaged sessions: `neuro-tutor verify` names them",
+            export.skipped()
+        ));
+    }
+}
+
+/// A time, or a day at whose beginning it is.
+fn time(text: &str) -> Result<Timestamp, String> {
+    let parsed = text
+        .parse()
+        .or_else(|_| format!("{text}T00:00:00Z").parse::<Timestamp>());
+    parsed.map_err(|error| error.message().to_owned())
+}

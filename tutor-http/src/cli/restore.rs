@@ -1,0 +1,132 @@
+//! `neuro-tutor restore`: a backup into an empty place.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use tutor_core::ErrorKind;
+use tutor_core::store::{Location, SessionStore as _, SledStore, Store};
+use tutor_core::time::{Runtime as _, SystemRuntime};
+use tutor_core::transfer::{ImportOptions, Importer};
+use tutor_http::config::{DataArgs, Vars};
+use tutor_http::control::Client;
+
+use super::failure::{DATA_NOT_USABLE, FAILED, Failure, WRONG_CONFIGURATION};
+use super::output::note;
+use super::progress::Progress;
+use super::{backup, import, runtime};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  neuro-tutor restore /srv/backups                    the newest one there
+  neuro-tutor restore /srv/backups/neuro-tutor-20261126T030000000000Z.ndjson --data sled:/srv/tutor
+  neuro-tutor restore /srv/backups --replace          set a damaged store aside first
+
+The whole backup is checked before anything is written. An interrupted restore is finished by
+`neuro-tutor import` of the same file.";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    data: DataArgs,
+    /// A backup, or a directory with backups
+    from: PathBuf,
+    /// Rename the directory that is there, and restore into a new one
+    #[arg(long)]
+    replace: bool,
+}
+
+pub(super) fn run(args: Args, vars: &Vars) -> Result<ExitCode, Failure> {
+    runtime()?.block_on(async {
+        let location = args.data.locate(vars)?;
+        if location == Location::Memory {
+            return Err(Failure::new(
+                WRONG_CONFIGURATION,
+                "memory is gone when this command ends: say where to restore to by --data",
+            ));
+        }
+        if Client::connect(&location).await.is_some() {
+            return Err(Failure::new(
+                DATA_NOT_USABLE,
+                format!("a server uses {location}: stop it, or name another place by --data"),
+            ));
+        }
+        let path = if args.from.is_dir() {
+            backup::newest(&args.from)?
+        } else {
+            args.from
+        };
+        backup::check(&path)?;
+        if args.replace {
+            set_aside(&location).await?;
+        }
+        let store = location.open().await?;
+        must_be_empty(&*store, &location).await?;
+        let progress = Progress::of_bytes("restoring", import::length(&path));
+        let importer = Importer::new(store.clone(), ImportOptions::default());
+        let done = import::into_store(importer, Box::new(import::open(&path)?), &progress).await?;
+        store.close().await?;
+        drop(progress);
+        note(&format!("{} from {}", import::told(&done), path.display()));
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn must_be_empty(store: &dyn Store, location: &Location) -> Result<(), Failure> {
+    if store.owners(None, 1).await?.is_empty() && store.kinds().await?.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        FAILED,
+        format!(
+            "{location} is not empty: add --replace to set it aside, or import the backup to add to it"
+        ),
+    ))
+}
+
+/// Renames the directory of a store that nobody uses, whatever state it is in.
+async fn set_aside(location: &Location) -> Result<(), Failure> {
+    let Location::Sled(directory) = location else {
+        return Err(Failure::new(
+            WRONG_CONFIGURATION,
+            "only a directory can be set aside: empty the database by its own tools",
+        ));
+    };
+    if !directory.exists() {
+        return Ok(());
+    }
+    if !directory.join("format").exists() {
+        return Err(Failure::new(
+            WRONG_CONFIGURATION,
+            format!(
+                "{} is no store: name another place by --data",
+                directory.display()
+            ),
+        ));
+    }
+    match SledStore::open(directory).await {
+        Ok(store) => store.close().await?,
+        // That is why it is to be replaced.
+        Err(error) if error.kind() == ErrorKind::DataCorrupt => {}
+        Err(error) => return Err(error.into()),
+    }
+    let aside = aside(directory);
+    fs::rename(directory, &aside).map_err(|error| {
+        let shown = directory.display();
+        Failure::new(FAILED, format!("{shown} cannot be renamed: {error}"))
+    })?;
+    note(&format!(
+        "set {} aside as {}",
+        directory.display(),
+        aside.display()
+    ));
+    Ok(())
+}
+
+fn aside(directory: &Path) -> PathBuf {
+    let time: String = SystemRuntime.now().to_string();
+    let digits: String = time.chars().filter(|c| !"-:.".contains(*c)).collect();
+    let mut name = directory.components().as_path().as_os_str().to_owned();
+    name.push(format!(".replaced-{digits}"));
+    name.into()
+}

@@ -1,0 +1,80 @@
+//! `neuro-tutor users`: what concerns one owner of data.
+
+use std::process::ExitCode;
+
+use tutor_core::OwnerId;
+use tutor_core::transfer::erase_owner;
+use tutor_http::config::{DataArgs, Vars};
+use tutor_http::control::Request;
+
+use super::data::{Data, wait};
+use super::failure::{Failure, WRONG_CONFIGURATION};
+use super::output::note;
+use super::progress::Progress;
+use super::runtime;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  neuro-tutor export --owner ada > ada.ndjson && neuro-tutor users erase ada --yes
+  neuro-tutor compact                             so that nothing of it is left in the files either";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Delete everything of one owner, for good
+    #[command(after_help = EXAMPLES)]
+    Erase(Erase),
+}
+
+#[derive(Debug, clap::Args)]
+struct Erase {
+    #[command(flatten)]
+    data: DataArgs,
+    /// Whose data; an embedded tutor's is `local`
+    owner: OwnerId,
+    /// Do it: there is no way back but a backup
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(super) fn run(args: Args, vars: &Vars) -> Result<ExitCode, Failure> {
+    let Command::Erase(args) = args.command;
+    if !args.yes {
+        let owner = &args.owner;
+        return Err(Failure::new(
+            WRONG_CONFIGURATION,
+            format!("everything of {owner} would be deleted for good: add --yes if that is meant"),
+        ));
+    }
+    runtime()?.block_on(async {
+        let progress = Progress::new("erasing");
+        let (sessions, records) = match Data::find(&args.data, vars).await? {
+            Data::Store(store) => {
+                let mut say = |done: tutor_core::transfer::Erased| {
+                    progress.say(format!("{} sessions", done.sessions));
+                };
+                let erased = erase_owner(&*store, &args.owner, &mut say).await?;
+                store.close().await?;
+                (erased.sessions, erased.records)
+            }
+            Data::Server(mut client) => {
+                let owner = args.owner.clone();
+                client.ask(&Request::Erase { owner }).await?;
+                let done = wait(&mut client, |_| ()).await?;
+                let count = |name: &str| done[name].as_u64().unwrap_or(0);
+                (count("sessions"), count("records"))
+            }
+        };
+        drop(progress);
+        note(&format!(
+            "erased {sessions} sessions and {records} records of {}",
+            args.owner
+        ));
+        Ok(ExitCode::SUCCESS)
+    })
+}

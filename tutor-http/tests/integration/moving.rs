@@ -1,0 +1,338 @@
+//! Moving data by commands, with the real binary: stopped and while it serves.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use serde_json::Value;
+use tutor_core::SessionStore;
+use tutor_core::conformance::records::put;
+use tutor_core::conformance::sample::line;
+use tutor_core::conformance::store::importing::motley;
+use tutor_core::store::{Existing, Expect, RecordStore, SledStore};
+
+use crate::binary::Binary;
+use crate::client::Request;
+
+/// Sessions of two owners, one with all that there can be, and records.
+async fn fill(directory: &Path) {
+    let store = SledStore::open(directory).await.unwrap();
+    line(&store, "local", "long", 120).await;
+    for n in 0..10 {
+        line(&store, "ada", &format!("s{n}"), 2).await;
+    }
+    let whole = motley("ada", "motley").await;
+    store.import_session(whole, Existing::Refuse).await.unwrap();
+    let writes = vec![
+        put("note", "ada/1", b"words of ada", Expect::Absent),
+        put("note", "local", &[0xff; 9], Expect::Absent),
+    ];
+    store.commit(writes).await.unwrap();
+    store.close().await.unwrap();
+}
+
+fn lines(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|b| **b == b'\n').count()
+}
+
+fn files(directory: &Path, found: &mut Vec<u8>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.is_file() {
+            found.extend(std::fs::read(path).unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_export_of_an_import_is_the_same_file() {
+    let binary = Binary::new();
+    fill(&binary.path("here")).await;
+    let all = binary.run(&["export", "--data", "here"]).ok();
+    assert_eq!(
+        lines(&all),
+        1 + 12 + (240 + 40 + 8) + (120 + 20 + 5) + 2 + 1
+    );
+    let imported = binary.run_with(&["import", "--data", "sled:there"], &all);
+    assert!(imported.err.contains("12 sessions"), "{}", imported.err);
+    assert!(imported.ok().is_empty());
+    assert!(binary.run(&["export", "--data", "there"]).ok() == all);
+    // Once more, from a file: all is there already.
+    std::fs::write(binary.path("all.ndjson"), &all).unwrap();
+    let again = binary.run(&["import", "--data", "there", "all.ndjson"]);
+    assert!(
+        again.err.contains("0 new, 14 there already"),
+        "{}",
+        again.err
+    );
+    again.ok();
+    let checked = binary.run(&["verify", "--data", "there", "--json"]).text();
+    let found: Value = serde_json::from_str(&checked).unwrap();
+    assert_eq!(
+        (&found["sessions"], &found["problem_count"]),
+        (&12.into(), &0.into())
+    );
+    let table = binary.run(&["verify", "--data", "there"]).text();
+    assert!(
+        table.contains("messages                    288\n"),
+        "{table}"
+    );
+}
+
+#[tokio::test]
+async fn a_part_is_exported_by_owner_and_by_time() {
+    let binary = Binary::new();
+    fill(&binary.path("d")).await;
+    let ada = binary
+        .run(&["export", "--data", "d", "--owner", "ada"])
+        .text();
+    assert!(ada.contains("words of ada") && !ada.contains("\"owner\":\"local\""));
+    let since = ["export", "--data", "d", "--since", "2026-01-02"];
+    let none = binary.run(&since).text();
+    assert_eq!(none.matches("\"session\":{").count(), 0);
+    assert_eq!(binary.run(&["export", "--since", "yesterday"]).code, 2);
+}
+
+#[tokio::test]
+async fn a_damaged_or_truncated_file_is_refused_by_its_line() {
+    let binary = Binary::new();
+    fill(&binary.path("here")).await;
+    let all = binary.run(&["export", "--data", "here"]).ok();
+    let cut = &all[..all.len() / 2];
+    let said = binary
+        .run_with(&["import", "--data", "there"], cut)
+        .refused(5);
+    assert!(
+        said.contains(&format!("line: {}", lines(cut) + 1)),
+        "{said}"
+    );
+    let mut damaged = all.clone();
+    let middle = all.len() / 3;
+    damaged[middle] ^= 1;
+    let said = binary
+        .run_with(&["import", "--data", "there"], &damaged)
+        .refused(5);
+    assert!(
+        said.contains(&format!("line: {}", lines(&all[..middle]) + 1)),
+        "{said}"
+    );
+    // What is there is whole; the sound file does the rest.
+    binary.run(&["verify", "--data", "there"]).ok();
+    binary.run_with(&["import", "--data", "there"], &all).ok();
+    assert!(binary.run(&["export", "--data", "there"]).ok() == all);
+    let other = binary
+        .run_with(&["import", "--data", "there"], b"{\"a\":1}\n")
+        .refused(5);
+    assert!(other.contains("line: 1"), "{other}");
+}
+
+#[tokio::test]
+async fn what_is_there_and_differs_is_refused_unless_one_says_what_to_do() {
+    let binary = Binary::new();
+    fill(&binary.path("here")).await;
+    let all = binary.run(&["export", "--data", "here"]).ok();
+    let store = SledStore::open(binary.path("there")).await.unwrap();
+    line(&store, "ada", "s3", 1).await;
+    store.close().await.unwrap();
+    drop(store);
+    let said = binary
+        .run_with(&["import", "--data", "there"], &all)
+        .refused(5);
+    assert!(
+        said.contains("session: s3") && said.contains("line:"),
+        "{said}"
+    );
+    let replace = ["import", "--data", "there", "--on-conflict", "replace"];
+    let done = binary.run_with(&replace, &all);
+    assert!(done.err.contains("1 replaced"), "{}", done.err);
+    assert!(binary.run(&["export", "--data", "there"]).ok() == all);
+}
+
+#[tokio::test]
+async fn a_backup_is_restored_into_an_empty_place_only() {
+    let binary = Binary::new();
+    fill(&binary.path("here")).await;
+    let all = binary.run(&["export", "--data", "here"]).ok();
+    let mut names = Vec::new();
+    for _ in 0..3 {
+        let printed = binary
+            .run(&["backup", "--data", "here", "backups", "--keep", "2"])
+            .text();
+        names.push(printed.trim().to_owned());
+    }
+    assert!(!binary.path(&names[0]).exists());
+    assert!(std::fs::read(binary.path(&names[2])).unwrap() == all);
+
+    let restored = binary.run(&["restore", "backups", "--data", "there"]);
+    assert!(restored.err.contains(&names[2]), "{}", restored.err);
+    restored.ok();
+    assert!(binary.run(&["export", "--data", "there"]).ok() == all);
+    let said = binary
+        .run(&["restore", "backups", "--data", "there"])
+        .refused(1);
+    assert!(said.contains("--replace"), "{said}");
+
+    // A store that does not open any more is set aside.
+    let data = binary.path("there/sled/db");
+    std::fs::write(&data, vec![7; 4096]).unwrap();
+    assert_eq!(binary.run(&["export", "--data", "there"]).code, 3);
+    binary
+        .run(&["restore", "backups", "--data", "there", "--replace"])
+        .ok();
+    assert!(binary.run(&["export", "--data", "there"]).ok() == all);
+
+    // A damaged backup is not even begun.
+    std::fs::write(binary.path(&names[1]), &all[..all.len() - 5]).unwrap();
+    let said = binary
+        .run(&["restore", &names[1], "--data", "new"])
+        .refused(5);
+    assert!(said.contains("cut off"), "{said}");
+    assert!(!binary.path("new").exists());
+}
+
+#[tokio::test]
+async fn where_no_data_is_none_is_made() {
+    let binary = Binary::new();
+    for args in [
+        &["export"][..],
+        &["verify"],
+        &["backup", "b"],
+        &["compact"],
+        &["users", "erase", "ada", "--yes"],
+    ] {
+        let said = binary.run(args).refused(2);
+        assert!(
+            said.contains("--data") && said.contains("neuro-tutor-data"),
+            "{said}"
+        );
+    }
+    assert_eq!(std::fs::read_dir(&binary).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn an_erased_owner_is_gone_and_after_compaction_from_the_files_too() {
+    let binary = Binary::new();
+    fill(&binary.path("d")).await;
+    let others = binary
+        .run(&["export", "--data", "d", "--owner", "local"])
+        .ok();
+    let said = binary
+        .run(&["users", "erase", "ada", "--data", "d"])
+        .refused(2);
+    assert!(said.contains("--yes"), "{said}");
+    let erased = binary.run(&["users", "erase", "ada", "--data", "d", "--yes"]);
+    assert!(
+        erased.err.contains("11 sessions and 1 records"),
+        "{}",
+        erased.err
+    );
+    erased.ok();
+    binary.run(&["compact", "--data", "d"]).ok();
+    assert!(
+        binary
+            .run(&["export", "--data", "d", "--owner", "local"])
+            .ok()
+            == others
+    );
+    let text = binary.run(&["export", "--data", "d"]).text();
+    assert!(!text.contains("\"ada\"") && !text.contains("ada/"));
+    let mut bytes = Vec::new();
+    files(&binary.path("d"), &mut bytes);
+    for canary in ["words of ada", "u-s3-1", "k-motley-0", "motley"] {
+        let found = bytes.windows(canary.len()).any(|w| w == canary.as_bytes());
+        assert!(!found, "{canary} is in the files");
+    }
+}
+
+/// A server has the directory, and turns go on; the commands reach it by themselves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_it_serves_data_is_exported_backed_up_verified_imported_and_erased() {
+    let binary = Binary::new();
+    fill(&binary.path("d")).await;
+    let server = binary.serve(&["--data", "d"]);
+    let (address, stop, turns) = (
+        server.address,
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let going_on = {
+        let (stop, turns) = (Arc::clone(&stop), Arc::clone(&turns));
+        tokio::spawn(async move {
+            let mut session = Value::Null;
+            while !stop.load(Ordering::SeqCst) {
+                let more = serde_json::json!({"session_id": session});
+                let request = if session.is_null() {
+                    Request::chat("What is light?")
+                } else {
+                    Request::chat_with("And then?", more)
+                };
+                session = request.send(address).await.expect(200)["session_id"].clone();
+                turns.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+    };
+    let acknowledged = loop {
+        match turns.load(Ordering::SeqCst) {
+            few @ 0..5 => drop((few, tokio::task::yield_now().await)),
+            enough => break enough,
+        }
+    };
+    let (first, backup) = tokio::task::block_in_place(|| {
+        let first = binary.run(&["export", "--data", "d"]).ok();
+        let printed = binary.run(&["backup", "--data", "d", "backups"]).text();
+        binary.run(&["verify", "--data", "d"]).ok();
+        (first, std::fs::read(binary.path(printed.trim())).unwrap())
+    });
+    for bytes in [first, backup] {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        // Whatever was answered before is in it.
+        let asked = text.matches("What is light?").count() + text.matches("And then?").count();
+        assert!(asked >= acknowledged, "{asked} of {acknowledged}");
+        let copy = Binary::new();
+        copy.run_with(&["import", "--data", "c"], &bytes).ok();
+        copy.run(&["verify", "--data", "c"]).ok();
+        assert!(copy.run(&["export", "--data", "c"]).ok() == bytes);
+    }
+    stop.store(true, Ordering::SeqCst);
+    going_on.await.unwrap();
+
+    let from = Binary::new();
+    let store = SledStore::open(from.path("d")).await.unwrap();
+    line(&store, "local", "from-elsewhere", 3).await;
+    store.close().await.unwrap();
+    drop(store);
+    let more = from.run(&["export", "--data", "d"]).ok();
+    binary.run_with(&["import", "--data", "d"], &more).ok();
+    let path = "/api/sessions/from-elsewhere/messages";
+    let messages = Request::get(path).send(address).await.expect(200);
+    assert_eq!(messages["messages"].as_array().unwrap().len(), 6);
+    let cut = &more[..more.len() - 9];
+    let said = binary.run_with(&["import", "--data", "d"], cut).refused(5);
+    assert!(said.contains("cut off"), "{said}");
+
+    binary
+        .run(&["users", "erase", "ada", "--data", "d", "--yes"])
+        .ok();
+    let left = binary.run(&["export", "--data", "d"]).text();
+    assert!(!left.contains("\"ada\"") && !left.contains("ada/"));
+    let locked = binary.run(&["compact", "--data", "d"]).refused(3);
+    assert!(locked.contains("in use"), "{locked}");
+    let refused = binary
+        .run(&["restore", "backups", "--data", "d"])
+        .refused(3);
+    assert!(refused.contains("stop it"), "{refused}");
+    drop(server);
+    // What a killed server left is no obstacle.
+    binary.run(&["verify", "--data", "d"]).ok();
+}
+
+#[tokio::test]
+async fn a_server_is_reached_however_long_the_path_of_its_data_is() {
+    let binary = Binary::new();
+    let long = format!("{}/d", "a-directory-with-a-long-name/".repeat(8));
+    fill(&binary.path(&long)).await;
+    let _server = binary.serve(&["--data", &long]);
+    binary.run(&["verify", "--data", &long]).ok();
+}
