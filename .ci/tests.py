@@ -1,7 +1,7 @@
 """Runs every test of the project and adds up what the runners say.
 
 Installs what the tests need into the project (a Python venv, npm packages) or, when root, by the
-package manager (a browser). Ends with the line "N passed, N failed", and fails if anything failed
+package manager (a browser, PostgreSQL). Ends with the line "N passed, N failed", and fails if anything failed
 or was skipped.
 """
 
@@ -15,6 +15,8 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import postgres
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -104,7 +106,13 @@ def rust() -> None:
     TOTAL.add(run("format", ["cargo", "fmt", "--all", "--check"]))
     lints = ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]
     TOTAL.add(run("lints", lints))
-    TOTAL.add(run("rust", ["cargo", "test", "--locked", "--all-features", "--no-fail-fast", *packages], "cargo"))
+    database = postgres.Server()
+    try:
+        # What the stores need: a server, and a Python with the original system's libraries.
+        needed = {"TUTOR_TEST_POSTGRES": database.url, "TUTOR_TEST_PYTHON": str(PYTHON)}
+        TOTAL.add(run("rust", ["cargo", "test", "--locked", "--all-features", "--no-fail-fast", *packages], "cargo", env=needed))
+    finally:
+        database.end()
     features = ["cargo", "check", "--locked", "-p", "tutor-core", "--no-default-features"]
     TOTAL.add(run("core without features", features))
     deny = tool("cargo-deny", "--no-default-features")

@@ -65,6 +65,8 @@
 //! # Features
 //!
 //! * `store-sled` (default): [`store::SledStore`], the embedded store.
+//! * `store-sqlite`: `store::SqliteStore`, a database file.
+//! * `store-postgres`: `store::PostgresStore`, a database that several processes share.
 //! * `provider-openai`: OpenAI Chat Completions, and every server that speaks it.
 //! * `provider-anthropic`: Anthropic Messages.
 //! * `conformance`: the laws of stores and providers, for tests.

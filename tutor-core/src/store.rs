@@ -19,10 +19,15 @@ use crate::trace::Trace;
 use crate::turn::{Turn, TurnKey, TurnStatus};
 
 pub mod location;
+#[cfg(any(feature = "store-sled", feature = "store-sqlite"))]
+mod lock;
 pub mod memory;
+pub mod migration;
 mod rules;
 #[cfg(feature = "store-sled")]
 pub mod sled;
+#[cfg(any(feature = "store-sqlite", feature = "store-postgres"))]
+mod sql;
 pub mod verify;
 pub mod whole;
 
@@ -30,6 +35,10 @@ pub use location::Location;
 pub use memory::MemoryStore;
 #[cfg(feature = "store-sled")]
 pub use sled::SledStore;
+#[cfg(feature = "store-postgres")]
+pub use sql::postgres::{PostgresOptions, PostgresStore};
+#[cfg(feature = "store-sqlite")]
+pub use sql::sqlite::SqliteStore;
 pub use verify::verify;
 pub use whole::{Existing, WholeSession};
 

@@ -5,10 +5,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::MemoryStore;
+#[cfg(feature = "store-postgres")]
+use super::PostgresStore;
 #[cfg(feature = "store-sled")]
 use super::SledStore;
-use super::Store;
+#[cfg(feature = "store-sqlite")]
+use super::SqliteStore;
+use super::migration::MigrationPlan;
+use super::{MemoryStore, Store};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A place for data.
@@ -56,7 +60,37 @@ impl Location {
             Self::Sled(directory) => Ok(Arc::new(SledStore::open(directory).await?)),
             #[cfg(not(feature = "store-sled"))]
             Self::Sled(_) => Err(not_in_this_build("a sled", "store-sled")),
+            #[cfg(feature = "store-sqlite")]
+            Self::Sqlite(file) => Ok(Arc::new(SqliteStore::open(file).await?)),
+            #[cfg(not(feature = "store-sqlite"))]
             Self::Sqlite(_) => Err(not_in_this_build("an SQLite", "store-sqlite")),
+            #[cfg(feature = "store-postgres")]
+            Self::Postgres(url) => Ok(Arc::new(PostgresStore::open(url).await?)),
+            #[cfg(not(feature = "store-postgres"))]
+            Self::Postgres(_) => Err(not_in_this_build("a PostgreSQL", "store-postgres")),
+        }
+    }
+
+    /// What a migration of the data to a version of its schema, by default the newest, has to do.
+    /// Unless `dry_run` is set it is done. Only SQL databases have a schema; for others there is
+    /// nothing to do. Opening migrates as well.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); `config` for a version that does not exist, or lies behind.
+    #[cfg_attr(
+        not(any(feature = "store-sqlite", feature = "store-postgres")),
+        expect(unused_variables, reason = "no store of this build has a schema")
+    )]
+    pub async fn migrate(&self, to: Option<u32>, dry_run: bool) -> Result<MigrationPlan> {
+        match self {
+            Self::Memory | Self::Sled(_) => Ok(MigrationPlan::default()),
+            #[cfg(feature = "store-sqlite")]
+            Self::Sqlite(file) => SqliteStore::migrate(file, to, dry_run).await,
+            #[cfg(not(feature = "store-sqlite"))]
+            Self::Sqlite(_) => Err(not_in_this_build("an SQLite", "store-sqlite")),
+            #[cfg(feature = "store-postgres")]
+            Self::Postgres(url) => PostgresStore::migrate(url, to, dry_run).await,
+            #[cfg(not(feature = "store-postgres"))]
             Self::Postgres(_) => Err(not_in_this_build("a PostgreSQL", "store-postgres")),
         }
     }
@@ -213,6 +247,11 @@ fn is_scheme(text: &str) -> bool {
         && text.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
+#[cfg(not(all(
+    feature = "store-sled",
+    feature = "store-sqlite",
+    feature = "store-postgres"
+)))]
 fn not_in_this_build(kind: &str, feature: &'static str) -> Error {
     refuse(format!(
         "this build has no store for {kind} database: build it with the feature {feature}, or \

@@ -15,6 +15,8 @@ mod crash;
 #[cfg(all(unix, feature = "store-sled"))]
 mod damage;
 mod laws;
+#[cfg(feature = "store-postgres")]
+mod postgres;
 #[cfg(all(
     feature = "provider-openai",
     feature = "provider-anthropic",

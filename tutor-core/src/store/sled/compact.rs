@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 
 use ::sled::{Batch, Tree};
 
-use super::open::{self, io_error, sync_directory};
+use super::open::{self, sync_directory};
 use super::shared::Database;
 use super::{SledOptions, SledStore, keys, unavailable};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::lock;
 
 /// About how many bytes are copied at a time.
 const STEP_BYTES: usize = 1 << 20;
@@ -97,8 +98,8 @@ fn compact(
                 .with_context("path", directory.display()),
         );
     }
-    let lock = Arc::new(open::lock(directory, Instant::now() + options.lock_wait)?);
-    let source = open::open_locked(directory, options, Arc::clone(&lock))?;
+    let held = Arc::new(open::lock(directory, Instant::now() + options.lock_wait)?);
+    let source = open::open_locked(directory, options, Arc::clone(&held))?;
     let mut done = Compaction {
         bytes_before: size(&directory.join("sled"))?,
         ..Compaction::default()
@@ -122,7 +123,7 @@ fn compact(
     let ready = new.join("ready");
     File::create(&ready)
         .and_then(|file| file.sync_all())
-        .map_err(|error| io_error(&ready, error))?;
+        .map_err(|error| lock::unusable(&ready, error))?;
     sync_directory(&new)?;
     interrupt(Moment::Ready)?;
     complete(directory, interrupt)?;
@@ -131,7 +132,7 @@ fn compact(
     done.bytes_after = size(&directory.join("sled"))?;
     progress(done);
     // Only what opens is done.
-    shut_down(open::open_locked(directory, options, lock)?, directory)?;
+    shut_down(open::open_locked(directory, options, held)?, directory)?;
     Ok(done)
 }
 
@@ -160,7 +161,7 @@ fn complete(directory: &Path, interrupt: Interrupt<'_>) -> Result<()> {
         interrupt(Moment::NewThere)?;
         // The mark goes first: without it a directory that is half removed means nothing.
         let ready = new.join("ready");
-        fs::remove_file(&ready).map_err(|error| io_error(&ready, error))?;
+        fs::remove_file(&ready).map_err(|error| lock::unusable(&ready, error))?;
         remove(&new)?;
     }
     if files.exists() {
@@ -233,7 +234,7 @@ fn differs(key: &[u8]) -> Error {
 fn shut_down(database: Database, directory: &Path) -> Result<()> {
     let data = directory.join("sled").join("db");
     drop(database);
-    let file = File::open(&data).map_err(|error| io_error(&data, error))?;
+    let file = File::open(&data).map_err(|error| lock::unusable(&data, error))?;
     let deadline = Instant::now() + SHUT_DOWN;
     // sled holds this lock as long as anything of it is alive.
     while file.try_lock().is_err() {
@@ -249,19 +250,21 @@ fn shut_down(database: Database, directory: &Path) -> Result<()> {
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(|error| io_error(from, error))
+    fs::rename(from, to).map_err(|error| lock::unusable(from, error))
 }
 
 fn remove(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(directory, error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(lock::unusable(directory, error))
+        }
         _ => Ok(()),
     }
 }
 
 /// The bytes of all files in a directory.
 fn size(directory: &Path) -> Result<u64> {
-    let fail = |error| io_error(directory, error);
+    let fail = |error| lock::unusable(directory, error);
     let mut bytes = 0;
     for entry in fs::read_dir(directory).map_err(fail)? {
         let entry = entry.map_err(fail)?;

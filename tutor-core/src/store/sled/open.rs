@@ -7,7 +7,7 @@
 //! set-aside/    snapshots that sled could not read; it rebuilds them. Stores that were never whole
 //! ```
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ use super::draft::{Draft, Rows};
 use super::shared::Database;
 use super::{keys, unavailable};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::lock;
 
 /// The version of keys and rows that this program writes.
 const FORMAT: u32 = 1;
@@ -47,7 +48,8 @@ struct FormatRow {
 /// Opens the store in this directory, or creates one. Blocks.
 pub(super) fn open(directory: &Path, options: &SledOptions) -> Result<Database> {
     create_directory(directory)?;
-    let lock = lock(directory, Instant::now() + options.lock_wait)?;
+    let deadline = Instant::now() + options.lock_wait;
+    let lock = lock(directory, deadline)?;
     open_locked(directory, options, Arc::new(lock))
 }
 
@@ -79,7 +81,7 @@ pub(super) fn open_locked(
     let data = OpenOptions::new()
         .write(true)
         .open(files.join("db"))
-        .map_err(|error| io_error(&files, error))?;
+        .map_err(|error| lock::unusable(&files, error))?;
     let database = Database { db, data, lock };
     check_format(&database, marked)
         .map_err(|error| error.with_context("path", directory.display()))?;
@@ -101,7 +103,7 @@ fn create_directory(directory: &Path) -> Result<()> {
         .ancestors()
         .take_while(|path| !path.exists())
         .collect();
-    fs::create_dir_all(directory).map_err(|error| io_error(directory, error))?;
+    fs::create_dir_all(directory).map_err(|error| lock::unusable(directory, error))?;
     for parent in missing.iter().filter_map(|path| path.parent()) {
         sync_directory(parent)?;
     }
@@ -109,42 +111,7 @@ fn create_directory(directory: &Path) -> Result<()> {
 }
 
 pub(super) fn lock(directory: &Path, deadline: Instant) -> Result<File> {
-    let path = directory.join("lock");
-    let fail = |error| io_error(&path, error);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(fail)?;
-    loop {
-        match file.try_lock() {
-            Ok(()) => break,
-            // The lock of a process that was killed is held until its memory is taken down.
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_RETRY),
-            Err(TryLockError::WouldBlock) => return Err(locked(directory)),
-            Err(TryLockError::Error(error)) => return Err(fail(error)),
-        }
-    }
-    file.set_len(0).map_err(fail)?;
-    write!(file, "{}", std::process::id()).map_err(fail)?;
-    Ok(file)
-}
-
-fn locked(directory: &Path) -> Error {
-    let owner = fs::read_to_string(directory.join("lock")).unwrap_or_default();
-    let pid = if owner.is_empty() {
-        "unknown"
-    } else {
-        owner.trim()
-    };
-    Error::new(
-        ErrorKind::StoreLocked,
-        "the store is in use: close it there, or use another directory",
-    )
-    .with_context("path", directory.display())
-    .with_context("pid", pid)
+    lock::take(&directory.join("lock"), directory, deadline)
 }
 
 /// True if there is a store that was whole once.
@@ -156,7 +123,7 @@ fn read_marker(marker: &Path) -> Result<bool> {
             Ok(true)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(io_error(marker, error)),
+        Err(error) => Err(lock::unusable(marker, error)),
     }
 }
 
@@ -189,10 +156,13 @@ fn start(files: &Path, options: &SledOptions, deadline: Instant) -> Result<Db> {
                     thread::sleep(LOCK_RETRY);
                     continue;
                 }
-                Err(locked(files.parent().unwrap_or(files)).with_source(error))
+                {
+                    let directory = files.parent().unwrap_or(files);
+                    Err(lock::held(&directory.join("lock"), directory).with_source(error))
+                }
             }
             Ok(Err(::sled::Error::Io(error))) if is_about_the_disk(&error) => {
-                Err(io_error(files, error))
+                Err(lock::unusable(files, error))
             }
             Ok(Err(error)) => Err(corrupt().with_source(error)),
             Err(_) => Err(corrupt()),
@@ -224,7 +194,7 @@ fn corrupt() -> Error {
 /// Moves away what sled can rebuild. False if there was nothing.
 fn set_snapshots_aside(directory: &Path) -> Result<bool> {
     let aside = directory.join("set-aside");
-    let fail = |error| io_error(directory, error);
+    let fail = |error| lock::unusable(directory, error);
     let mut moved = false;
     for entry in fs::read_dir(directory.join("sled")).map_err(fail)? {
         let entry = entry.map_err(fail)?;
@@ -239,7 +209,7 @@ fn set_snapshots_aside(directory: &Path) -> Result<bool> {
 
 /// Moves away the files of a store that was never whole: nothing of it was ever acknowledged.
 fn set_unfinished_aside(directory: &Path) -> Result<()> {
-    let fail = |error| io_error(directory, error);
+    let fail = |error| lock::unusable(directory, error);
     let aside = directory.join("set-aside");
     fs::create_dir_all(&aside).map_err(fail)?;
     let place = (1..)
@@ -276,7 +246,7 @@ fn check_format(database: &Database, marked: bool) -> Result<()> {
 pub(super) fn make_durable(directory: &Path, database: &Database) -> Result<()> {
     database.db.flush().map_err(unavailable)?;
     let files = directory.join("sled");
-    let fail = |error| io_error(&files, error);
+    let fail = |error| lock::unusable(&files, error);
     for entry in fs::read_dir(&files).map_err(fail)? {
         let path = entry.map_err(fail)?.path();
         if path.is_file() {
@@ -295,7 +265,7 @@ pub(super) fn make_durable(directory: &Path, database: &Database) -> Result<()> 
             writeln!(file, "{FORMAT}")?;
             file.sync_all()
         })
-        .map_err(|error| io_error(&marker, error))?;
+        .map_err(|error| lock::unusable(&marker, error))?;
     sync_directory(directory)
 }
 
@@ -306,16 +276,7 @@ pub(super) fn sync_directory(directory: &Path) -> Result<()> {
     }
     File::open(directory)
         .and_then(|opened| opened.sync_all())
-        .map_err(|error| io_error(directory, error))
-}
-
-pub(super) fn io_error(path: &Path, error: io::Error) -> Error {
-    Error::new(
-        ErrorKind::StoreUnavailable,
-        "the store's files cannot be used: check the path, its permissions and the disk",
-    )
-    .with_context("path", path.display())
-    .with_source(error)
+        .map_err(|error| lock::unusable(directory, error))
 }
 
 /// The absolute form of a path.

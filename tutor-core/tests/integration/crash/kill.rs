@@ -78,3 +78,25 @@ fn sled_keeps_what_it_acknowledged_when_its_process_is_killed() {
         1,
     );
 }
+
+#[cfg(feature = "store-sqlite")]
+#[test]
+fn sqlite_keeps_what_it_acknowledged_when_its_process_is_killed() {
+    survives_kills(
+        |directory| format!("sqlite:///{}", directory.join("tutor.db").display()),
+        2,
+    );
+}
+
+#[cfg(feature = "store-postgres")]
+#[test]
+fn postgresql_keeps_what_it_acknowledged_when_its_client_is_killed() {
+    survives_kills(
+        |directory| {
+            let name = directory.file_name().unwrap().to_string_lossy();
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(crate::postgres::create(&format!("kill{name}")))
+        },
+        3,
+    );
+}
