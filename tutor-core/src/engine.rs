@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::file::SharedFileSource;
 use crate::id::{MessageId, TurnId};
 use crate::limits::Limits;
 use crate::message::Message;
@@ -16,15 +17,22 @@ use crate::store::SharedStore;
 use crate::time::SharedRuntime;
 use crate::turn::{ChatRequest, Turn, TurnKey, TurnStatus};
 
+mod background;
+pub(crate) mod branch;
 pub(crate) mod context;
 pub(crate) mod hub;
 mod draft;
+mod history;
+pub(crate) mod output;
 mod prepare;
 mod recover;
 mod run;
+mod schema;
 #[cfg(test)]
 pub(crate) mod testing;
 mod title;
+mod tokens;
+pub(crate) mod tools;
 
 use hub::{Hub, LiveTurn};
 
@@ -39,6 +47,13 @@ pub(crate) struct Engine {
     pub(crate) runtime: SharedRuntime,
     pub(crate) limits: Limits,
     pub(crate) system_prompt: Option<String>,
+    pub(crate) tools: tools::Toolbox,
+    pub(crate) files: Option<SharedFileSource>,
+    pub(crate) improves_titles: bool,
+    pub(crate) summarizes: bool,
+    pub(crate) summarizing: background::Summarizing,
+    /// Turns that were ended when the engine was built.
+    pub(crate) recovered: usize,
     /// Names this engine in the turns that it runs.
     pub(crate) instance: String,
     pub(crate) tasks: TaskTracker,

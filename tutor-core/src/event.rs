@@ -75,6 +75,9 @@ pub enum Event {
         call_id: String,
         /// The answer.
         result: Value,
+        /// True if the tool failed and the answer says why.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_error: bool,
     },
     /// A retry or fallback replaces what was sent: drop all text, reasoning and calls so far.
     #[serde(rename = "attempt.restarted")]

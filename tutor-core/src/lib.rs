@@ -69,6 +69,7 @@
 //! * `store-postgres`: `store::PostgresStore`, a database that several processes share.
 //! * `provider-openai`: OpenAI Chat Completions, and every server that speaks it.
 //! * `provider-anthropic`: Anthropic Messages.
+//! * `tokenizer`: counts tokens as current OpenAI models do, instead of by estimate.
 //! * `conformance`: the laws of stores and providers, for tests.
 //!
 //! A feature only adds modules and what they need; it changes no behavior and no default.
@@ -79,6 +80,7 @@ pub mod session;
 pub mod turn;
 pub mod event;
 pub mod tool;
+pub mod file;
 pub mod error;
 pub mod id;
 pub mod time;
@@ -104,6 +106,6 @@ pub use message::{Content, FinishReason, Message, MessageStatus, Role, Usage};
 pub use provider::Provider;
 pub use session::{Page, Session};
 pub use store::{RecordStore, SessionStore};
-pub use tool::{OutputSchema, ToolSpec};
+pub use tool::{FnTool, OutputSchema, Tool, ToolCall, ToolSpec};
 pub use turn::{ChatRequest, Preferences, Reply, Turn, TurnStatus};
-pub use tutor::{Messages, NewSession, TurnStream, Tutor, TutorBuilder};
+pub use tutor::{Context, Messages, NewSession, TurnStream, Tutor, TutorBuilder};

@@ -11,14 +11,20 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Limits {
     /// Turns running at a time, over all owners. One more is refused with `overloaded`.
     pub max_live_turns: usize,
+    /// Turns of one owner running at a time. One more is refused with `rate_limited`.
+    pub max_live_turns_per_owner: usize,
     /// Messages in one request. More are `too_large`.
     pub max_request_messages: usize,
-    /// Bytes of one message, and of all messages of a request. More are `too_large`.
+    /// Bytes of text in all messages of a request. More are `too_large`.
     pub max_request_bytes: usize,
+    /// Bytes of one image or file that is sent in a message. More are `too_large`.
+    pub max_attachment_bytes: usize,
+    /// Images and files in all messages of a request. More are `too_large`.
+    pub max_attachments: usize,
     /// Bytes of a request's preferences, or of a session's metadata, as JSON. More are
     /// `too_large`.
     pub max_object_bytes: usize,
-    /// Bytes of a reply: text, reasoning and tool calls. A longer one ends the turn with
+    /// Bytes of a reply: text, reasoning, tool calls and their results. A longer one ends the turn with
     /// `too_large`; what had arrived is kept.
     pub max_reply_bytes: usize,
     /// Events of a turn. More end it with `too_large`; what had arrived is kept.
@@ -33,8 +39,23 @@ pub struct Limits {
     pub replay_retention: Duration,
     /// Bytes of all events of ended turns in memory; the oldest go first.
     pub replay_bytes: usize,
-    /// Tokens of history that a model is sent, by estimate. Older messages are left out.
+    /// Tokens that a model is sent, by estimate, also if its window is larger. Older messages are
+    /// left out.
     pub context_tokens: usize,
+    /// Tokens of a model's window that are kept free for the reply (but at most a quarter of it),
+    /// unless the request says how long the reply may be.
+    pub reply_tokens: usize,
+    /// Tokens that a summary of a conversation's beginning may have.
+    pub summary_tokens: usize,
+    /// How often in a turn a model may call tools and go on. Once more ends it with `too_large`;
+    /// what had arrived is kept.
+    pub max_tool_rounds: usize,
+    /// Tools that a model may call at a time. It is told that further calls were not made.
+    pub max_tool_calls: usize,
+    /// How long a tool may take. The model is told that a slower one did not answer.
+    pub tool_timeout: Duration,
+    /// Bytes of a tool's result as JSON. The model is told that a longer one was too long.
+    pub max_tool_result_bytes: usize,
     /// How long closing waits for running turns. Later ones end as interrupted.
     pub close_grace: Duration,
 }
@@ -51,6 +72,7 @@ impl Limits {
             ("lease", self.lease),
             ("replay_retention", self.replay_retention),
             ("close_grace", self.close_grace),
+            ("tool_timeout", self.tool_timeout),
         ];
         for (name, duration) in durations {
             let may_be_zero = matches!(name, "replay_retention" | "close_grace");
@@ -63,10 +85,14 @@ impl Limits {
         }
         let counts = [
             ("max_live_turns", self.max_live_turns),
+            ("max_live_turns_per_owner", self.max_live_turns_per_owner),
             ("max_request_messages", self.max_request_messages),
             ("max_request_bytes", self.max_request_bytes),
             ("max_reply_bytes", self.max_reply_bytes),
             ("max_events", self.max_events),
+            ("summary_tokens", self.summary_tokens),
+            ("max_tool_calls", self.max_tool_calls),
+            ("max_tool_result_bytes", self.max_tool_result_bytes),
         ];
         match counts.into_iter().find(|(_, count)| *count == 0) {
             Some((name, _)) => Err(Error::new(
@@ -82,8 +108,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_live_turns: 1024,
+            max_live_turns_per_owner: 1024,
             max_request_messages: 1000,
             max_request_bytes: 1 << 20,
+            max_attachment_bytes: 8 << 20,
+            max_attachments: 16,
             max_object_bytes: 16 << 10,
             max_reply_bytes: 4 << 20,
             max_events: 200_000,
@@ -93,6 +122,12 @@ impl Default for Limits {
             replay_retention: Duration::from_secs(300),
             replay_bytes: 64 << 20,
             context_tokens: 32_000,
+            reply_tokens: 4096,
+            summary_tokens: 512,
+            max_tool_rounds: 8,
+            max_tool_calls: 16,
+            tool_timeout: Duration::from_secs(30),
+            max_tool_result_bytes: 64 << 10,
             close_grace: Duration::from_secs(10),
         }
     }

@@ -133,18 +133,31 @@ impl Content {
             Self::Parts(parts) => parts
                 .iter()
                 .map(|part| match part {
-                    Part::Text { text } => text.len(),
                     Part::Image { url, .. } => url.len(),
-                    Part::File { file_id, name, .. } => {
-                        file_id.len() + name.as_deref().map_or(0, str::len)
-                    }
-                    Part::ToolCall {
-                        name, arguments, ..
-                    } => name.len() + arguments.to_string().len(),
-                    Part::ToolResult { name, result, .. } => name.len() + result.to_string().len(),
-                    Part::Replay { data, .. } => data.to_string().len(),
+                    Part::File { file_id, .. } => file_id.len() + part.text_len(),
+                    _ => part.text_len(),
                 })
                 .sum(),
+        }
+    }
+
+    /// Bytes of everything but images and files.
+    pub(crate) fn text_len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Parts(parts) => parts.iter().map(Part::text_len).sum(),
+        }
+    }
+
+    /// How many images and files there are.
+    pub(crate) fn attachments(&self) -> usize {
+        match self {
+            Self::Text(_) => 0,
+            Self::Parts(parts) => {
+                let attached =
+                    |part: &&Part| matches!(part, Part::Image { .. } | Part::File { .. });
+                parts.iter().filter(attached).count()
+            }
         }
     }
 
@@ -203,9 +216,9 @@ pub enum Part {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         media_type: Option<String>,
     },
-    /// A reference to an uploaded file.
+    /// A file.
     File {
-        /// The id that the upload returned.
+        /// The id that the upload returned, or a `data:` URL.
         file_id: String,
         /// The name to show.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -259,6 +272,20 @@ impl fmt::Debug for Part {
 }
 
 impl Part {
+    /// Bytes of everything but the data of images and files.
+    fn text_len(&self) -> usize {
+        match self {
+            Self::Text { text } => text.len(),
+            Self::Image { .. } => 0,
+            Self::File { name, .. } => name.as_deref().map_or(0, str::len),
+            Self::ToolCall {
+                name, arguments, ..
+            } => name.len() + arguments.to_string().len(),
+            Self::ToolResult { name, result, .. } => name.len() + result.to_string().len(),
+            Self::Replay { data, .. } => data.to_string().len(),
+        }
+    }
+
     /// The text of a text part.
     pub fn as_text(&self) -> Option<&str> {
         match self {

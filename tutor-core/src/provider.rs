@@ -182,6 +182,9 @@ pub struct ProviderInfo {
     pub models: ModelChoice,
     /// Other names of models, and what they stand for.
     pub aliases: BTreeMap<String, String>,
+    /// The most tokens that prompt and reply may have together, for any of its models; `None` if
+    /// that is not known here.
+    pub context_window: Option<u64>,
     pub(crate) gauges: Gauges,
 }
 
@@ -193,8 +196,16 @@ impl ProviderInfo {
             default_model: default_model.into(),
             models: ModelChoice::Open,
             aliases: BTreeMap::new(),
+            context_window: None,
             gauges: Gauges::default(),
         }
+    }
+
+    /// Says how many tokens prompt and reply may have together.
+    #[must_use]
+    pub fn with_context_window(mut self, tokens: u64) -> Self {
+        self.context_window = Some(tokens);
+        self
     }
 
     /// How the provider is doing at the moment.

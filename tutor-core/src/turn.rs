@@ -1,6 +1,7 @@
 //! Turns: one exchange each. Begun once, ended once, and everything in between is events.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use crate::id::{MessageId, OwnerId, SessionId, TurnId};
 use crate::message::{Content, FinishReason, Message, Metadata, Role, Usage};
 use crate::provider::context::Extensions;
 use crate::time::Timestamp;
+use crate::tool::{OutputSchema, SharedTool, Tool};
 use crate::trace::Trace;
 
 /// One exchange: what the learner said, and the tutor's reply.
@@ -158,6 +160,12 @@ pub struct ChatRequest {
     pub detached: bool,
     /// True if somebody watches the reply grow. Only a hint to providers that pace themselves.
     pub streamed: bool,
+    /// The form that the reply must have: JSON under a schema. A reply that does not have it is
+    /// asked for once more; then the turn fails with `provider_rejected`, whose reason is
+    /// `invalid_output`.
+    pub output: Option<OutputSchema>,
+    /// Tools for this turn, besides those of the [`Tutor`](crate::Tutor).
+    pub tools: Vec<SharedTool>,
     /// What a binding needs to carry to its own providers and stores.
     pub extensions: Extensions,
 }
@@ -238,6 +246,20 @@ impl ChatRequest {
             regenerate: Some(reply),
             ..Self::default()
         }
+    }
+
+    /// Asks for a reply that is JSON of this form.
+    #[must_use]
+    pub fn with_output(mut self, output: OutputSchema) -> Self {
+        self.output = Some(output);
+        self
+    }
+
+    /// Adds a tool for this turn.
+    #[must_use]
+    pub fn with_tool(mut self, tool: impl Tool) -> Self {
+        self.tools.push(Arc::new(tool));
+        self
     }
 
     /// Lets the turn go on when nobody listens to it any more.
@@ -367,9 +389,24 @@ pub struct Reply {
     pub usage: Option<Usage>,
     /// What the caller should know about this reply.
     pub warnings: Vec<Notice>,
+    /// What the reply is as JSON, if the request asked for that and the turn completed.
+    pub output: Option<serde_json::Value>,
 }
 
 impl Reply {
+    /// The reply as a value of the caller's own type, if the request asked for JSON.
+    ///
+    /// # Errors
+    /// `invalid_input` if no JSON was asked for, or the type and the schema do not agree.
+    pub fn parse<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        let output = self.output.clone().ok_or_else(|| {
+            Error::invalid_input("the request asked for no output, or the turn did not complete")
+        })?;
+        serde_json::from_value(output).map_err(|_| {
+            Error::invalid_input("the output does not fit the type that it is read as")
+        })
+    }
+
     /// The reply's text.
     pub fn text(&self) -> String {
         self.message.content.text()

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+pub use crate::engine::branch::MAX_SIBLINGS;
+pub use crate::engine::context::Context;
 use crate::engine::{Asked, Engine};
 use crate::error::{Error, Result};
 use crate::id::{MessageId, OwnerId, SessionId, TurnId};
@@ -93,21 +95,24 @@ impl Tutor {
     ///
     /// # Errors
     /// Before anything is stored: `invalid_input`, `too_large`; `not_found` for the session or a
-    /// message; `conflict` if the session has a running turn (its id is in the context as
+    /// message; `rate_limited` if the owner has as many turns running as one may have; `conflict`
+    /// if the session has a running turn (its id is in the context as
     /// `turn`) or the idempotency key names another request; `overloaded`; errors of the store.
     /// Later failures are the stream's last event.
     pub async fn stream(&self, request: impl Into<ChatRequest>) -> Result<TurnStream> {
         let request = request.into();
+        let has_output = request.output.is_some();
         let cancel = CancellationToken::new();
         let guard = (!request.detached).then(|| cancel.clone().drop_guard());
         let asked = self
             .engine
             .begin(self.owner.clone(), request, cancel.clone())
             .await?;
-        match asked {
-            Asked::Live(live, turn) => Ok(TurnStream::live(live, turn, 0, guard)),
-            Asked::Ended(turn) => self.replay(turn, 0).await,
-        }
+        let stream = match asked {
+            Asked::Live(live, turn) => TurnStream::live(live, turn, 0, guard),
+            Asked::Ended(turn) => self.replay(turn, 0).await?,
+        };
+        Ok(stream.with_output(has_output))
     }
 
     /// The events of a turn after number `after` (0 for all): first those that have happened,
@@ -278,6 +283,60 @@ impl Tutor {
             limit: range.limit,
         };
         self.engine.store.messages(query).await
+    }
+
+    /// The messages that follow what this one follows, itself among them, in the order in which
+    /// they were stored: replies that were written again, or a learner's message as it was edited.
+    /// At most [`MAX_SIBLINGS`].
+    ///
+    /// # Errors
+    /// `not_found` for the session or the message; errors of the store.
+    pub async fn siblings(&self, session: &SessionId, id: &MessageId) -> Result<Vec<Message>> {
+        self.engine.siblings(&self.session_key(session), id).await
+    }
+
+    /// Switches the active branch to the one that ends with this message, and returns the session.
+    /// The next message follows it. A reply that is being written stays on its own branch.
+    ///
+    /// # Errors
+    /// `not_found` for the session or the message; errors of the store.
+    pub async fn set_head(&self, session: &SessionId, head: &MessageId) -> Result<Session> {
+        self.engine.set_head(&self.session_key(session), head).await
+    }
+
+    /// Deletes a message for good, with the turn that wrote or answered it and that turn's
+    /// idempotency key; with `with_branch` also all that follows it, on every branch. If the head
+    /// is among them, what the message followed becomes the head. Returns how many messages were
+    /// deleted.
+    ///
+    /// # Errors
+    /// `not_found` for the session or the message; `conflict` if other messages follow this one
+    /// and `with_branch` is false, or while a turn runs in the session; errors of the store.
+    pub async fn delete_message(
+        &self,
+        session: &SessionId,
+        id: &MessageId,
+        with_branch: bool,
+    ) -> Result<u64> {
+        let key = self.session_key(session);
+        self.engine.delete_message(&key, id, with_branch).await
+    }
+
+    /// What a model would be sent of a conversation as it is now, before the next message: within
+    /// `tokens`, or within what the limits and the window of the session's model allow.
+    ///
+    /// # Errors
+    /// `not_found`; `invalid_input` if the session's preferences name a provider or model that is
+    /// not configured any more; errors of the store.
+    pub async fn context(&self, session: &SessionId, tokens: Option<usize>) -> Result<Context> {
+        let key = self.session_key(session);
+        self.engine.context_of(&key, tokens).await
+    }
+
+    /// Turns that a crash had left running and that were ended when this tutor was built, over all
+    /// owners.
+    pub fn recovered_turns(&self) -> usize {
+        self.engine.recovered
     }
 
     /// The configured providers, the default first.

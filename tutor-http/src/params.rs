@@ -30,6 +30,32 @@ impl<S: Send + Sync, T: FromStr<Err = Error> + Send> FromRequestParts<S> for Pat
     }
 }
 
+/// The two ids in a path.
+pub(crate) struct PathIds<A, B>(pub(crate) A, pub(crate) B);
+
+impl<S, A, B> FromRequestParts<S> for PathIds<A, B>
+where
+    S: Send + Sync,
+    A: FromStr<Err = Error> + Send,
+    B: FromStr<Err = Error> + Send,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let params = RawPathParams::from_request_parts(parts, state).await;
+        let params = params.map_err(|_| ApiError::NOT_FOUND)?;
+        let mut params = params.iter();
+        let (Some((first, a)), Some((second, b))) = (params.next(), params.next()) else {
+            return Err(ApiError::NOT_FOUND);
+        };
+        let mut checker = Checker::new("path");
+        let a = checker.within(first.to_owned(), |c| c.parsed(&Value::from(a), str::parse));
+        let b = checker.within(second.to_owned(), |c| c.parsed(&Value::from(b), str::parse));
+        let (a, b) = checker.finish(a.zip(b))?;
+        Ok(Self(a, b))
+    }
+}
+
 /// The query string. Of a name that comes twice, the last value counts.
 #[derive(Debug)]
 pub(crate) struct Query(Vec<(String, String)>);

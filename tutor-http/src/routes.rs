@@ -64,6 +64,8 @@ fn documented() -> (Router<AppState>, OpenApi) {
         .routes(routes!(sessions::list, sessions::create))
         .routes(routes!(sessions::read, sessions::update, sessions::delete))
         .routes(routes!(messages::list))
+        .routes(routes!(messages::delete))
+        .routes(routes!(messages::siblings))
         .routes(routes!(turns::read))
         .routes(routes!(turns::events))
         .routes(routes!(turns::cancel))

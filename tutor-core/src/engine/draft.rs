@@ -7,7 +7,7 @@ use crate::limits::Limits;
 use crate::message::{
     Audience, Author, Content, FinishReason, Message, MessageStatus, Metadata, Part, Role, Usage,
 };
-use crate::provider::Delta;
+use crate::provider::{Delta, PromptMessage};
 use crate::time::Timestamp;
 use crate::trace::Trace;
 use crate::turn::Turn;
@@ -16,15 +16,22 @@ use crate::turn::Turn;
 const REQUEST_ID: &str = "provider_request_id";
 
 /// What has arrived, and how it was streamed.
+///
+/// A turn whose model calls tools has several completions; the draft is all of them.
 pub(super) struct Draft {
     turn: Turn,
-    pub(super) text: String,
-    calls: Vec<Part>,
-    /// What the provider wants back with the results of its calls.
-    replay: Option<Part>,
+    /// All text, of all completions.
+    text: String,
+    /// The same text, and calls and results, in order. Neighboring texts are one part.
+    parts: Vec<Part>,
+    /// Where the current completion begins among the parts.
+    mark: usize,
     request_id: Option<String>,
     pub(super) trace: Trace,
-    pub(super) usage: Option<Usage>,
+    /// What the earlier completions consumed.
+    spent: Option<Usage>,
+    /// What the current one consumed so far.
+    usage: Option<Usage>,
     attempt: u32,
     events: usize,
     /// Bytes of everything that arrived, also of what a restart made void.
@@ -38,10 +45,11 @@ impl Draft {
         Self {
             turn: turn.clone(),
             text: String::new(),
-            calls: Vec::new(),
-            replay: None,
+            parts: Vec::new(),
+            mark: 0,
             request_id: None,
             trace: Trace::default(),
+            spent: None,
             usage: None,
             attempt: 1,
             events: 0,
@@ -58,6 +66,11 @@ impl Draft {
     /// Notes that what there is is being saved.
     pub(super) fn saved(&mut self) {
         self.dirty = false;
+    }
+
+    /// Bytes of the reply's text.
+    pub(super) fn text_len(&self) -> usize {
+        self.text.len()
     }
 
     /// Takes a step of the provider; the reason if it was the last one.
@@ -80,6 +93,8 @@ impl Draft {
             } => {
                 let arguments = match serde_json::from_str(&arguments) {
                     Ok(value @ serde_json::Value::Object(_)) => value,
+                    // Some models send nothing for a tool without parameters.
+                    Err(_) if arguments.trim().is_empty() => serde_json::json!({}),
                     Ok(_) | Err(_) => serde_json::Value::String(arguments),
                 };
                 self.publish(
@@ -91,11 +106,7 @@ impl Draft {
                     },
                 );
             }
-            Delta::Restart { reason } => {
-                self.attempt += 1;
-                let attempt = self.attempt;
-                self.publish(live, Event::AttemptRestarted { attempt, reason });
-            }
+            Delta::Restart { reason } => self.restart(live, reason),
             // The reply tells who wrote it; `turn.started` told who was asked.
             Delta::AnsweredBy { provider, model } => {
                 self.turn.provider = provider;
@@ -107,14 +118,108 @@ impl Draft {
             Delta::Accepted { request_id } => self.request_id = Some(request_id),
             Delta::Replay { protocol, data } => {
                 self.bytes += data.to_string().len();
-                self.replay = Some(Part::Replay {
+                let replay = Part::Replay {
                     protocol: protocol.to_owned(),
                     data,
-                });
+                };
+                self.set_replay(replay);
             }
             Delta::Finished { reason } => return Some(reason),
         }
         None
+    }
+
+    /// Makes what the current completion said void. The event makes everything void, so what
+    /// earlier completions said and tools answered is told again behind it.
+    pub(super) fn restart(&mut self, live: &LiveTurn, reason: String) {
+        let kept = self.parts[..self.mark].to_vec();
+        self.attempt += 1;
+        let attempt = self.attempt;
+        self.publish(live, Event::AttemptRestarted { attempt, reason });
+        for part in kept {
+            let event = match part {
+                Part::Text { text } => Event::TextDelta { text },
+                Part::ToolCall {
+                    call_id,
+                    name,
+                    arguments,
+                } => Event::ToolCall {
+                    call_id,
+                    name,
+                    arguments,
+                },
+                Part::ToolResult {
+                    call_id,
+                    result,
+                    is_error,
+                    ..
+                } => Event::ToolResult {
+                    call_id,
+                    result,
+                    is_error,
+                },
+                // No event tells of it.
+                replay @ Part::Replay { .. } => {
+                    self.parts.push(replay);
+                    continue;
+                }
+                Part::Image { .. } | Part::File { .. } => continue,
+            };
+            self.publish(live, event);
+        }
+        self.mark = self.parts.len();
+    }
+
+    /// Keeps what the provider wants back with the results of the calls of this completion: before
+    /// the calls, in place of what it wanted before.
+    fn set_replay(&mut self, replay: Part) {
+        let mut said = self.parts.split_off(self.mark);
+        said.retain(|part| !matches!(part, Part::Replay { .. }));
+        let is_call = |part: &Part| matches!(part, Part::ToolCall { .. });
+        let at = said.iter().position(is_call).unwrap_or(said.len());
+        said.insert(at, replay);
+        self.parts.append(&mut said);
+    }
+
+    /// Begins another completion behind this one, which is kept.
+    pub(super) fn next_completion(&mut self) {
+        self.mark = self.parts.len();
+        self.spent = self.usage();
+        self.usage = None;
+    }
+
+    /// What all completions consumed.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        match (self.spent, self.usage) {
+            (Some(spent), Some(usage)) => Some(sum(spent, usage)),
+            (spent, usage) => spent.or(usage),
+        }
+    }
+
+    /// The calls of the current completion that have no result yet, as `(id, name, arguments)`.
+    pub(super) fn open_calls(&self) -> Vec<(String, String, serde_json::Value)> {
+        let calls = self.parts[self.mark..].iter();
+        calls
+            .filter_map(|part| match part {
+                Part::ToolCall {
+                    call_id,
+                    name,
+                    arguments,
+                } => Some((call_id.clone(), name.clone(), arguments.clone())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The text of the current completion.
+    pub(super) fn current_text(&self) -> String {
+        let parts = self.parts[self.mark..].iter();
+        parts.filter_map(Part::as_text).collect()
+    }
+
+    /// What the model has said and was answered so far, as it is told again.
+    pub(super) fn prompt(&self) -> Vec<PromptMessage> {
+        super::context::reply_prompt(&self.parts)
     }
 
     /// Publishes an event and keeps what it says.
@@ -123,6 +228,10 @@ impl Draft {
         let bytes = match &event {
             Event::TextDelta { text } => {
                 self.text.push_str(text);
+                match self.parts.get_mut(self.mark..).and_then(<[_]>::last_mut) {
+                    Some(Part::Text { text: before }) => before.push_str(text),
+                    _ => self.parts.push(Part::Text { text: text.clone() }),
+                }
                 text.len()
             }
             Event::ReasoningDelta { text } => text.len(),
@@ -131,17 +240,30 @@ impl Draft {
                 name,
                 arguments,
             } => {
-                self.calls.push(Part::ToolCall {
+                self.parts.push(Part::ToolCall {
                     call_id: call_id.clone(),
                     name: name.clone(),
                     arguments: arguments.clone(),
                 });
                 name.len() + arguments.to_string().len()
             }
+            Event::ToolResult {
+                call_id,
+                result,
+                is_error,
+            } => {
+                self.parts.push(Part::ToolResult {
+                    call_id: call_id.clone(),
+                    name: self.called(call_id),
+                    result: result.clone(),
+                    is_error: *is_error,
+                });
+                result.to_string().len()
+            }
             Event::AttemptRestarted { .. } => {
                 self.text.clear();
-                self.calls.clear();
-                self.replay = None;
+                self.parts.clear();
+                self.mark = 0;
                 0
             }
             _ => 0,
@@ -150,6 +272,16 @@ impl Draft {
         self.bytes += bytes;
         self.dirty = true;
         live.publish(event, bytes);
+    }
+
+    /// The tool that was called last under this id.
+    fn called(&self, id: &str) -> String {
+        let calls = self.parts.iter().rev();
+        let name = calls.filter_map(|part| match part {
+            Part::ToolCall { call_id, name, .. } if call_id == id => Some(name.clone()),
+            _ => None,
+        });
+        name.take(1).collect()
     }
 
     /// Refuses a reply that has grown beyond its limits.
@@ -170,8 +302,11 @@ impl Draft {
         finish_reason: Option<FinishReason>,
         timestamp: Timestamp,
     ) -> Option<Message> {
-        let is_empty = self.text.is_empty() && self.calls.is_empty();
-        (!is_empty).then(|| self.whole(status, finish_reason, timestamp))
+        let has_said = |part: &Part| !matches!(part, Part::Replay { .. });
+        self.parts
+            .iter()
+            .any(has_said)
+            .then(|| self.whole(status, finish_reason, timestamp))
     }
 
     /// The reply as a message, also if it is empty.
@@ -181,14 +316,14 @@ impl Draft {
         finish_reason: Option<FinishReason>,
         timestamp: Timestamp,
     ) -> Message {
-        let text = (!self.text.is_empty()).then(|| Part::Text {
-            text: self.text.clone(),
-        });
-        let content = if self.calls.is_empty() {
+        let is_text = self
+            .parts
+            .iter()
+            .all(|part| part.as_text().is_some() || matches!(part, Part::Replay { .. }));
+        let content = if is_text {
             Content::Text(self.text.clone())
         } else {
-            let said = text.into_iter().chain(self.replay.clone());
-            Content::Parts(said.chain(self.calls.iter().cloned()).collect())
+            Content::Parts(self.parts.clone())
         };
         let mut metadata = Metadata::new();
         if let Some(id) = &self.request_id {
@@ -207,10 +342,28 @@ impl Draft {
             timestamp,
             provider: Some(self.turn.provider.clone()),
             model: Some(self.turn.model.clone()),
-            usage: self.usage,
+            usage: self.usage(),
             finish_reason,
             metadata,
         }
+    }
+}
+
+/// What two completions consumed. A figure that one of them does not tell counts as nothing.
+fn sum(a: Usage, b: Usage) -> Usage {
+    fn add<T: std::ops::Add<Output = T>>(a: Option<T>, b: Option<T>) -> Option<T> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        }
+    }
+    Usage {
+        input_tokens: add(a.input_tokens, b.input_tokens),
+        cached_input_tokens: add(a.cached_input_tokens, b.cached_input_tokens),
+        cache_write_tokens: add(a.cache_write_tokens, b.cache_write_tokens),
+        output_tokens: add(a.output_tokens, b.output_tokens),
+        reasoning_tokens: add(a.reasoning_tokens, b.reasoning_tokens),
+        cost_usd: add(a.cost_usd, b.cost_usd),
     }
 }
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, TurnEvent};
+use crate::id::OwnerId;
 use crate::limits::Limits;
 use crate::store::TurnEnd;
 use crate::turn::TurnKey;
@@ -34,6 +35,7 @@ pub(crate) struct Hub {
 struct State {
     turns: HashMap<TurnKey, Arc<LiveTurn>>,
     live: usize,
+    live_by_owner: HashMap<OwnerId, usize>,
     /// Oldest first.
     ended: VecDeque<Ended>,
     ended_bytes: usize,
@@ -44,6 +46,19 @@ struct Ended {
     key: TurnKey,
     bytes: usize,
     forget_at: Instant,
+}
+
+impl State {
+    /// One turn less runs.
+    fn leave(&mut self, owner: &OwnerId) {
+        self.live -= 1;
+        if let Some(own) = self.live_by_owner.get_mut(owner) {
+            *own -= 1;
+            if *own == 0 {
+                self.live_by_owner.remove(owner);
+            }
+        }
+    }
 }
 
 impl Hub {
@@ -69,7 +84,17 @@ impl Hub {
             )
             .retryable(Some(std::time::Duration::from_secs(1))));
         }
+        let own = state.live_by_owner.get(&key.owner).copied();
+        if own.unwrap_or(0) >= self.limits.max_live_turns_per_owner {
+            return Err(Error::new(
+                ErrorKind::RateLimited,
+                "as many replies are being written for you as may be at a time: wait for one to end",
+            )
+            .retryable(Some(std::time::Duration::from_secs(1)))
+            .with_context("limit", self.limits.max_live_turns_per_owner));
+        }
         let live = Arc::new(LiveTurn::new(key.clone(), cancel));
+        *state.live_by_owner.entry(key.owner.clone()).or_default() += 1;
         state.turns.insert(key, Arc::clone(&live));
         state.live += 1;
         Ok(live)
@@ -79,7 +104,7 @@ impl Hub {
     pub(crate) fn abandon(&self, key: &TurnKey) {
         let mut state = self.state();
         if state.turns.remove(key).is_some() {
-            state.live -= 1;
+            state.leave(&key.owner);
         }
     }
 
@@ -89,7 +114,7 @@ impl Hub {
         let all = live.log().bytes + bytes;
         {
             let mut state = self.state();
-            state.live -= 1;
+            state.leave(&live.key.owner);
             state.ended_bytes += all;
             state.ended.push_back(Ended {
                 key: live.key.clone(),
@@ -288,7 +313,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::id::{OwnerId, TurnId};
+    use crate::id::TurnId;
 
     fn key(n: usize) -> TurnKey {
         TurnKey::new(OwnerId::default(), TurnId::new(format!("t{n}")).unwrap())
@@ -350,6 +375,26 @@ mod tests {
         hub.end(&live, end(), 0);
         open(&hub, 1);
         assert_eq!(hub.live_count(), 1);
+    }
+
+    #[tokio::test]
+    async fn one_owner_cannot_take_all_turns_and_others_are_served() {
+        let hub = Hub::new(Limits {
+            max_live_turns_per_owner: 2,
+            ..Limits::default()
+        });
+        let first = open(&hub, 0);
+        let second = open(&hub, 1);
+        let error = hub.open(key(2), CancellationToken::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RateLimited);
+        assert!(error.is_retryable());
+        let other = TurnKey::new(OwnerId::new("other").unwrap(), TurnId::new("t").unwrap());
+        hub.open(other, CancellationToken::new()).unwrap();
+        hub.end(&first, end(), 0);
+        open(&hub, 2);
+        hub.abandon(&second.key);
+        open(&hub, 3);
+        assert_eq!(hub.live_count(), 3);
     }
 
     #[tokio::test(start_paused = true)]

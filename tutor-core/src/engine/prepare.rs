@@ -4,21 +4,23 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::context::Collector;
+use super::background::Afterwork;
+use super::history::Past;
+use super::output::Form;
+use super::tools::Toolbox;
 use super::{Engine, title};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Notice;
+use crate::file;
 use crate::id::{MessageId, OwnerId, SessionId, TurnId};
+use crate::limits::Limits;
 use crate::message::{Audience, Author, Message, MessageStatus, Metadata, Role};
 use crate::provider::router::Route;
 use crate::provider::{CompletionRequest, RequestContext};
-use crate::session::{Branch, MAX_PAGE, MessageQuery, MessageRange, Session, SessionKey};
+use crate::session::{Session, SessionKey};
 use crate::store::NewTurn;
 use crate::trace::Trace;
 use crate::turn::{ChatRequest, InputMessage, MAX_IDEMPOTENCY_KEY_BYTES, Turn, TurnStatus};
-
-/// Messages that are read at a time while the context is filled.
-const CONTEXT_PAGE: usize = 50;
 
 /// A turn that can begin.
 #[derive(Debug)]
@@ -28,6 +30,11 @@ pub(super) struct Prepared {
     pub(super) completion: CompletionRequest,
     pub(super) notices: Vec<Notice>,
     pub(super) deadline: Instant,
+    /// What the model may have called.
+    pub(super) tools: Toolbox,
+    /// What the reply must be.
+    pub(super) form: Option<Form>,
+    pub(super) afterwork: Afterwork,
 }
 
 impl Engine {
@@ -73,13 +80,7 @@ impl Engine {
                 limits.max_request_messages,
             ));
         }
-        let bytes: usize = request.messages.iter().map(|m| m.content.len()).sum();
-        if bytes > limits.max_request_bytes {
-            return Err(too_large(
-                "bytes in the messages of a request",
-                limits.max_request_bytes,
-            ));
-        }
+        check_content(&request.messages, limits)?;
         match request.messages.last() {
             Some(last) if last.role == Role::User && !last.content.is_blank() => Ok(()),
             Some(last) if last.role == Role::User => {
@@ -139,9 +140,30 @@ impl Engine {
         }
         let user_message_id =
             parent_id.ok_or_else(|| Error::internal("a turn answers a message"))?;
-        let context = self
-            .context(&session, is_new, plan.parent.as_ref(), &messages)
-            .await?;
+        let tools = self.tools.with(&request.tools)?;
+        let form = request.output.as_ref().map(Form::new).transpose()?;
+        let budget = self.budget(&route, request.preferences.max_tokens);
+        let past = Past {
+            session: &session,
+            leaf: plan.parent.as_ref().filter(|_| !is_new),
+        };
+        let context = self.context(past, &messages, budget, &tools).await?;
+        let first_text = || messages.iter().find(|m| m.role == Role::User);
+        let made_title = (!is_new && session.message_count == 0 && !session.own_title)
+            .then(|| title::from_text(&first_text().map(|m| m.content.text()).unwrap_or_default()));
+        let afterwork = Afterwork {
+            session: session.key(),
+            route: route.clone(),
+            titled_from: first_text()
+                .filter(|_| {
+                    self.improves_titles && session.message_count == 0 && !session.own_title
+                })
+                .map(|m| m.content.text()),
+            unsummarized: context
+                .left_out
+                .clone()
+                .filter(|_| self.summarizes && !context.summarized),
+        };
 
         let mut notices = route.notices.clone();
         let unknown: Vec<&str> = request
@@ -159,12 +181,7 @@ impl Engine {
                 ),
             ));
         }
-        if context.truncated {
-            notices.push(Notice::new(
-                "history_truncated",
-                "the conversation is longer than the model is sent: its oldest messages were left out",
-            ));
-        }
+        notices.extend(context.notices);
         let timeout = request
             .timeout
             .unwrap_or(Duration::MAX)
@@ -172,12 +189,12 @@ impl Engine {
         let deadline = Instant::now() + timeout;
         let completion = CompletionRequest {
             model: route.model.clone(),
-            system: self.system_prompt.clone(),
+            system: context.system,
             messages: context.messages,
             temperature: request.preferences.temperature,
             max_tokens: request.preferences.max_tokens,
-            tools: Vec::new(),
-            output: None,
+            tools: tools.specs(),
+            output: request.output.clone(),
             streamed: request.streamed,
             context: RequestContext {
                 deadline: Some(deadline),
@@ -212,7 +229,7 @@ impl Engine {
             new_session: is_new.then_some(session),
             messages,
             preferences: request.preferences.to_map(),
-            made_title: None,
+            made_title,
         };
         Ok(Prepared {
             new_turn,
@@ -220,6 +237,9 @@ impl Engine {
             completion,
             notices,
             deadline,
+            tools,
+            form,
+            afterwork,
         })
     }
 
@@ -361,43 +381,29 @@ impl Engine {
             metadata: Metadata::new(),
         })
     }
+}
 
-    /// What the model sees: the new messages, and as much before them as fits.
-    async fn context(
-        &self,
-        session: &Session,
-        is_new: bool,
-        parent: Option<&MessageId>,
-        messages: &[Message],
-    ) -> Result<super::context::Context> {
-        let mut collector =
-            Collector::new(self.limits.context_tokens, self.system_prompt.as_deref());
-        messages
-            .iter()
-            .rev()
-            .for_each(|message| collector.offer(message));
-        let mut range = MessageRange::Latest;
-        while let (false, Some(leaf), false) = (is_new, parent, collector.is_full()) {
-            let page = self
-                .store
-                .messages(MessageQuery {
-                    session: session.key(),
-                    branch: Branch::Leaf(leaf.clone()),
-                    range,
-                    limit: CONTEXT_PAGE.min(MAX_PAGE),
-                })
-                .await?;
-            page.items
-                .iter()
-                .rev()
-                .for_each(|message| collector.offer(message));
-            match (page.next_cursor, page.items.first()) {
-                (Some(_), Some(first)) => range = MessageRange::Before(first.id.clone()),
-                _ => break,
-            }
-        }
-        Ok(collector.finish())
+/// Refuses contents that are too large, or not what they are called.
+fn check_content(messages: &[InputMessage], limits: &Limits) -> Result<()> {
+    let (mut bytes, mut attachments) = (0, 0);
+    for message in messages {
+        file::check(&message.content, limits)?;
+        bytes += message.content.text_len();
+        attachments += message.content.attachments();
     }
+    if bytes > limits.max_request_bytes {
+        return Err(too_large(
+            "bytes in the messages of a request",
+            limits.max_request_bytes,
+        ));
+    }
+    if attachments > limits.max_attachments {
+        return Err(too_large(
+            "images and files in the messages of a request",
+            limits.max_attachments,
+        ));
+    }
+    Ok(())
 }
 
 /// The new messages of a request, oldest first, and what the first one follows.
@@ -440,7 +446,10 @@ pub(super) fn fingerprint(request: &ChatRequest) -> u64 {
         None => serde_json::to_vec(&parts),
         Some(edit) => serde_json::to_vec(&(parts, edit)),
     };
-    let json = json.unwrap_or_default();
+    let mut json = json.unwrap_or_default();
+    if let Some(output) = &request.output {
+        json.extend(serde_json::to_vec(output).unwrap_or_default());
+    }
     json.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })

@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -13,12 +14,18 @@ use tracing::Instrument;
 use super::Engine;
 use super::draft::Draft;
 use super::hub::LiveTurn;
+use super::output::{self, Form};
 use super::prepare::Prepared;
+use super::tools::Toolbox;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
-use crate::message::{FinishReason, Message, MessageStatus};
-use crate::provider::{CompletionStream, Delta, Provider};
+use crate::limits::Limits;
+use crate::message::{FinishReason, Message, MessageStatus, Role};
+use crate::provider::{
+    CompletionRequest, CompletionStream, Delta, PromptMessage, Provider as _, SharedProvider,
+};
 use crate::store::{BegunTurn, Checkpoint, TurnEnd};
+use crate::tool::ToolCall;
 use crate::trace;
 use crate::turn::{ChatRequest, Turn, TurnStatus};
 
@@ -73,16 +80,23 @@ impl Engine {
             completion,
             notices,
             deadline,
+            tools,
+            form,
+            afterwork,
         } = prepared;
         let turn = new_turn.turn.clone();
         // The provider is asked while the begin is written: durability costs no time to first
         // token. Nothing that it says leaves the engine before the begin is durable.
-        let provider = route.provider;
+        let exchange = Exchange {
+            provider: Arc::clone(&route.provider),
+            // Kept only if it may be needed again.
+            request: (!tools.is_empty() || form.is_some()).then(|| completion.clone()),
+            turn: turn.clone(),
+            tools,
+            form,
+        };
         // Owned, so that it can be dropped before the end of the turn is written.
-        let mut call = AssertUnwindSafe(async move { provider.stream(completion).await })
-            .catch_unwind()
-            .map(|result| result.unwrap_or_else(|_| Err(panicked())))
-            .boxed();
+        let mut call = ask(route.provider, completion);
         let mut write = pin!(self.store.begin_turn(new_turn));
         let mut early = None;
         let outcome = loop {
@@ -114,26 +128,31 @@ impl Engine {
                     None => call.await,
                 }
             };
-            self.drive(&mut draft, &live, connected, deadline).await
+            self.drive(&mut draft, &live, connected.boxed(), deadline, exchange)
+                .await
         };
         let outcome = AssertUnwindSafe(reply)
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Err(panicked()));
-        self.finish(turn, draft, &live, outcome).await;
+        if self.finish(turn, draft, &live, outcome).await == TurnStatus::Completed {
+            self.do_afterwork(afterwork);
+        }
     }
 
-    /// Turns what the provider says into events, until it is done or something stops it.
+    /// Turns what the provider says into events, calls the tools that it asks for, and asks again,
+    /// until it is done or something stops it.
     async fn drive(
         &self,
         draft: &mut Draft,
         live: &LiveTurn,
-        connected: impl Future<Output = Result<CompletionStream>>,
+        connected: BoxFuture<'_, Result<CompletionStream>>,
         deadline: Instant,
+        mut exchange: Exchange,
     ) -> Result<FinishReason> {
         let limits = &self.limits;
-        let mut connected = pin!(connected.fuse());
-        let mut stream: Option<CompletionStream> = None;
+        let mut phase = Phase::Connecting(connected);
+        let (mut rounds, mut repaired) = (0, false);
         let mut timeout = pin!(tokio::time::sleep_until(deadline));
         let mut tick = tokio::time::interval_at(
             Instant::now() + limits.checkpoint_interval,
@@ -144,9 +163,10 @@ impl Engine {
         let mut saving = None;
         loop {
             let next = async {
-                match &mut stream {
-                    Some(stream) => Step::Delta(stream.next().await),
-                    None => Step::Connected((&mut connected).await),
+                match &mut phase {
+                    Phase::Connecting(connected) => Step::Connected(connected.await),
+                    Phase::Streaming(stream) => Step::Delta(stream.next().await),
+                    Phase::Calling(tools) => Step::Answered(tools.await),
                 }
             };
             tokio::select! {
@@ -167,17 +187,39 @@ impl Engine {
                     }
                 }
                 step = next => match step {
-                    Step::Connected(result) => stream = Some(result?),
+                    Step::Connected(result) => phase = Phase::Streaming(result?),
                     Step::Delta(None) => {
                         return Err(interrupted("the provider's stream ended without saying that the reply is complete").retryable(None));
                     }
                     Step::Delta(Some(delta)) => {
-                        if let Some(reason) = draft.take(live, delta?) {
-                            return Ok(reason);
-                        }
+                        let ended = draft.take(live, delta?);
                         draft.check(limits)?;
+                        if let Some(reason) = ended {
+                            phase = if exchange.calls_tools(draft, reason) {
+                                rounds += 1;
+                                if rounds > limits.max_tool_rounds {
+                                    return Err(too_many_rounds(limits.max_tool_rounds));
+                                }
+                                Phase::Calling(exchange.call_tools(draft, limits))
+                            } else if let Some(why) = exchange.misfit(draft, reason) {
+                                if repaired {
+                                    return Err(output::invalid());
+                                }
+                                repaired = true;
+                                Phase::Connecting(exchange.ask_to_repair(draft, live, &why))
+                            } else {
+                                return Ok(reason);
+                            };
+                        }
                         // A provider that is always ready must not keep a worker to itself.
                         tokio::task::coop::consume_budget().await;
+                    }
+                    Step::Answered(results) => {
+                        for result in results {
+                            draft.publish(live, result);
+                        }
+                        draft.check(limits)?;
+                        phase = Phase::Connecting(exchange.go_on(draft));
                     }
                 },
             }
@@ -207,9 +249,9 @@ impl Engine {
         mut draft: Draft,
         live: &LiveTurn,
         outcome: Result<FinishReason>,
-    ) {
+    ) -> TurnStatus {
         let now = self.runtime.now();
-        if let Some(usage) = draft.usage.filter(|usage| !usage.is_empty()) {
+        if let Some(usage) = draft.usage().filter(|usage| !usage.is_empty()) {
             draft.publish(live, Event::Usage(usage));
         }
         let (status, error, finish_reason) = match outcome {
@@ -230,7 +272,7 @@ impl Engine {
             reply: reply.clone(),
             error: error.as_ref().map(Error::info),
             finish_reason,
-            usage: draft.usage,
+            usage: draft.usage(),
             trace: std::mem::take(&mut draft.trace),
             ended_at: now,
             expected_lease: None,
@@ -267,9 +309,110 @@ impl Engine {
                 trace::terminal(&turn, None)
             }
         };
+        let turn_status = match &terminal {
+            Some(Event::TurnFinished { status, .. }) => *status,
+            _ => TurnStatus::Failed,
+        };
         if let Some(terminal) = terminal {
-            self.hub.end(live, terminal, draft.text.len());
+            self.hub.end(live, terminal, draft.text_len());
         }
+        turn_status
+    }
+}
+
+/// Asks a provider. Its panic is its error.
+fn ask<'a>(
+    provider: SharedProvider,
+    request: CompletionRequest,
+) -> BoxFuture<'a, Result<CompletionStream>> {
+    AssertUnwindSafe(async move { provider.stream(request).await })
+        .catch_unwind()
+        .map(|result| result.unwrap_or_else(|_| Err(panicked())))
+        .boxed()
+}
+
+/// What a turn needs to go on behind its first completion.
+struct Exchange {
+    provider: SharedProvider,
+    /// What the first completion was asked for; `None` if there cannot be another one.
+    request: Option<CompletionRequest>,
+    turn: Turn,
+    tools: Toolbox,
+    form: Option<Form>,
+}
+
+impl Exchange {
+    /// True if the completion ended because tools are to be called, and there are some.
+    fn calls_tools(&self, draft: &Draft, reason: FinishReason) -> bool {
+        // Some servers say `stop` although they ask for tools.
+        let asks = matches!(reason, FinishReason::ToolCalls | FinishReason::Stop);
+        asks && !self.tools.is_empty() && !draft.open_calls().is_empty()
+    }
+
+    fn call_tools(&self, draft: &Draft, limits: &Limits) -> BoxFuture<'static, Vec<Event>> {
+        let context = self.request.as_ref().map(|request| &request.context);
+        let calls = draft
+            .open_calls()
+            .into_iter()
+            .map(|(id, name, arguments)| ToolCall {
+                id,
+                context: context.cloned().unwrap_or_default(),
+                ..ToolCall::new(
+                    name,
+                    arguments,
+                    self.turn.session_id.clone(),
+                    self.turn.id.clone(),
+                )
+            })
+            .collect();
+        self.tools.clone().answer(calls, limits.clone()).boxed()
+    }
+
+    /// Asks the model to go on with what its tools answered.
+    fn go_on<'a>(&mut self, draft: &mut Draft) -> BoxFuture<'a, Result<CompletionStream>> {
+        draft.next_completion();
+        self.ask_again(draft.prompt())
+    }
+
+    /// Why the reply does not have the form that was asked for, if so.
+    fn misfit(&self, draft: &Draft, reason: FinishReason) -> Option<String> {
+        let form = self.form.as_ref()?;
+        match reason {
+            // Who declines is not argued with.
+            FinishReason::Refusal | FinishReason::ContentFilter => None,
+            _ => form.check(&draft.current_text()).err(),
+        }
+    }
+
+    /// Makes the reply void, tells the model what is wrong with it, and asks again.
+    fn ask_to_repair<'a>(
+        &mut self,
+        draft: &mut Draft,
+        live: &LiveTurn,
+        why: &str,
+    ) -> BoxFuture<'a, Result<CompletionStream>> {
+        let mut more = draft.prompt();
+        more.push(PromptMessage {
+            role: Role::User,
+            content: output::repair_prompt(why).into(),
+        });
+        draft.restart(live, "invalid_output".to_owned());
+        draft.next_completion();
+        self.ask_again(more)
+    }
+
+    fn ask_again<'a>(
+        &mut self,
+        more: Vec<PromptMessage>,
+    ) -> BoxFuture<'a, Result<CompletionStream>> {
+        let Some(mut request) = self.request.clone() else {
+            return futures_util::future::ready(Err(Error::internal(
+                "a request that may be needed again was not kept",
+            )))
+            .boxed();
+        };
+        request.messages.extend(more);
+        ask(Arc::clone(&self.provider), request)
     }
 }
 
@@ -292,9 +435,25 @@ fn unstorable(end: TurnEnd, failure: &Error) -> TurnEnd {
     }
 }
 
+/// What a turn waits for.
+enum Phase<'a> {
+    Connecting(BoxFuture<'a, Result<CompletionStream>>),
+    Streaming(CompletionStream),
+    Calling(BoxFuture<'static, Vec<Event>>),
+}
+
 enum Step {
     Connected(Result<CompletionStream>),
     Delta(Option<Result<Delta>>),
+    Answered(Vec<Event>),
+}
+
+fn too_many_rounds(max: usize) -> Error {
+    Error::new(
+        ErrorKind::TooLarge,
+        format!("the model asked for tools more than {max} times in this turn"),
+    )
+    .with_context("limit", "max_tool_rounds")
 }
 
 fn panicked() -> Error {

@@ -23,7 +23,8 @@ const CONTENT: &str = "a text, or an array of parts such as {\"type\": \"text\",
 /// A request from its members: `message` (a text or parts) or `messages` (each with `role` and
 /// `content`, perhaps `id`), and optionally `session`, `model`, `provider`, `temperature`,
 /// `max_tokens`, `preferences` (an object; the members beside it win), `idempotency_key`,
-/// `timeout` (seconds), `parent`, `edit`, `regenerate`, `create_session`, `detached`, `streamed`.
+/// `timeout` (seconds), `parent`, `edit`, `regenerate`, `create_session`, `detached`, `streamed`,
+/// `output` (`name` and `schema` of the JSON that the reply has to be).
 ///
 /// # Errors
 /// `invalid_input` naming the member, as `field` in the context too.
@@ -53,6 +54,10 @@ pub fn chat_request(members: Metadata) -> Result<ChatRequest> {
         preferences.max_tokens = Some(max_tokens);
     }
     let message_id = |text: Option<String>| text.map(MessageId::new).transpose();
+    let output = fields.parsed(
+        "output",
+        "an object with name and schema, which is a JSON Schema",
+    )?;
     let request = ChatRequest {
         session_id: fields.text("session")?.map(SessionId::new).transpose()?,
         messages: match (message, messages) {
@@ -72,14 +77,15 @@ pub fn chat_request(members: Metadata) -> Result<ChatRequest> {
         timeout: fields.seconds("timeout")?,
         detached: fields.flag("detached")?,
         streamed: fields.flag("streamed")?,
+        output,
         ..ChatRequest::default()
     };
     fields.end()?;
     Ok(request)
 }
 
-/// A reply: `message`, `session_id`, `turn_id`, `status`, `finish_reason`, `usage` (or `null`) and
-/// `warnings`.
+/// A reply: `message`, `session_id`, `turn_id`, `status`, `finish_reason`, `usage` (or `null`),
+/// `warnings`, and `output`: what the reply is as JSON, if that was asked for, else `null`.
 pub fn reply(reply: &Reply) -> Value {
     json!({
         "message": reply.message,
@@ -89,6 +95,7 @@ pub fn reply(reply: &Reply) -> Value {
         "finish_reason": reply.finish_reason,
         "usage": reply.usage,
         "warnings": reply.warnings,
+        "output": reply.output,
     })
 }
 

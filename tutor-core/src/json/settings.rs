@@ -46,8 +46,19 @@ pub fn provider_info(info: &ProviderInfo) -> Value {
 pub fn limits(members: Metadata) -> Result<Limits> {
     let mut limits = Limits::default();
     let mut fields = Fields::new("limit", ErrorKind::Config, members);
-    let counts: [(&'static str, &mut usize); 8] = [
+    let counts: [(&'static str, &mut usize); 16] = [
         ("max_live_turns", &mut limits.max_live_turns),
+        (
+            "max_live_turns_per_owner",
+            &mut limits.max_live_turns_per_owner,
+        ),
+        ("max_attachment_bytes", &mut limits.max_attachment_bytes),
+        ("max_attachments", &mut limits.max_attachments),
+        ("reply_tokens", &mut limits.reply_tokens),
+        ("summary_tokens", &mut limits.summary_tokens),
+        ("max_tool_rounds", &mut limits.max_tool_rounds),
+        ("max_tool_calls", &mut limits.max_tool_calls),
+        ("max_tool_result_bytes", &mut limits.max_tool_result_bytes),
         ("max_request_messages", &mut limits.max_request_messages),
         ("max_request_bytes", &mut limits.max_request_bytes),
         ("max_object_bytes", &mut limits.max_object_bytes),
@@ -67,6 +78,7 @@ pub fn limits(members: Metadata) -> Result<Limits> {
         ("lease", &mut limits.lease),
         ("replay_retention", &mut limits.replay_retention),
         ("close_grace", &mut limits.close_grace),
+        ("tool_timeout", &mut limits.tool_timeout),
     ];
     for (name, slot) in durations {
         if let Some(duration) = fields.seconds(name)? {

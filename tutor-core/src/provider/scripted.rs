@@ -59,6 +59,16 @@ impl ScriptedProvider {
         Self::new([text_script(text)])
     }
 
+    /// Says that its models have a window of so many tokens. To be called before the provider is
+    /// cloned: later it has no effect.
+    #[must_use]
+    pub fn with_context_window(mut self, tokens: u64) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.info = shared.info.clone().with_context_window(tokens);
+        }
+        self
+    }
+
     /// The requests that it was sent, in order.
     pub fn requests(&self) -> Vec<CompletionRequest> {
         self.shared

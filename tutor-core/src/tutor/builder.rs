@@ -9,13 +9,16 @@ use tokio_util::task::TaskTracker;
 use super::Tutor;
 use crate::engine::Engine;
 use crate::engine::hub::Hub;
-use crate::error::Result;
+use crate::engine::tools::Toolbox;
+use crate::error::{Error, ErrorKind, Result};
+use crate::file::{FileSource, SharedFileSource};
 use crate::id::OwnerId;
 use crate::limits::Limits;
 use crate::provider::router::Router;
 use crate::provider::{DemoProvider, Provider, SharedProvider};
 use crate::store::{MemoryStore, SessionStore, SharedStore};
 use crate::time::{Runtime, SharedRuntime, SystemRuntime};
+use crate::tool::{SharedTool, Tool};
 
 /// Configures a [`Tutor`]. Everything has a default: conversations in memory, answered by the
 /// demo provider.
@@ -29,6 +32,10 @@ pub struct TutorBuilder {
     system_prompt: Option<String>,
     limits: Limits,
     runtime: Option<SharedRuntime>,
+    tools: Vec<SharedTool>,
+    files: Option<SharedFileSource>,
+    improves_titles: bool,
+    summarizes: bool,
 }
 
 impl fmt::Debug for TutorBuilder {
@@ -77,6 +84,32 @@ impl TutorBuilder {
         self
     }
 
+    /// Adds a tool that models may call.
+    pub fn tool(mut self, tool: impl Tool) -> Self {
+        self.tools.push(Arc::new(tool));
+        self
+    }
+
+    /// Where the files are that messages name by id. Without it, models see their names alone.
+    pub fn files(mut self, files: impl FileSource) -> Self {
+        self.files = Some(Arc::new(files));
+        self
+    }
+
+    /// True to have the provider make a better title after a conversation's first turn, in the
+    /// background. Costs tokens; false by default. A caller's own title is never replaced.
+    pub fn improve_titles(mut self, improve: bool) -> Self {
+        self.improves_titles = improve;
+        self
+    }
+
+    /// True to have the provider summarize, in the background, messages that are too old to be
+    /// sent, and to send the summary in their place. Costs tokens; false by default.
+    pub fn summarize(mut self, summarize: bool) -> Self {
+        self.summarizes = summarize;
+        self
+    }
+
     /// Replaces the clock and the source of ids: for tests and replays.
     pub fn runtime(mut self, runtime: impl Runtime) -> Self {
         self.runtime = Some(Arc::new(runtime));
@@ -86,7 +119,8 @@ impl TutorBuilder {
     /// Builds the tutor, and ends the turns that a crash left running.
     ///
     /// # Errors
-    /// `config` for contradictory settings; errors of the store.
+    /// `config` for contradictory settings, and for a tool with a name or schema that is none;
+    /// errors of the store.
     pub async fn build(self) -> Result<Tutor> {
         let limits = self.limits;
         limits.check()?;
@@ -96,7 +130,14 @@ impl TutorBuilder {
             self.providers
         };
         let runtime = self.runtime.unwrap_or_else(|| Arc::new(SystemRuntime));
-        let engine = Engine {
+        let tools = Toolbox::default().with(&self.tools).map_err(|error| {
+            let config = Error::new(ErrorKind::Config, error.message().to_owned());
+            match error.context_value("tool") {
+                Some(tool) => config.with_context("tool", tool),
+                None => config,
+            }
+        })?;
+        let mut engine = Engine {
             store: self
                 .store
                 .unwrap_or_else(|| Arc::new(MemoryStore::default())),
@@ -108,13 +149,22 @@ impl TutorBuilder {
             system_prompt: self
                 .system_prompt
                 .filter(|prompt| !prompt.trim().is_empty()),
+            tools,
+            files: self.files,
+            improves_titles: self.improves_titles,
+            summarizes: self.summarizes,
+            summarizing: Default::default(),
+            recovered: 0,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             halt: CancellationToken::new(),
         };
-        let recovered = engine.recover().await?;
-        if recovered > 0 {
-            tracing::info!(recovered, "turns that a crash left running were ended");
+        engine.recovered = engine.recover().await?;
+        if engine.recovered > 0 {
+            tracing::info!(
+                recovered = engine.recovered,
+                "turns that a crash left running were ended"
+            );
         }
         Ok(Tutor {
             engine: Arc::new(engine),

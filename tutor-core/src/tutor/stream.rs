@@ -10,10 +10,11 @@ use futures_util::{Stream, StreamExt};
 use tokio_util::sync::DropGuard;
 
 use crate::engine::hub::LiveTurn;
+use crate::engine::output;
 use crate::error::{Error, Result};
 use crate::event::{Event, TurnEvent};
 use crate::id::{SessionId, TurnId};
-use crate::turn::{Reply, Turn};
+use crate::turn::{Reply, Turn, TurnStatus};
 
 /// The events of one turn, numbered without gaps. The last one is terminal; after it the stream
 /// yields nothing, however often it is asked.
@@ -24,6 +25,8 @@ pub struct TurnStream {
     events: BoxStream<'static, Arc<TurnEvent>>,
     live: Option<Arc<LiveTurn>>,
     cancel_on_drop: Option<DropGuard>,
+    /// True if the request asked for JSON.
+    has_output: bool,
 }
 
 impl TurnStream {
@@ -39,7 +42,14 @@ impl TurnStream {
             events,
             live: Some(live),
             cancel_on_drop: guard,
+            has_output: false,
         }
+    }
+
+    /// Has the reply read as JSON.
+    pub(crate) fn with_output(mut self, has_output: bool) -> Self {
+        self.has_output = has_output;
+        self
     }
 
     pub(crate) fn stored(turn: Turn, events: Vec<TurnEvent>, after: u64) -> Self {
@@ -54,6 +64,7 @@ impl TurnStream {
             events,
             live: None,
             cancel_on_drop: None,
+            has_output: false,
         }
     }
 
@@ -138,6 +149,9 @@ impl TurnStream {
                         finish_reason: *finish_reason,
                         usage: message.usage,
                         warnings,
+                        output: (self.has_output && *status == TurnStatus::Completed)
+                            .then(|| output::value(&message.content))
+                            .flatten(),
                     });
                 }
                 _ => {}

@@ -39,4 +39,5 @@ mod stores;
 mod support;
 mod tidy;
 mod transfer;
+mod turns;
 mod verify;

@@ -204,15 +204,23 @@ impl Encoder for Ui {
                 );
             }
             Event::ToolResult {
-                call_id, result, ..
+                call_id,
+                result,
+                is_error,
             } => {
                 self.close(out);
                 self.step = Step::Answered;
-                data(
-                    out,
-                    &json!({"type": "tool-output-available", "toolCallId": call_id,
-                        "output": result}),
-                );
+                let answer = if *is_error {
+                    let why = match result {
+                        Value::String(text) => text.clone(),
+                        other => other.to_string(),
+                    };
+                    json!({"type": "tool-output-error", "toolCallId": call_id, "errorText": why})
+                } else {
+                    json!({"type": "tool-output-available", "toolCallId": call_id,
+                        "output": result})
+                };
+                data(out, &answer);
             }
             Event::AttemptRestarted { .. } => self.restart(out),
             Event::Notice(notice) => data(

@@ -3,15 +3,16 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use serde_json::{Value, json};
 use tutor_core::message::Audience;
 use tutor_core::session::{Branch, MAX_PAGE, MessageRange};
-use tutor_core::{Messages, SessionId};
+use tutor_core::{MessageId, Messages, SessionId};
 
-use super::App;
+use super::{App, to_the_end};
 use crate::error::ApiError;
 use crate::openapi::{ErrorBody, HTTPValidationError};
-use crate::params::{PathId, Query};
+use crate::params::{PathId, PathIds, Query};
 use crate::validate::Checker;
 use crate::wire::{MessageList, history};
 
@@ -59,6 +60,64 @@ pub(super) async fn list(
         Format::AgUi => history::agui(&messages),
     };
     Ok(Json(json!({"messages": foreign, "next_cursor": next_cursor})).into_response())
+}
+
+/// List the siblings of a message
+///
+/// The messages that follow what this one follows, itself among them, in the order in which they
+/// were stored: replies that were written again, or a message as it was edited.
+#[utoipa::path(get, path = "/api/sessions/{session_id}/messages/{message_id}/siblings",
+    tag = "sessions", operation_id = "list_siblings",
+    params(("session_id" = String, Path), ("message_id" = String, Path)),
+    responses((status = 200, description = "All of them", body = MessageList),
+        (status = 404, description = "There is no such conversation or message", body = ErrorBody),
+        (status = 422, description = "Validation Error", body = HTTPValidationError)))]
+pub(super) async fn siblings(
+    State(state): App,
+    PathIds(session, message): PathIds<SessionId, MessageId>,
+) -> Result<Json<MessageList>, ApiError> {
+    let mut messages = state.tutor.siblings(&session, &message).await?;
+    messages.retain(|message| message.visible_to.contains(&Audience::Learner));
+    Ok(Json(MessageList {
+        messages,
+        next_cursor: None,
+    }))
+}
+
+/// Delete a message
+///
+/// For good. One that others follow is deleted only with all of them, which `branch=cut` asks for.
+/// If the last message of the active branch is deleted, the one before it takes its place.
+#[utoipa::path(delete, path = "/api/sessions/{session_id}/messages/{message_id}",
+    tag = "sessions", operation_id = "delete_message",
+    params(("session_id" = String, Path), ("message_id" = String, Path),
+        ("branch" = Option<String>, Query, description =
+            "`keep` (the default), or `cut` to delete all that follows the message too")),
+    responses((status = 204, description = "Deleted"),
+        (status = 404, description = "There is no such conversation or message", body = ErrorBody),
+        (status = 409, description = "Other messages follow it, or a reply is being written",
+            body = ErrorBody),
+        (status = 422, description = "Validation Error", body = HTTPValidationError)))]
+pub(super) async fn delete(
+    State(state): App,
+    PathIds(session, message): PathIds<SessionId, MessageId>,
+    query: Query,
+) -> Result<StatusCode, ApiError> {
+    let mut checker = Checker::new("query");
+    let with_branch = match query.get("branch") {
+        None | Some("keep") => Some(false),
+        Some("cut") => Some(true),
+        Some(other) => {
+            checker.within("branch", |c| {
+                c.fail_value("branch is keep or cut", &Value::from(other));
+            });
+            None
+        }
+    };
+    let with_branch = checker.finish(with_branch)?;
+    let tutor = state.tutor;
+    to_the_end(async move { tutor.delete_message(&session, &message, with_branch).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// In whose words messages are listed.

@@ -5,7 +5,7 @@ use axum::extract::State;
 use http::{StatusCode, header};
 use serde_json::{Map, Value};
 use tutor_core::session::{Cursor, MAX_PAGE, MAX_TITLE_CHARS};
-use tutor_core::{Error, NewSession, SessionId};
+use tutor_core::{Error, MessageId, NewSession, SessionId};
 use utoipa::ToSchema;
 
 use super::{App, to_the_end};
@@ -103,22 +103,39 @@ pub(super) struct SessionChangesBody {
     /// Replaces all data of your own.
     #[schema(nullable = false)]
     metadata: Option<Map<String, Value>>,
+    /// Switches to the branch that ends with this message; the next one follows it.
+    #[schema(nullable = false)]
+    head_id: Option<String>,
 }
 
-/// Rename a conversation, or replace its metadata
+/// Rename a conversation, replace its metadata, or switch its branch
 #[utoipa::path(patch, path = "/api/sessions/{session_id}", tag = "sessions",
     operation_id = "update_session", params(("session_id" = String, Path)),
     request_body = SessionChangesBody,
     responses((status = 200, description = "The conversation as it is now", body = Session),
-        (status = 404, description = "There is none", body = ErrorBody)))]
+        (status = 404, description = "There is no such conversation or message", body = ErrorBody)))]
 pub(super) async fn update(
     State(state): App,
     PathId(id): PathId<SessionId>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Session>, ApiError> {
-    let (title, metadata) = changes(&body)?;
+    let Changes {
+        title,
+        metadata,
+        head,
+    } = changes(&body)?;
     let tutor = state.tutor;
-    let session = to_the_end(async move { tutor.update_session(&id, title, metadata).await });
+    let session = to_the_end(async move {
+        // What may fail comes first.
+        let switched = match &head {
+            Some(head) => Some(tutor.set_head(&id, head).await?),
+            None => None,
+        };
+        match switched {
+            Some(session) if title.is_none() && metadata.is_none() => Ok(session),
+            _ => tutor.update_session(&id, title, metadata).await,
+        }
+    });
     Ok(Json(session.await?.into()))
 }
 
@@ -158,21 +175,27 @@ fn new_session(body: &Value) -> Result<NewSession, ApiError> {
     checker.finish(new)
 }
 
-type Changes = (Option<String>, Option<Map<String, Value>>);
+struct Changes {
+    title: Option<String>,
+    metadata: Option<Map<String, Value>>,
+    head: Option<MessageId>,
+}
 
 fn changes(body: &Value) -> Result<Changes, ApiError> {
     let mut checker = Checker::new("body");
     let changes = checker.model(body).map(|object| {
         let c = &mut checker;
-        c.only(object, &["title", "metadata"]);
+        c.only(object, &["title", "metadata", "head_id"]);
         if object.is_empty() {
-            c.fail_value("send title or metadata", body);
+            c.fail_value("send title, metadata or head_id", body);
         }
         let given = |name| object.get(name);
-        (
-            given("title").and_then(|value| c.within("title", |c| title(c, value))),
-            given("metadata").and_then(|value| c.within("metadata", |c| c.dict(value))),
-        )
+        Changes {
+            title: given("title").and_then(|value| c.within("title", |c| title(c, value))),
+            metadata: given("metadata").and_then(|value| c.within("metadata", |c| c.dict(value))),
+            head: given("head_id")
+                .and_then(|value| c.within("head_id", |c| c.parsed(value, str::parse))),
+        }
     });
     checker.finish(changes)
 }

@@ -44,7 +44,13 @@ pub(crate) enum Event {
     },
     /// What a tool answered.
     #[serde(rename = "tool.result")]
-    ToolResult { call_id: String, result: Value },
+    ToolResult {
+        call_id: String,
+        result: Value,
+        /// True if the tool failed and the result says why; else absent.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_error: bool,
+    },
     /// A retry or fallback replaces what was sent: drop all text, reasoning and calls so far.
     #[serde(rename = "attempt.restarted")]
     AttemptRestarted { attempt: u32, reason: String },
@@ -118,6 +124,8 @@ mod tests {
                 {"type": "image", "url": "https://a.example/b.png", "media_type": "image/png"},
                 {"type": "file", "file_id": "f", "name": "n.pdf", "media_type": "application/pdf"},
                 {"type": "tool_call", "call_id": "c", "name": "n", "arguments": {"x": 1}},
+                {"type": "tool_result", "call_id": "c", "name": "n", "result": [1],
+                 "is_error": true},
             ],
             "status": "partial", "author": "tutor", "visible_to": ["learner"],
             "timestamp": "2026-11-24T09:30:00.000000Z", "provider": "p", "model": "m",
@@ -136,6 +144,7 @@ mod tests {
             {"type": "reasoning.delta", "text": "a"},
             {"type": "tool.call", "call_id": "c", "name": "n", "arguments": {"x": 1}},
             {"type": "tool.result", "call_id": "c", "result": [1]},
+            {"type": "tool.result", "call_id": "c", "result": "no", "is_error": true},
             {"type": "attempt.restarted", "attempt": 2, "reason": "retry"},
             {"type": "notice", "code": "c", "message": "m"},
             {"type": "data", "name": "n", "value": 1},

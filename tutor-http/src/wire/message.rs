@@ -86,6 +86,15 @@ pub(crate) enum Part {
         name: String,
         arguments: Value,
     },
+    /// What a tool answered.
+    ToolResult {
+        call_id: String,
+        name: String,
+        result: Value,
+        /// True if the tool failed and the result says why; else absent.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_error: bool,
+    },
 }
 
 /// What a reply consumed. A figure is absent when the provider did not say.

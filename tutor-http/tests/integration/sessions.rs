@@ -334,3 +334,61 @@ async fn every_path_with_a_slash_at_its_end_leads_to_the_one_without() {
         }
     }
 }
+
+/// The texts of a list of messages.
+fn texts(list: &Value) -> Vec<&str> {
+    let items = list["messages"].as_array().unwrap().iter();
+    items
+        .map(|item| item["content"].as_str().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn branches_are_listed_switched_and_cut() {
+    let server = Server::start().await;
+    let ask = async |body: Value| {
+        let asked = Request::post("/api/chat", &body);
+        asked.send(server.address).await.expect(200)
+    };
+    let first = ask(json!({"messages": [{"role": "user", "content": "one"}]})).await;
+    let session = first["session_id"].as_str().unwrap();
+    let reply = first["reply_message"]["id"].as_str().unwrap();
+    let again = ask(json!({"session_id": session, "regenerate": reply})).await;
+    let other = again["reply_message"]["id"].as_str().unwrap();
+    let next = json!({"session_id": session, "messages": [{"role": "user", "content": "two"}]});
+    ask(next).await;
+
+    let messages = format!("/api/sessions/{session}/messages");
+    let siblings = get(&server, &format!("{messages}/{reply}/siblings")).await;
+    assert_eq!(ids(&siblings["messages"]), [reply, other]);
+    let nobody = Request::get(&format!("{messages}/nobody/siblings"));
+    nobody.send(server.address).await.expect(404);
+
+    let patch = Request::new("PATCH", &format!("/api/sessions/{session}"));
+    let switched = patch
+        .clone()
+        .json(&json!({"head_id": reply, "title": "mine"}));
+    let switched = switched.send(server.address).await.expect(200);
+    assert_eq!(
+        (&switched["head_id"], &switched["title"]),
+        (&json!(reply), &json!("mine"))
+    );
+    let active = get(&server, &messages).await;
+    assert_eq!(active["messages"].as_array().unwrap().len(), 2);
+    let nobody = patch.clone().json(&json!({"head_id": "nobody"}));
+    nobody.send(server.address).await.expect(404);
+    let wrong = patch.json(&json!({"head_id": 5}));
+    wrong.send(server.address).await.expect(422);
+
+    let delete = async |path: &str, status: u16| {
+        let deleted = Request::new("DELETE", path).send(server.address).await;
+        assert_eq!(deleted.status, status, "{path}");
+    };
+    delete(&format!("{messages}/{other}"), 409).await;
+    delete(&format!("{messages}/{other}?branch=maybe"), 422).await;
+    delete(&format!("{messages}/{other}?branch=cut"), 204).await;
+    delete(&format!("{messages}/{other}?branch=cut"), 404).await;
+    delete(&format!("{messages}/{reply}"), 204).await;
+    let left = get(&server, &format!("{messages}?branch=all")).await;
+    assert_eq!(texts(&left), ["one"]);
+}
