@@ -26,6 +26,14 @@ pub mod provider;
 pub mod records;
 pub mod sample;
 pub mod store;
+#[cfg(all(
+    feature = "provider-openai",
+    feature = "provider-anthropic",
+    feature = "provider-responses",
+    feature = "provider-gemini",
+    feature = "provider-ollama"
+))]
+pub mod traffic;
 pub mod upstream;
 
 pub use faulty::FaultyStore;

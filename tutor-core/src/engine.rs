@@ -11,6 +11,7 @@ use crate::file::SharedFileSource;
 use crate::id::{MessageId, TurnId};
 use crate::limits::Limits;
 use crate::message::Message;
+use crate::provider::Catalog;
 use crate::provider::router::Router;
 use crate::session::{Branch, MessageQuery, MessageRange, SessionKey};
 use crate::store::SharedStore;
@@ -45,6 +46,8 @@ pub(crate) struct Engine {
     pub(crate) router: Router,
     pub(crate) hub: Hub,
     pub(crate) runtime: SharedRuntime,
+    /// What models cost.
+    pub(crate) catalog: Arc<Catalog>,
     pub(crate) limits: Limits,
     pub(crate) system_prompt: Option<String>,
     pub(crate) tools: tools::Toolbox,

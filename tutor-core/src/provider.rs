@@ -20,6 +20,7 @@ use crate::tool::{OutputSchema, ToolSpec};
 pub mod context;
 pub mod demo;
 pub mod scripted;
+pub mod catalog;
 pub mod config;
 #[cfg(feature = "provider-ollama")]
 pub mod discover;
@@ -87,6 +88,7 @@ mod cuts;
 pub use anthropic::AnthropicProvider;
 pub use breaker::{Breaker, BreakerProvider};
 pub use bulkhead::{BulkheadProvider, Concurrency};
+pub use catalog::{Catalog, ModelCard};
 pub use config::{ProviderConfig, ProviderKind};
 pub use context::{Extensions, RequestContext};
 pub use demo::DemoProvider;
@@ -238,7 +240,7 @@ pub enum ModelChoice {
 pub struct ModelInfo {
     /// The name to ask for.
     pub id: String,
-    /// The most tokens that prompt and reply may have together; `None` if unknown.
+    /// The most tokens of a prompt; `None` if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_window: Option<u64>,
 }

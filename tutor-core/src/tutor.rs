@@ -12,7 +12,7 @@ use crate::engine::{Asked, Engine};
 use crate::error::{Error, Result};
 use crate::id::{MessageId, OwnerId, SessionId, TurnId};
 use crate::message::{Message, Metadata};
-use crate::provider::{ModelInfo, ProviderInfo};
+use crate::provider::{Catalog, ModelInfo, ProviderInfo};
 use crate::session::{
     Branch, Cursor, MAX_PAGE, MAX_TITLE_CHARS, MessageQuery, MessageRange, Page, Session,
     SessionKey, SessionPatch, SessionQuery,
@@ -359,9 +359,17 @@ impl Tutor {
             .providers()
             .find(|p| p.info().name == provider)
         {
-            Some(provider) => provider.models().await,
+            Some(provider) => {
+                let models = provider.models().await?.into_iter();
+                Ok(models.map(|it| self.engine.catalog.described(it)).collect())
+            }
             None => Err(Error::not_found("provider", provider)),
         }
+    }
+
+    /// What is known of models.
+    pub fn catalog(&self) -> &Catalog {
+        &self.engine.catalog
     }
 
     /// Where the data is, and what acknowledged writes survive.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
-use tutor_core::provider::{ModelChoice, ModelInfo, ProviderConfig, discover};
+use tutor_core::provider::{Catalog, ModelChoice, ModelInfo, ProviderConfig, discover};
 use tutor_core::store::{Durability, Location, Store};
 use tutor_core::{Error, ErrorKind, Limits, Result, Tutor};
 
@@ -59,6 +59,8 @@ pub struct Settings {
     pub default_provider: Option<String>,
     /// Where to look for a local Ollama, because nobody else is configured.
     pub ollama: Option<String>,
+    /// What is known of models: how much fits into them, and what they cost.
+    pub catalog: Catalog,
     /// Every other setting as it is in effect, and where it comes from.
     pub effective: Vec<Effective>,
     /// The files that hold keys.
@@ -144,6 +146,13 @@ impl Settings {
             args.drain_seconds,
             bounds.drain_grace.as_secs(),
         )?;
+        let (_, catalog) = layers.pick_read(
+            setting("model_catalog", "MODEL_CATALOG", "the path of a JSON file"),
+            None,
+            |path| Ok((path.to_owned(), read_catalog(path)?)),
+            |(path, _)| path.clone().into(),
+            || (String::new(), Catalog::built_in()),
+        )?;
         let (providers, ollama) = providers::providers(vars)?;
         Ok(Self {
             host,
@@ -163,6 +172,7 @@ impl Settings {
             providers,
             default_provider,
             ollama,
+            catalog,
             effective: layers.end()?,
             key_files: providers::key_files(vars),
         })
@@ -185,7 +195,9 @@ impl Settings {
     /// `store_locked` if another process has the data, naming it; other errors of the store;
     /// `config` for providers that cannot be made.
     pub async fn open(&self) -> Result<(Tutor, Arc<dyn Store>)> {
-        let mut builder = Tutor::builder().limits(self.limits.clone());
+        let mut builder = Tutor::builder()
+            .limits(self.limits.clone())
+            .catalog(self.catalog.clone());
         let configs: Vec<_> = self.providers.iter().map(|c| c.config.clone()).collect();
         for provider in ProviderConfig::build_all(&configs)? {
             builder = builder.provider(provider);
@@ -299,6 +311,14 @@ pub fn summary(tutor: &Tutor) -> Vec<String> {
 }
 
 const LEVELS: &str = "error, warn, info, debug or trace";
+
+/// The models that are known, with those of a file added.
+fn read_catalog(path: &str) -> Result<Catalog> {
+    let json = std::fs::read_to_string(path).map_err(|error| {
+        config("the catalog of models cannot be read".to_owned()).with_source(error)
+    })?;
+    Catalog::built_in().with_json(&json)
+}
 
 /// Takes Python's names too.
 fn parse_level(text: &str) -> Result<LevelFilter> {

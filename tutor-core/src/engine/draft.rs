@@ -1,5 +1,7 @@
 //! The reply of a running turn, as far as it is.
 
+use std::sync::Arc;
+
 use super::hub::LiveTurn;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -7,7 +9,7 @@ use crate::limits::Limits;
 use crate::message::{
     Audience, Author, Content, FinishReason, Message, MessageStatus, Metadata, Part, Role, Usage,
 };
-use crate::provider::{Delta, PromptMessage};
+use crate::provider::{Catalog, Delta, PromptMessage};
 use crate::time::Timestamp;
 use crate::trace::Trace;
 use crate::turn::Turn;
@@ -20,6 +22,7 @@ const REQUEST_ID: &str = "provider_request_id";
 /// A turn whose model calls tools has several completions; the draft is all of them.
 pub(super) struct Draft {
     turn: Turn,
+    catalog: Arc<Catalog>,
     /// All text, of all completions.
     text: String,
     /// The same text, and calls and results, in order. Neighboring texts are one part.
@@ -41,9 +44,10 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Nothing yet.
-    pub(super) fn new(turn: &Turn) -> Self {
+    pub(super) fn new(turn: &Turn, catalog: Arc<Catalog>) -> Self {
         Self {
             turn: turn.clone(),
+            catalog,
             text: String::new(),
             parts: Vec::new(),
             mark: 0,
@@ -113,7 +117,11 @@ impl Draft {
                 self.turn.model = model;
             }
             Delta::Notice(notice) => self.publish(live, Event::Notice(notice)),
-            Delta::Usage(usage) => self.usage = Some(usage),
+            Delta::Usage(mut usage) => {
+                let cost = || self.catalog.cost(&self.turn.model, &usage);
+                usage.cost_usd = usage.cost_usd.or_else(cost);
+                self.usage = Some(usage);
+            }
             Delta::Heartbeat => {}
             Delta::Accepted { request_id } => self.request_id = Some(request_id),
             Delta::Replay { protocol, data } => {

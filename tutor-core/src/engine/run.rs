@@ -117,7 +117,7 @@ impl Engine {
         }
         tracing::debug!("turn began");
         live.publish(trace::started(&turn), 0);
-        let mut draft = Draft::new(&turn);
+        let mut draft = Draft::new(&turn, Arc::clone(&self.catalog));
         let reply = async {
             for notice in notices {
                 draft.publish(&live, Event::Notice(notice));

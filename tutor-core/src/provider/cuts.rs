@@ -2,24 +2,30 @@
 
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
+use proptest::sample::Index;
 use serde_json::Value;
 
-use super::Delta;
-use super::anthropic::stream::MessageStream;
-use super::fault::{Failure, Fault};
-use super::gemini::stream::ContentStream;
-use super::http::Media;
-use super::ollama;
-use super::openai::stream::ChatStream;
-use super::reply::{Progress, Protocol, Reply};
-use super::responses::stream::ResponseStream;
+use super::{Delta, ProviderKind};
+use crate::conformance::traffic;
 
 struct Fixture {
     file: String,
-    protocol: String,
+    kind: ProviderKind,
     body: Vec<u8>,
     expect: Value,
     split_at: Vec<usize>,
+}
+
+fn kind(protocol: &str) -> ProviderKind {
+    match protocol {
+        "anthropic" => ProviderKind::Anthropic,
+        "openai_chat" => ProviderKind::OpenAi,
+        "openai_responses" => ProviderKind::OpenAiResponses,
+        "gemini" => ProviderKind::Gemini,
+        "ollama" => ProviderKind::Ollama,
+        other => panic!("{other} is no protocol"),
+    }
 }
 
 fn fixtures() -> Vec<Fixture> {
@@ -40,7 +46,7 @@ fn fixtures() -> Vec<Fixture> {
             assert_eq!(body.len() as u64, it["bytes"], "{file} was damaged");
             let split_at = it["split_at"].as_array().cloned().unwrap_or_default();
             Fixture {
-                protocol: it["protocol"].as_str().unwrap().to_owned(),
+                kind: kind(it["protocol"].as_str().unwrap()),
                 body,
                 expect: it["expect"].clone(),
                 split_at: split_at
@@ -58,7 +64,7 @@ fn fixtures() -> Vec<Fixture> {
 struct Outcome {
     deltas: Vec<Delta>,
     text: String,
-    fault: Option<Fault>,
+    fault: Option<String>,
 }
 
 impl Outcome {
@@ -67,44 +73,26 @@ impl Outcome {
     }
 }
 
-fn feed<P: Protocol>(protocol: P, chunks: &[&[u8]]) -> (Vec<Delta>, Result<(), Failure>) {
-    let (mut reply, mut out) = (Reply::new(protocol, Media::EventStream), Vec::new());
-    for chunk in chunks {
-        match reply.push(chunk, &mut out) {
-            Ok(Progress::Ended) => return (out, Ok(())),
-            Ok(_) => {}
-            Err(failure) => return (out, Err(failure)),
+fn run(fixture: &Fixture, chunks: &[&[u8]]) -> Outcome {
+    let (mut deltas, mut fault) = (Vec::new(), None);
+    for item in traffic::read(fixture.kind, chunks.iter().copied()) {
+        match item {
+            Ok(delta) => deltas.push(delta),
+            Err(error) => fault = error.context_value("reason").map(str::to_owned),
         }
     }
-    let end = reply.finish(&mut out);
-    (out, end)
-}
-
-fn run(fixture: &Fixture, chunks: &[&[u8]]) -> Outcome {
-    let (deltas, end) = match fixture.protocol.as_str() {
-        "anthropic" => feed(MessageStream::default(), chunks),
-        "openai_chat" => feed(ChatStream::default(), chunks),
-        "openai_responses" => feed(ResponseStream::default(), chunks),
-        "gemini" => feed(ContentStream::default(), chunks),
-        "ollama" => feed(ollama::stream::ChatStream::default(), chunks),
-        other => panic!("{other} is no protocol"),
-    };
-    let deltas: Vec<Delta> = deltas
-        .into_iter()
-        .filter(|delta| *delta != Delta::Heartbeat)
-        .collect();
     let finishes = deltas
         .iter()
         .filter(|delta| matches!(delta, Delta::Finished { .. }))
         .count();
     assert_eq!(
         finishes,
-        usize::from(end.is_ok()),
+        usize::from(fault.is_none()),
         "{}: {deltas:?}",
         fixture.file
     );
     let mut outcome = Outcome {
-        fault: end.err().map(|failure| failure.fault()),
+        fault,
         ..Outcome::default()
     };
     for delta in &deltas {
@@ -177,13 +165,13 @@ fn a_body_that_ends_early_is_finished_only_if_its_protocol_said_so() {
                     value.starts_with('"') && value.contains('}')
                 })
             };
-            let complete = match fixture.protocol.as_str() {
-                "anthropic" => said.contains("\"message_stop\"}"),
-                "openai_responses" => {
+            let complete = match fixture.kind {
+                ProviderKind::Anthropic => said.contains("\"message_stop\"}"),
+                ProviderKind::OpenAiResponses => {
                     said.contains("response.completed") || said.contains("response.incomplete")
                 }
-                "gemini" => has("\"finishReason\""),
-                "ollama" => said.contains("\"done\":true"),
+                ProviderKind::Gemini => has("\"finishReason\""),
+                ProviderKind::Ollama => said.contains("\"done\":true"),
                 _ => has("\"finish_reason\""),
             };
             assert!(complete, "{} up to {end}: {outcome:?}", fixture.file);
@@ -202,4 +190,98 @@ fn garbage_never_panics_and_never_finishes() {
         let noise: Vec<u8> = fixture.body.iter().rev().copied().collect();
         assert!(!run(&fixture, &[&noise]).is_finished(), "{}", fixture.file);
     }
+}
+
+/// What happens to a body on its way.
+#[derive(Clone, Debug)]
+enum Damage {
+    Replace(Index, u8),
+    Insert(Index, Vec<u8>),
+    Delete(Index, usize),
+    Repeat(Index, usize),
+    End(Index),
+    /// The rest is that of another body.
+    Splice(Index, Index, Index),
+}
+
+/// What has a meaning somewhere.
+const PIECES: &[&[u8]] = &[
+    b"\n\n",
+    b"\r",
+    b"data: ",
+    b"[DONE]",
+    b"null",
+    b"{",
+    b"}",
+    b"[",
+    b"\"",
+    b"\\",
+    b"\\ud83d",
+    b"-1",
+    b"1e400",
+    b"error",
+    b"event: error\n",
+    b"\xEF\xBB\xBF",
+];
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let piece = prop_oneof![
+        proptest::collection::vec(any::<u8>(), 1..8),
+        proptest::sample::select(PIECES).prop_map(<[u8]>::to_vec),
+    ];
+    prop_oneof![
+        (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Damage::Replace(at, byte)),
+        (any::<Index>(), piece).prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
+        (any::<Index>(), 1..64usize).prop_map(|(at, length)| Damage::Delete(at, length)),
+        (any::<Index>(), 1..512usize).prop_map(|(at, length)| Damage::Repeat(at, length)),
+        any::<Index>().prop_map(Damage::End),
+        (any::<Index>(), any::<Index>(), any::<Index>())
+            .prop_map(|(at, other, from)| Damage::Splice(at, other, from)),
+    ]
+}
+
+fn damaged(mut body: Vec<u8>, damages: &[Damage], corpus: &[Fixture]) -> Vec<u8> {
+    for damage in damages {
+        let length = body.len();
+        let place = |at: &Index| at.index(length + 1);
+        match damage {
+            Damage::Replace(at, byte) if length > 0 => body[at.index(length)] = *byte,
+            Damage::Replace(..) => {}
+            Damage::Insert(at, bytes) => {
+                let at = place(at);
+                body.splice(at..at, bytes.iter().copied());
+            }
+            Damage::Delete(at, count) => {
+                let at = place(at);
+                body.drain(at..length.min(at + count));
+            }
+            Damage::Repeat(at, count) => {
+                let at = place(at);
+                let again = body[at..length.min(at + count)].to_vec();
+                body.splice(at..at, again);
+            }
+            Damage::End(at) => body.truncate(place(at)),
+            Damage::Splice(at, other, from) => {
+                let other = &corpus[other.index(corpus.len())].body;
+                body.truncate(place(at));
+                body.extend_from_slice(&other[from.index(other.len() + 1)..]);
+            }
+        }
+    }
+    body
+}
+
+#[test]
+fn a_damaged_body_ends_once_and_the_same_in_any_chunks() {
+    let corpus = fixtures();
+    let damages = proptest::collection::vec(damage(), 1..4);
+    let plan = (any::<Index>(), damages, 1..200usize);
+    let config = ProptestConfig::with_cases(1024);
+    proptest!(config, |((which, damages, size) in plan)| {
+        let fixture = &corpus[which.index(corpus.len())];
+        let body = damaged(fixture.body.clone(), &damages, &corpus);
+        let whole = run(fixture, &[&body]);
+        let chunks: Vec<_> = body.chunks(size).collect();
+        prop_assert_eq!(run(fixture, &chunks), whole, "{}", fixture.file);
+    });
 }

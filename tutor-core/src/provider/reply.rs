@@ -119,7 +119,10 @@ impl<P: Protocol> Reply<P> {
                 let mut frames = Vec::new();
                 let pushed = decoder.push(bytes, &mut frames);
                 self.frames(frames, out)?;
-                pushed.map_err(exceeded)?;
+                // What comes after the end does not matter.
+                if self.progress != Progress::Ended {
+                    pushed.map_err(exceeded)?;
+                }
                 Ok(self.progress)
             }
             Reading::Values(splitter) => {

@@ -15,7 +15,7 @@ use crate::file::{FileSource, SharedFileSource};
 use crate::id::OwnerId;
 use crate::limits::Limits;
 use crate::provider::router::Router;
-use crate::provider::{DemoProvider, Provider, SharedProvider};
+use crate::provider::{Catalog, DemoProvider, Provider, SharedProvider};
 use crate::store::{MemoryStore, SessionStore, SharedStore};
 use crate::time::{Runtime, SharedRuntime, SystemRuntime};
 use crate::tool::{SharedTool, Tool};
@@ -31,6 +31,7 @@ pub struct TutorBuilder {
     owner: OwnerId,
     system_prompt: Option<String>,
     limits: Limits,
+    catalog: Catalog,
     runtime: Option<SharedRuntime>,
     tools: Vec<SharedTool>,
     files: Option<SharedFileSource>,
@@ -110,6 +111,12 @@ impl TutorBuilder {
         self
     }
 
+    /// Replaces what is known of models: what fits into them, and what they cost.
+    pub fn catalog(mut self, catalog: Catalog) -> Self {
+        self.catalog = catalog;
+        self
+    }
+
     /// Replaces the clock and the source of ids: for tests and replays.
     pub fn runtime(mut self, runtime: impl Runtime) -> Self {
         self.runtime = Some(Arc::new(runtime));
@@ -145,6 +152,7 @@ impl TutorBuilder {
             hub: Hub::new(limits.clone()),
             instance: runtime.new_id(),
             runtime,
+            catalog: Arc::new(self.catalog),
             limits,
             system_prompt: self
                 .system_prompt

@@ -32,6 +32,14 @@ mod provider_fixtures;
     feature = "provider-gemini",
     feature = "provider-ollama"
 ))]
+mod provider_hostility;
+#[cfg(all(
+    feature = "provider-openai",
+    feature = "provider-anthropic",
+    feature = "provider-responses",
+    feature = "provider-gemini",
+    feature = "provider-ollama"
+))]
 mod provider_transport;
 mod providers;
 mod simulation;

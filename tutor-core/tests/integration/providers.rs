@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use tutor_core::message::Usage;
 use tutor_core::provider::scripted::{Step, text_script};
 use tutor_core::provider::{
     Breaker, BreakerProvider, BulkheadProvider, Concurrency, Delta, DemoProvider, FallbackProvider,
     KeyPoolProvider, RetryProvider, ScriptedProvider, SharedProvider, TimeoutProvider, Timeouts,
 };
-use tutor_core::{Error, ErrorKind};
+use tutor_core::{Error, ErrorKind, FinishReason, Tutor};
 
 async fn demo() -> (DemoProvider, ()) {
     (
@@ -67,3 +68,39 @@ async fn with_fallback() -> (FallbackProvider, ()) {
     (fallback.allow_restart(true), ())
 }
 tutor_core::provider_laws!(fallback_laws, with_fallback);
+
+#[tokio::test]
+async fn a_reply_tells_what_it_cost_and_which_request_it_was() {
+    let usage = Usage {
+        input_tokens: Some(1000),
+        cached_input_tokens: Some(100),
+        output_tokens: Some(200),
+        ..Usage::default()
+    };
+    for (model, cost) in [
+        // 0.1, 0.01 and 0.5 dollars per million tokens.
+        (
+            "gpt-6-luna",
+            Some((900.0 * 0.1 + 100.0 * 0.01 + 200.0 * 0.5) / 1e6),
+        ),
+        ("a-model-of-ones-own", None),
+    ] {
+        let script = vec![
+            Step::Yield(Delta::Accepted {
+                request_id: "req_1".to_owned(),
+            }),
+            Step::Yield(Delta::Text("ok".to_owned())),
+            Step::Yield(Delta::Usage(usage)),
+            Step::Yield(Delta::Finished {
+                reason: FinishReason::Stop,
+            }),
+        ];
+        let provider = ScriptedProvider::new([script]);
+        let tutor = Tutor::builder().provider(provider).build().await.unwrap();
+        let mut request = tutor_core::ChatRequest::from("Why?");
+        request.preferences.model = Some(model.to_owned());
+        let reply = tutor.chat(request).await.unwrap();
+        assert_eq!(reply.message.usage.unwrap().cost_usd, cost, "{model}");
+        assert_eq!(reply.message.metadata["provider_request_id"], "req_1");
+    }
+}

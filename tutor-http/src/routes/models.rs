@@ -50,7 +50,10 @@ pub(super) async fn listed(tutor: &Tutor) -> ModelList {
 /// A provider's models, its default one at least.
 async fn models(tutor: &Tutor, provider: &ProviderInfo) -> (Vec<ModelInfo>, Option<Warning>) {
     let listed = tokio::time::timeout(PATIENCE, tutor.models(&provider.name)).await;
-    let default = || ModelInfo::new(provider.default_model.clone());
+    let default = || {
+        let model = ModelInfo::new(provider.default_model.clone());
+        tutor.catalog().described(model)
+    };
     match listed {
         Ok(Ok(mut models)) => {
             if !models
