@@ -68,7 +68,10 @@
 //! * `store-sqlite`: `store::SqliteStore`, a database file.
 //! * `store-postgres`: `store::PostgresStore`, a database that several processes share.
 //! * `provider-openai`: OpenAI Chat Completions, and every server that speaks it.
+//! * `provider-responses`: OpenAI Responses.
 //! * `provider-anthropic`: Anthropic Messages.
+//! * `provider-gemini`: Google Gemini.
+//! * `provider-ollama`: Ollama's own protocol.
 //! * `tokenizer`: counts tokens as current OpenAI models do, instead of by estimate.
 //! * `conformance`: the laws of stores and providers, for tests.
 //!

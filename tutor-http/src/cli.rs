@@ -100,7 +100,8 @@ Environment:
   OLLAMA_HOST                                              where a local Ollama is looked for when
                                                            there is no key; off for nowhere
   DATABASE_URL, HOST, PORT, CORS_ORIGINS, LOG_LEVEL, DEBUG, DEFAULT_PROVIDER, INSECURE_NO_AUTH,
-  MAX_CONNECTIONS, MAX_LIVE_TURNS, MAX_BODY_BYTES, MAX_MESSAGE_CHARS, DRAIN_SECONDS";
+  MAX_CONNECTIONS, MAX_LIVE_TURNS, MAX_BODY_BYTES, MAX_MESSAGE_CHARS, DRAIN_SECONDS,
+  MODEL_CATALOG";
 
 /// Does what the command line says. What goes wrong is said in one line.
 pub(crate) fn main() -> ExitCode {

@@ -46,6 +46,24 @@ fn with_file(text: &str) -> Result<Settings> {
 }
 
 #[test]
+fn a_catalog_of_ones_own_adds_models() {
+    let json = r#"{"models": {"mine": {"context_window": 7}}}"#;
+    let files = directory(&[("good.json", json), ("bad.json", "oops")]);
+    let named = |name: &str| {
+        let path = files.path().join(name);
+        settings(&[], &[("MODEL_CATALOG", path.to_str().unwrap())])
+    };
+    let catalog = named("good.json").unwrap().catalog;
+    let size = |model| catalog.find(model).and_then(|card| card.context_window);
+    assert_eq!((size("mine"), size("gpt-4o")), (Some(7), Some(128_000)));
+    for name in ["bad.json", "missing.json"] {
+        let error = named(name).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("MODEL_CATALOG"), "{error}");
+    }
+}
+
+#[test]
 fn nothing_needs_to_be_set() {
     let settings = settings(&[], &[]).unwrap();
     assert_eq!((settings.host.as_str(), settings.port), ("127.0.0.1", 8000));
