@@ -185,6 +185,10 @@ impl Watch {
     }
 
     fn see(&mut self, delta: &Delta) {
+        // What is known when the answer begins is no sign of life: the model may still be loading.
+        if matches!(delta, Delta::Accepted { .. } | Delta::Notice(_)) {
+            return;
+        }
         self.seen = Instant::now();
         self.idle = self.seen + self.timeouts.idle;
         let says_nothing = match delta {
