@@ -174,12 +174,16 @@ impl SledOptions {
             match database {
                 Ok(database) => {
                     let shared = Arc::new(Shared::new(directory, self, database));
+                    if let Err(error) = Writer::watch(&shared) {
+                        tracing::warn!(%error, "a failing disk may make the store wait for ever");
+                    }
                     // If nobody waits any more, the queue is closed and the writer ends at once.
                     let _ = opened.send(Ok(Arc::clone(&shared)));
                     Writer {
                         shared,
                         jobs: waiting,
                         paused_until: None,
+                        flushes: 0,
                     }
                     .run();
                 }

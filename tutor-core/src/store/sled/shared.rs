@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ::sled::{Db, Tree};
@@ -24,6 +24,8 @@ pub(super) struct Shared {
     pub(super) options: SledOptions,
     pub(super) reads: Semaphore,
     pub(super) tails: Tails,
+    /// Which flush is under way; 0 for none.
+    pub(super) flushing: AtomicU64,
     /// True while the state is: known without waiting for a batch that is applied.
     open: AtomicBool,
     /// Held for reading while a read is made, so that it sees no write come in between, and for
@@ -57,6 +59,7 @@ impl Shared {
             options,
             reads: Semaphore::new(MAX_READS),
             tails: Tails::default(),
+            flushing: AtomicU64::new(0),
             open: AtomicBool::new(true),
             state: RwLock::new(State::Open(Box::new(database))),
         }

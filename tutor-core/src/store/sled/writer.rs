@@ -5,6 +5,8 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -26,6 +28,8 @@ const MAX_GROUP_BYTES: usize = 4 << 20;
 /// refuses only by being opened again, and then needs room itself: for a segment to clear, a
 /// segment to go on in, and a snapshot.
 const RESERVED_BYTES: u64 = 20 << 20;
+/// How long a flush may take before somebody looks after it.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 /// How long no write is tried after one for which there was no room.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -76,9 +80,39 @@ pub(super) struct Writer {
     pub(super) jobs: mpsc::Receiver<Job>,
     /// When to try again to write to a disk that was full.
     pub(super) paused_until: Option<Instant>,
+    /// How many times sled was told to flush.
+    pub(super) flushes: u64,
 }
 
 impl Writer {
+    /// Makes a flush end that waits for a write which has failed: sled 0.34 forgets to wake it when
+    /// the write was one of its background threads'. Another flush meets the error, and wakes all.
+    pub(super) fn watch(shared: &Arc<Shared>) -> io::Result<()> {
+        let watched = Arc::downgrade(shared);
+        let work = move || {
+            let mut before = 0;
+            loop {
+                thread::sleep(FLUSH_PATIENCE);
+                let Some(shared) = watched.upgrade() else {
+                    return;
+                };
+                let now = shared.flushing.load(Ordering::Acquire);
+                if now != 0 && now == before {
+                    let flushing = AssertUnwindSafe(|| {
+                        shared.with(|database| database.db.flush().map_err(unavailable))
+                    });
+                    // The writer is told the same.
+                    let _ = catch_unwind(flushing);
+                }
+                before = now;
+            }
+        };
+        thread::Builder::new()
+            .name("tutor-store-watch".to_owned())
+            .spawn(work)
+            .map(drop)
+    }
+
     /// Works until nobody holds the store any more, then closes it.
     pub(super) fn run(mut self) {
         while let Some(job) = self.jobs.blocking_recv() {
@@ -196,11 +230,15 @@ impl Writer {
         }
     }
 
-    fn make_durable(&self) -> Result<(), Failure> {
+    fn make_durable(&mut self) -> Result<(), Failure> {
         // On Linux, sled 0.34 hands its file to `sync_file_range`, which flushes no device.
-        self.shared
-            .with(|database| database.db.flush().map_err(unavailable))
-            .map_err(Failure::Apply)?;
+        self.flushes += 1;
+        self.shared.flushing.store(self.flushes, Ordering::Release);
+        let flushed = self
+            .shared
+            .with(|database| database.db.flush().map_err(unavailable));
+        self.shared.flushing.store(0, Ordering::Release);
+        flushed.map_err(Failure::Apply)?;
         if self.shared.options.durability < Durability::Power {
             return Ok(());
         }
