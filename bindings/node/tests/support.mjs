@@ -73,12 +73,12 @@ export const textOf = (events) =>
     .map((event) => event.text)
     .join('')
 
-/** Runs a program as a process of its own; it is killed after 20 seconds. */
-export async function run(source, { cwd = PACKAGE, args = ['--input-type=module', '-e', source], env = {} } = {}) {
+/** Runs a program as a process of its own; it is killed after `limit` milliseconds. */
+export async function run(source, { cwd = PACKAGE, args = ['--input-type=module', '-e', source], env = {}, limit = 20_000 } = {}) {
   const child = spawn(process.execPath, args, { cwd, env: { ...process.env, ...env } })
   const output = { stdout: '', stderr: '' }
   for (const name of ['stdout', 'stderr']) child[name].on('data', (data) => (output[name] += data))
-  const kill = setTimeout(() => child.kill('SIGKILL'), 20_000)
+  const kill = setTimeout(() => child.kill('SIGKILL'), limit)
   const [code, signal] = await once(child, 'close')
   clearTimeout(kill)
   return { code, signal, ...output }
