@@ -20,6 +20,7 @@ mod chat;
 mod data;
 mod open;
 mod provider;
+mod server;
 mod stream;
 mod transfer;
 mod tutor;

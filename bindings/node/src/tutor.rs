@@ -12,6 +12,7 @@ use crate::chat::ChatCall;
 use crate::data::{NativeError, Outcome, object, promise, value};
 use crate::open::{Opened, open};
 use crate::provider::{Bridge, Sink};
+use crate::server::NativeServer;
 use crate::stream::NativeStream;
 use crate::transfer::{NativeExport, NativeImport};
 
@@ -237,6 +238,12 @@ impl NativeTutor {
     #[napi]
     pub fn import(&self, options: String) -> NativeImport {
         NativeImport::new(Arc::clone(&self.slot), options)
+    }
+
+    /// An HTTP server of this tutor, to be started.
+    #[napi]
+    pub fn server(&self) -> NativeServer {
+        NativeServer::new(Arc::clone(&self.slot))
     }
 
     /// Closes the engine and all its handles.

@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url'
 
 import { Tutor, TutorError } from 'neuro-tutor'
 
-import { all, directory, endless, open, run, textOf, yields } from './support.mjs'
+import { all, deferred, directory, endless, open, run, textOf, yields } from './support.mjs'
 
 test('a conversation is streamed, goes on, and is still there after it was closed', async (t) => {
   const data = directory(t)
@@ -109,6 +109,30 @@ test('a message can be edited: the new branch is the conversation, the old one i
   const active = await tutor.messages(first.sessionId)
   assert.deepEqual(active.items.map((message) => message.content), ['hello', 'hi', 'is 9 prime', 'hi'])
   assert.equal((await tutor.messages(first.sessionId, { all: true })).items.length, 6)
+})
+
+test('a message is edited and a reply written again by their ids', async (t) => {
+  let count = 0
+  const tutor = await open(t, { name: 'mine', async *stream() { yield `reply ${++count}` } })
+  const first = await tutor.chat('hello', { session: 'algebra', createSession: true })
+  assert.equal(first.sessionId, 'algebra')
+  const { items: [said] } = await tutor.messages('algebra')
+  await tutor.chat('hello, edited', { session: 'algebra', edit: said.id })
+  const again = await tutor.stream(undefined, { session: 'algebra', regenerate: (await tutor.messages('algebra')).items[1].id }).reply()
+  assert.equal(again.text, 'reply 3')
+  const contents = async (options) => (await tutor.messages('algebra', options)).items.map((message) => message.content)
+  assert.deepEqual(await contents(), ['hello, edited', 'reply 3'])
+  assert.deepEqual(await contents({ leaf: first.message.id }), ['hello', 'reply 1'])
+  await assert.rejects(tutor.chat('x', { session: 'algebra', edit: 'none' }), TutorError)
+})
+
+test('a detached turn goes on when its stream is left', async (t) => {
+  const go = deferred()
+  const tutor = await open(t, { name: 'mine', async *stream() { yield 'a'; await go.promise; yield 'b' } })
+  const stream = tutor.stream('hi', { detached: true })
+  for await (const event of stream) if (event.type === 'text.delta') break
+  go.resolve()
+  assert.equal((await tutor.events(stream.turnId).reply()).text, 'ab')
 })
 
 test('no handle can name the data of another owner', async (t) => {

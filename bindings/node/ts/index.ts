@@ -7,8 +7,9 @@
 export { type AiSdkModel, fromAiSdk } from './ai-sdk.js'
 export { type ErrorCode, TutorError, type TutorErrorOptions } from './errors.js'
 export type { CompletionRequest, Delta, Deltas, Provider, ProviderKind, ProviderOptions } from './provider.js'
+export { Server, type ServeOptions } from './server.js'
 export { TurnStream } from './stream.js'
-export { type ChatOptions, type Limits, Tutor, type TutorOptions } from './tutor.js'
+export { type ChatOptions, type Limits, type StreamOptions, Tutor, type TutorOptions } from './tutor.js'
 export type {
   Content,
   Failure,

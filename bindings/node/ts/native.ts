@@ -3,7 +3,7 @@ import { join } from 'node:path'
 
 import type * as Native from '../native/native.js'
 
-export type { Batch, ChatCall, NativeError, NativeStream, NativeTutor, Outcome, Sink } from '../native/native.js'
+export type { Batch, ChatCall, NativeError, NativeServer, NativeStream, NativeTutor, Outcome, Sink } from '../native/native.js'
 
 /** The platforms for which binaries are published, as they are named there. */
 const PUBLISHED = [

@@ -5,6 +5,7 @@ import { toJson } from './json.js'
 import { native, type NativeTutor, type Outcome } from './native.js'
 import { type Provider, type ProviderKind, type ProviderOptions, Providers } from './provider.js'
 import { toReply, unwrap } from './reply.js'
+import { Server, type ServeOptions } from './server.js'
 import { TurnStream } from './stream.js'
 import type { Content, Imported, Message, Metadata, Page, Reply, Session, Turn } from './types.js'
 
@@ -78,10 +79,22 @@ export interface ChatOptions {
   idempotencyKey?: string | undefined
   /** How long the whole turn may take. */
   timeoutMs?: number | undefined
-  /** Answer from this message instead of the newest: the way to edit a learner's message. */
+  /** Answer from this message instead of the newest. */
   parent?: string | undefined
+  /** The learner's message that this one replaces, on a branch beside it. */
+  edit?: string | undefined
+  /** The reply beside which another one is to be written; without a message. */
+  regenerate?: string | undefined
+  /** True if `session` is created if there is none of that id. */
+  createSession?: boolean | undefined
   /** Stops the turn when it is aborted, and keeps what had arrived. */
   signal?: AbortSignal | undefined
+}
+
+/** What can be said beside a message whose reply is streamed. */
+export interface StreamOptions extends ChatOptions {
+  /** True if the turn goes on when this stream is left. */
+  detached?: boolean | undefined
 }
 
 /**
@@ -168,7 +181,7 @@ export class Tutor {
    * Fails like {@link stream}, and with what ended the turn; whatever had arrived by then is stored.
    * An aborted signal stops the turn and rejects with an `AbortError`.
    */
-  async chat(message: Content, options: ChatOptions = {}): Promise<Reply> {
+  async chat(message: Content | undefined, options: ChatOptions = {}): Promise<Reply> {
     const { signal, ...rest } = options
     checkSignal(signal)
     const call = this.#native.chat(toJson({ ...rest, message }))
@@ -192,7 +205,7 @@ export class Tutor {
    * idempotency key names another request, `overloaded`, or an error of the store. Later failures are
    * the last event. An aborted signal stops the turn and rejects with an `AbortError`.
    */
-  stream(message: Content, options: ChatOptions = {}): TurnStream {
+  stream(message: Content | undefined, options: StreamOptions = {}): TurnStream {
     const { signal, ...rest } = options
     const open = () => this.#native.stream(toJson({ ...rest, message, streamed: true }))
     return new TurnStream(open, this.#causes, signal)
@@ -320,6 +333,22 @@ export class Tutor {
       await this.#result(importer.write(Buffer.from(piece as Uint8Array)))
     }
     return this.#result(importer.finish())
+  }
+
+  /**
+   * Serves this tutor over HTTP, in this process: the whole API of the server, with the providers of
+   * this tutor. It asks nobody who they are: keep it on this machine, or behind a proxy that does.
+   *
+   * Fails with `config` if it cannot listen there.
+   */
+  async serve(options: ServeOptions = {}): Promise<Server> {
+    const { host = '127.0.0.1', port = 8000, corsOrigins } = options
+    if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+      throw new TutorError('config', 'port is a whole number from 0 to 65535', { context: { field: 'port' } })
+    }
+    const server = this.#native.server()
+    const listening = server.listen(text('host', host), port, corsOrigins?.join(','))
+    return new Server(server, await this.#result(listening), this.#causes)
   }
 
   /**
