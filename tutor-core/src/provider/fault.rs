@@ -101,13 +101,13 @@ impl Fault {
                 "auth",
                 Kind::ProviderAuth,
                 false,
-                "the provider refused the API key: check the key and what it belongs to",
+                "the provider refused the API key of this tutor: whoever runs it must check the key",
             ),
             Self::Permission => (
                 "permission",
                 Kind::ProviderAuth,
                 false,
-                "the provider does not allow this to the API key: check its permissions, project and region",
+                "the provider does not allow this to the API key of this tutor: whoever runs it must check the key's permissions, project and region",
             ),
             Self::NotFound => (
                 "not_found",
@@ -149,7 +149,7 @@ impl Fault {
                 "quota_exhausted",
                 Kind::ProviderQuota,
                 false,
-                "the provider's account has no credit left or reached a spending limit: check its billing page",
+                "this tutor's account at the provider has no credit left or reached a spending limit: whoever runs it must check the billing page",
             ),
             Self::Overloaded => (
                 "overloaded",

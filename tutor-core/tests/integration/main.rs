@@ -41,6 +41,7 @@ mod provider_hostility;
     feature = "provider-ollama"
 ))]
 mod provider_transport;
+mod plugins;
 mod providers;
 mod simulation;
 mod stores;
