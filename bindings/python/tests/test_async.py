@@ -53,9 +53,9 @@ async def test_everything_has_the_same_names(tmp_path: Path) -> None:
 
 
 def test_both_faces_have_the_same_members() -> None:
-    assert {name for name in dir(AsyncTutor) if not name.startswith("_")} - {"aclose"} == {
+    assert {name for name in dir(AsyncTutor) if not name.startswith("_")} - {"aclose", "to_sync"} == {
         name for name in dir(Tutor) if not name.startswith("_")
-    }
+    } - {"to_async"}
 
 
 async def test_a_tutor_can_be_awaited_and_closed() -> None:

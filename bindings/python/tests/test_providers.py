@@ -250,3 +250,23 @@ def test_long_replies_arrive_whole_through_the_bounded_buffer() -> None:
     for stream in (later, now):
         with Tutor.open("memory:", providers=provider(stream)) as tutor:
             assert tutor.chat("hi").text == "".join(f"{i} " for i in range(5000))
+
+
+def test_packages_register_providers_by_name(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "registered_provider.py").write_text(
+        "class Registered:\n"
+        "    name = 'registered'\n"
+        "    def __init__(self, greeting='Hello'):\n"
+        "        self.greeting = greeting\n"
+        "    def stream(self, request):\n"
+        "        yield self.greeting\n"
+    )
+    info = tmp_path / "registered_provider-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: registered-provider\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[neuro_tutor.providers]\nregistered = registered_provider:Registered\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with Tutor.open("memory:", providers="registered") as tutor:
+        assert tutor.chat("hi").text == "Hello"
+    with Tutor.open("memory:", providers={"mine": {"kind": "registered", "greeting": "Salve"}}) as tutor:
+        assert [info.name for info in tutor.providers()] == ["mine"] and tutor.chat("hi").text == "Salve"

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Generator
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Type
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Type
 
 from . import _native
 from ._messages import Message, Session, Turn
@@ -21,6 +21,9 @@ from ._settings import DEFAULT_LOCATION, Location, MessageInput, Providers, Seco
 from ._stream import AsyncTurnStream, complete
 from ._transfer import CHUNK, Counts, File, Imported, OnConflict, begin_export, begin_import, opened
 from .errors import from_failure
+
+if TYPE_CHECKING:
+    from ._tutor import Tutor
 
 
 class AsyncTutor:
@@ -98,6 +101,12 @@ class AsyncTutor:
         if isinstance(client, _native.Failure):
             raise from_failure(client)
         return type(self)(client)
+
+    def to_sync(self) -> Tutor:
+        """The same engine for blocking callers. Closing either closes both."""
+        from ._tutor import Tutor
+
+        return Tutor(self._client)
 
     async def chat(
         self,

@@ -118,26 +118,49 @@ class Provider(Protocol):
 
 
 class ProviderOptions(TypedDict, total=False):
-    """Options of a built-in provider."""
+    """Options of a built-in provider. Durations are seconds."""
 
     kind: str
-    """`openai`, `anthropic` or `demo`; by default the name."""
+    """The protocol: `openai`, `openai-responses`, `anthropic`, `gemini`, `ollama` or `demo`; by default the name."""
     name: str
     """How requests name it; by default the kind."""
     api_key: str
+    key: Union[str, List[str]]
+    """Another word for `api_key`; several keys are used in turn."""
+    key_file: Union[str, List[str]]
+    """Files that have the keys."""
     base_url: str
-    """Where its API begins, with or without `/v1`: any server that speaks the protocol."""
+    """Another server that speaks the protocol, with or without `/v1`."""
     model: str
     """The model when a request names none."""
+    models: List[str]
+    """The only models that may be asked for."""
+    aliases: Dict[str, str]
+    """Other names of models."""
     proxy: str
+    """The URL of a proxy."""
+    connect_timeout: float
     first_timeout: float
-    """Seconds until the first sign of life."""
+    """Until the first sign of life."""
     idle_timeout: float
-    """Seconds between two signs of life."""
+    """Between two signs of life."""
     progress_timeout: float
-    """Seconds between two signs of progress."""
+    """Between two signs of progress."""
+    total_timeout: float
+    max_retries: int
+    """Retries of a request, at most 10."""
+    max_concurrent: int
+    """Requests at a time."""
+    max_waiting: int
+    max_wait: float
+    breaker: Union[bool, Dict[str, float]]
+    """False for none, or `failures`, `window` and `cooldown`."""
+    fallback: List[str]
+    """Who is asked in order when this one cannot answer: `provider` or `provider/model`."""
+    restart: bool
+    """True to fall back also when a part of a reply was delivered."""
     delay: float
-    """Seconds between two words of the demo provider."""
+    """Between two words of the demo provider."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from dataclasses import fields
 from datetime import datetime, timezone
 from typing import Any, Callable, ClassVar, Dict, FrozenSet, Generic, Mapping, Optional, Tuple, Type, TypeVar, overload
 
+from ._html import rows_of, table
+
 R = TypeVar("R", bound="Record")
 T = TypeVar("T")
 
@@ -113,6 +115,9 @@ class Page(Sequence[T], Generic[T]):
 
     def __repr__(self) -> str:
         return f"Page({list(self._items)!r}, next_cursor={self.next_cursor!r})"
+
+    def _repr_html_(self) -> str:
+        return table(*rows_of(self._items))
 
     def to_dict(self) -> Dict[str, Any]:
         """Items and cursor as plain values."""

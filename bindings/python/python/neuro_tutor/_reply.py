@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, List, Mapping, Optional, Tuple
 
 from ._events import Notice
+from ._html import paragraphs
 from ._messages import FinishReason, Message, TurnStatus, Usage
 from ._record import Record
 
@@ -38,6 +39,9 @@ class Reply(Record):
     def text(self) -> str:
         """The reply's text."""
         return self.message.text
+
+    def _repr_html_(self) -> str:
+        return paragraphs(self.text)
 
     def __str__(self) -> str:
         return self.text

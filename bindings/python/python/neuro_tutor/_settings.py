@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from importlib import metadata
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from ._messages import Part
@@ -33,6 +34,9 @@ MessageInput = Union[str, Sequence[Union[Part, Mapping[str, Any]]]]
 Seconds = Union[float, timedelta]
 
 DEFAULT_LOCATION = "neuro-tutor-data"
+
+GROUP = "neuro_tutor.providers"
+"""The entry points in which packages register providers."""
 
 
 def seconds(value: Optional[Seconds]) -> Optional[float]:
@@ -113,14 +117,27 @@ def _is_plugin(item: Any) -> bool:
     return not isinstance(item, type) and callable(getattr(item, "stream", None))
 
 
+def _registered(kind: str) -> Optional[Any]:
+    """What an installed package registers under this name in the group `neuro_tutor.providers`: a class,
+    or any function that makes a provider from options."""
+    found = metadata.entry_points()
+    group: Any = found.select(group=GROUP) if hasattr(found, "select") else found.get(GROUP, ())
+    return next((entry.load() for entry in group if entry.name == kind), None)
+
+
 def _provider(name: Optional[str], item: Any, plugins: List[Any]) -> Dict[str, Any]:
     if isinstance(item, str):
-        return {"built_in": {"kind": item, "options": {}}}
+        item = {"kind": item}
     if isinstance(item, Mapping):
         options = {key: value for key, value in item.items() if key != "kind"}
         kind = item.get("kind", name if name is not None else item.get("name"))
         if not isinstance(kind, str):
             raise ConfigError("a built-in provider needs its kind, such as openai, anthropic or demo")
+        factory = _registered(kind)
+        if factory is not None:
+            called = options.pop("name", name)
+            made = factory(**options)
+            return _plugin(called if called is not None else getattr(made, "name", kind), made, plugins)
         options.setdefault("name", name if name is not None else kind)
         return {"built_in": {"kind": kind, "options": options}}
     if not _is_plugin(item):

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Type
 
 from . import _loop, _native
+from ._async_tutor import AsyncTutor
 from ._messages import Message, Session, Turn
 from ._provider import ModelInfo, ProviderInfo
 from ._record import Page, read, read_page
@@ -122,6 +123,10 @@ class Tutor:
         if isinstance(client, _native.Failure):
             raise from_failure(client)
         return type(self)(client)
+
+    def to_async(self) -> AsyncTutor:
+        """The same engine for asyncio. Closing either closes both."""
+        return AsyncTutor(self._client)
 
     def chat(
         self,
