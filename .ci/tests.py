@@ -124,7 +124,7 @@ def rust() -> None:
 def python() -> None:
     built = ROOT / ".work" / "python"
     shutil.rmtree(built, ignore_errors=True)
-    wheel = [str(PYTHON), "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(built), "./bindings/python"]
+    wheel = [str(PYTHON), "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(built), "./bindings/python"]
     sdist = [str(PYTHON), "-m", "maturin", "sdist", "-m", "bindings/python/Cargo.toml", "-o", str(built)]
     if not need("python wheel", wheel) or not need("python source distribution", sdist):
         return
