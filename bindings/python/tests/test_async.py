@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import gc
 from collections.abc import AsyncIterator
@@ -60,8 +59,9 @@ def test_both_faces_have_the_same_members() -> None:
 
 async def test_a_tutor_can_be_awaited_and_closed() -> None:
     tutor = await AsyncTutor.open("memory:", providers=FAST)
-    async with contextlib.aclosing(tutor):
-        assert (await tutor.chat("hi")).text
+    assert (await tutor.chat("hi")).text
+    await tutor.aclose()
+    await tutor.close()
     with pytest.raises(nt.TutorError):
         await tutor.chat("hi")
 
@@ -111,8 +111,9 @@ async def test_leaving_a_stream_cancels_its_turn_and_keeps_what_arrived(way: str
             async with stream:
                 await first_word()
         elif way == "aclose":
-            async with contextlib.aclosing(stream):
-                await first_word()
+            await first_word()
+            await stream.aclose()
+            await stream.close()
         elif way == "cancel":
             task = asyncio.create_task(read())
             while (await tutor.turn(turn)).status == "running" and not task.done():

@@ -80,10 +80,10 @@ def test_the_documentation_s_code_runs(tmp_path: Path) -> None:
     assert len(found) >= 6
     for i, block in enumerate(found):
         source = block
-        if "import" not in source:
+        if not re.search(r"^(from|import) ", source, re.MULTILINE):
             source = "from neuro_tutor import *\n" + source
         if re.search(r"^(async with|async for|await) ", source, re.MULTILINE):
-            body = "\n".join("    " + line for line in source.splitlines() if "import" not in line)
+            body = "\n".join("    " + line for line in source.splitlines() if not line.startswith("from "))
             source = f"import asyncio\nfrom neuro_tutor import *\nasync def main():\n{body}\nasyncio.run(main())\n"
         done = subprocess.run([sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, f"{i}:\n{source}\n{done.stderr}"

@@ -28,6 +28,7 @@ MESSAGE = {
         {"type": "tool_result", "call_id": "c1", "name": "n", "result": "r", "is_error": True},
         {"type": "image", "url": "data:,", "media_type": "image/png"},
         {"type": "file", "file_id": "f1"},
+        {"type": "replay", "protocol": "p", "data": {"signature": "s"}},
     ],
     "status": "partial",
     "author": "teacher",

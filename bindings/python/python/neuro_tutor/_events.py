@@ -67,8 +67,11 @@ class ToolResult(Record):
     """What a tool answered."""
 
     type: ClassVar[Literal["tool.result"]] = "tool.result"
+    _left_out = {"is_error": False}
     call_id: str
     result: Any
+    is_error: bool = False
+    """True if the tool failed and the answer says why."""
     seq: int = 0
 
 

@@ -72,11 +72,20 @@ class ToolResultPart(Record):
     """True if the tool failed and the answer says why."""
 
 
-Part = Union[TextPart, ImagePart, FilePart, ToolCallPart, ToolResultPart]
+@dataclass(frozen=True)
+class ReplayPart(Record):
+    """A piece of a message: what a provider wants to be sent again. Of no meaning to anybody else."""
+
+    type: ClassVar[Literal["replay"]] = "replay"
+    protocol: str
+    data: Any
+
+
+Part = Union[TextPart, ImagePart, FilePart, ToolCallPart, ToolResultPart, ReplayPart]
 Content = Union[str, Tuple[Part, ...]]
 
 _PARTS: Dict[str, Type[Record]] = {
-    part.type: part for part in (TextPart, ImagePart, FilePart, ToolCallPart, ToolResultPart)
+    part.type: part for part in (TextPart, ImagePart, FilePart, ToolCallPart, ToolResultPart, ReplayPart)
 }
 
 
