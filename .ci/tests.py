@@ -130,13 +130,16 @@ def python() -> None:
         return
     packages = sorted(built.iterdir())
     TOTAL.add(run("python packages", [str(PYTHON), "-m", "twine", "check", "--strict", *map(str, packages)]))
-    # As a user installs it: with nothing else there.
+    # As a user installs it: with nothing else there. What was compiled already need not be again.
     clean = ROOT / ".work" / "clean"
+    quickstart = [str(clean / "bin" / "python"), str(ROOT / "examples" / "python" / "custom_provider.py")]
+    build = {"MATURIN_PEP517_ARGS": "--profile dev", "CARGO_TARGET_DIR": str(ROOT / "target")}
+    for package in packages:
+        if need("clean environment", [sys.executable, "-m", "venv", "--clear", str(clean)]):
+            install = [str(clean / "bin" / "python"), "-m", "pip", "install", "-q", str(package)]
+            TOTAL.add(run(f"install {package.name}", install, env=build))
+            TOTAL.add(run(f"use {package.name}", quickstart))
     (wheel_file,) = built.glob("*.whl")
-    if need("clean environment", [sys.executable, "-m", "venv", "--clear", str(clean)]):
-        example = str(ROOT / "examples" / "python" / "custom_provider.py")
-        TOTAL.add(run("install the wheel", [str(clean / "bin" / "python"), "-m", "pip", "install", "-q", str(wheel_file)]))
-        TOTAL.add(run("use the wheel", [str(clean / "bin" / "python"), example]))
     again = [str(PYTHON), "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", str(wheel_file)]
     if need("python package", again):
         TOTAL.add(run("python", [str(PYTHON), "-m", "pytest", "bindings/python/tests"], "pytest"))
