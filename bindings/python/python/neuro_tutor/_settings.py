@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from importlib import metadata
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from ._messages import Part
@@ -120,6 +119,9 @@ def _is_plugin(item: Any) -> bool:
 def _registered(kind: str) -> Optional[Any]:
     """What an installed package registers under this name in the group `neuro_tutor.providers`: a class,
     or any function that makes a provider from options."""
+    # Not with the package: it takes as long to import as the rest of it.
+    from importlib import metadata
+
     found = metadata.entry_points()
     group: Any = found.select(group=GROUP) if hasattr(found, "select") else found.get(GROUP, ())
     return next((entry.load() for entry in group if entry.name == kind), None)
