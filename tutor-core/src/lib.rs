@@ -96,6 +96,7 @@ pub mod store;
 pub mod transfer;
 pub mod provider;
 pub mod json;
+pub mod replay;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 

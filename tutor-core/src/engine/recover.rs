@@ -16,7 +16,17 @@ impl Engine {
     pub(crate) async fn recover(&self) -> Result<usize> {
         let running = self.store.running_turns().await?;
         let recovered: Vec<bool> = stream::iter(running)
-            .map(|turn| self.interrupt(turn))
+            .map(async |turn| {
+                let id = turn.turn.id.clone();
+                match self.interrupt(turn).await {
+                    // One turn that is damaged must not keep all others from being served.
+                    Err(error) if error.kind() != ErrorKind::StoreUnavailable => {
+                        tracing::error!(turn = %id, code = error.code(), "a turn that was left running could not be ended");
+                        Ok(false)
+                    }
+                    result => result,
+                }
+            })
             .buffer_unordered(CONCURRENCY)
             .try_collect()
             .await?;

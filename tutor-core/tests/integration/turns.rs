@@ -6,6 +6,8 @@ mod background;
 mod branches;
 mod context;
 mod output;
+mod recording;
+mod recovery;
 mod tools;
 
 use std::sync::Arc;
