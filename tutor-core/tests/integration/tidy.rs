@@ -123,6 +123,7 @@ fn the_top_level_is_as_designed() {
         ".venv",
         ".work",
         "neuro-tutor-data",
+        "node_modules",
         "coverage",
     ];
     for entry in fs::read_dir(root()).unwrap() {
