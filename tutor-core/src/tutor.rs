@@ -23,6 +23,7 @@ use crate::turn::{ChatRequest, Reply, Turn, TurnKey};
 
 mod builder;
 mod stream;
+mod transfer;
 
 pub use builder::TutorBuilder;
 pub use stream::TurnStream;

@@ -17,6 +17,8 @@ pub struct Bounds {
     pub header_timeout: Duration,
     /// Bytes of a request's body. More are answered `413`.
     pub max_body_bytes: usize,
+    /// Bytes of an import's body. More are answered `413`.
+    pub max_import_bytes: usize,
     /// How long the body of a request may take. Then it is answered `408`.
     pub body_timeout: Duration,
     /// Bytes of all bodies that are being received. More are answered `503`.
@@ -39,6 +41,7 @@ impl Default for Bounds {
             max_headers: 100,
             header_timeout: Duration::from_secs(10),
             max_body_bytes: 2 << 20,
+            max_import_bytes: 32 << 20,
             body_timeout: Duration::from_secs(15),
             body_budget_bytes: 64 << 20,
             write_stall: Duration::from_secs(30),

@@ -26,6 +26,7 @@ mod health;
 mod messages;
 mod models;
 mod sessions;
+mod transfer;
 mod turns;
 
 /// The whole server as a service: every route, and what happens to each request around it.
@@ -66,6 +67,9 @@ fn documented() -> (Router<AppState>, OpenApi) {
         .routes(routes!(messages::list))
         .routes(routes!(messages::delete))
         .routes(routes!(messages::siblings))
+        .routes(routes!(transfer::export))
+        .routes(routes!(transfer::export_session))
+        .routes(routes!(transfer::import))
         .routes(routes!(turns::read))
         .routes(routes!(turns::events))
         .routes(routes!(turns::cancel))

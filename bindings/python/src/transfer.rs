@@ -44,6 +44,7 @@ impl Export {
             owner: (!settings.everyone).then(|| owner.clone()),
             since: settings.since,
             skip_damaged: settings.skip_damaged,
+            ..ExportOptions::default()
         };
         let exporter = Exporter::new(store, options);
         Ok(Self(Owned::new(Arc::new(Mutex::new(exporter)))))

@@ -18,6 +18,7 @@ pub fn export_options(members: Metadata, owner: &OwnerId) -> Result<ExportOption
         owner: (!everyone).then(|| owner.clone()),
         since: fields.parsed("since", "a time such as 2026-01-31T09:00:00Z")?,
         skip_damaged: fields.flag("skip_damaged")?,
+        ..ExportOptions::default()
     };
     fields.end()?;
     Ok(options)

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
-use crate::id::MessageId;
-use crate::message::{Message, MessageStatus, Role};
+use crate::id::{MessageId, TurnId};
+use crate::message::{Audience, Message, MessageStatus, Role};
 use crate::session::Session;
 use crate::turn::{MAX_IDEMPOTENCY_KEY_BYTES, Turn, TurnStatus};
 
@@ -144,6 +144,46 @@ impl WholeSession {
         } else {
             Err(self.refuse("the reply so far is of no running turn"))
         }
+    }
+
+    /// What of it this audience may see. What follows a hidden message follows what is before it;
+    /// turns that have to do with one, and a summary that may tell of one, are left out.
+    #[must_use]
+    pub fn seen_by(mut self, audience: Audience) -> Self {
+        let is_hidden = |message: &Message| !message.visible_to.contains(&audience);
+        let hidden: HashMap<MessageId, Option<MessageId>> = self
+            .messages
+            .iter()
+            .filter(|message| is_hidden(message))
+            .map(|message| (message.id.clone(), message.parent_id.clone()))
+            .collect();
+        if hidden.is_empty() {
+            return self;
+        }
+        let seen = |mut id: Option<MessageId>| {
+            while let Some(before) = id.as_ref().and_then(|id| hidden.get(id)) {
+                id = before.clone();
+            }
+            id
+        };
+        self.turns.retain(|turn| {
+            !hidden.contains_key(&turn.user_message_id)
+                && !hidden.contains_key(&turn.reply_message_id)
+        });
+        let turns: HashSet<&TurnId> = self.turns.iter().map(|turn| &turn.id).collect();
+        self.messages.retain(|message| !is_hidden(message));
+        for message in &mut self.messages {
+            message.parent_id = seen(message.parent_id.take());
+            message.turn_id = message.turn_id.take().filter(|id| turns.contains(id));
+        }
+        let session = &mut self.session;
+        session.running_turn = session.running_turn.take().filter(|id| turns.contains(id));
+        session.message_count = self.messages.len() as u64;
+        session.summary = None;
+        let newest = self.messages.last().map(|message| message.id.clone());
+        session.head = seen(session.head.take()).or(newest);
+        self.partial = self.partial.filter(|_| session.running_turn.is_some());
+        self
     }
 
     /// The turn that is running.

@@ -8,7 +8,7 @@ use super::Counts;
 use super::line::{FORMAT, Header, Line, RecordLine, SessionLine, TurnLine, VERSION};
 use crate::error::{ErrorKind, Result};
 use crate::id::{OwnerId, SessionId};
-use crate::message::Message;
+use crate::message::{Audience, Message};
 use crate::session::{MAX_PAGE, SessionKey};
 use crate::store::{KeyRange, Record, RecordStore, SessionStore, Store, WholeSession};
 use crate::time::Timestamp;
@@ -24,6 +24,8 @@ pub struct ExportOptions {
     pub owner: Option<OwnerId>,
     /// Only sessions that changed then or later. Records do not say when they changed: all come.
     pub since: Option<Timestamp>,
+    /// Only messages that they may see; all without it.
+    pub audience: Option<Audience>,
     /// Leave out sessions and kinds of records that are damaged, instead of ending there.
     pub skip_damaged: bool,
 }
@@ -223,7 +225,13 @@ impl Exporter {
                 self.skipped.push(key);
                 Ok(None)
             }
-            read => read,
+            read => {
+                let audience = self.options.audience;
+                Ok(read?.map(|whole| match audience {
+                    Some(audience) => whole.seen_by(audience),
+                    None => whole,
+                }))
+            }
         }
     }
 

@@ -442,6 +442,27 @@ async fn erasing_an_owner_leaves_nothing_of_theirs_and_all_of_the_others() {
     assert_eq!((again.sessions, again.records), (0, 0));
 }
 
+/// Whatever is hidden, what is left fits together, and is all that may be seen.
+#[tokio::test]
+async fn what_a_learner_may_not_see_is_left_out_and_the_rest_fits_together() {
+    use tutor_core::message::Audience;
+    let whole = motley("o", "s").await;
+    for hidden in 0..1_u32 << whole.messages.len() {
+        let mut changed = whole.clone();
+        for (n, message) in changed.messages.iter_mut().enumerate() {
+            message.visible_to = match hidden & (1 << n) {
+                0 => Audience::everyone(),
+                _ => [Audience::Teacher].into(),
+            };
+        }
+        changed.check().unwrap();
+        let seen = changed.clone().seen_by(Audience::Learner);
+        seen.check().unwrap();
+        assert_eq!(seen.messages.len() as u32, 8 - hidden.count_ones());
+        assert_eq!(hidden == 0, seen == changed);
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Exchange(u8, u8),

@@ -72,6 +72,7 @@ impl Export {
                     owner,
                     since,
                     skip_damaged,
+                    ..
                 } = options;
                 client
                     .ask(&Request::Export {

@@ -44,6 +44,7 @@ pub(super) fn run(args: Args, vars: &Vars) -> Result<ExitCode, Failure> {
             owner: args.owner,
             since: args.since,
             skip_damaged: args.skip_damaged,
+            ..ExportOptions::default()
         };
         let data = Data::find(&args.data, vars).await?;
         let mut export = Export::begin(data, options).await?;

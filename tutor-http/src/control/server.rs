@@ -131,6 +131,7 @@ async fn perform(
                 owner,
                 since,
                 skip_damaged,
+                ..ExportOptions::default()
             };
             export(Exporter::new(store, options), stream).await
         }

@@ -19,5 +19,6 @@ mod edge;
 mod limits;
 mod moving;
 mod openapi;
+mod portability;
 mod sessions;
 mod stream;

@@ -1,0 +1,44 @@
+//! Exports and imports of one owner's conversations.
+
+use std::sync::Arc;
+
+use super::Tutor;
+use crate::error::{Error, Result};
+use crate::id::SessionId;
+use crate::message::Audience;
+use crate::store::WholeSession;
+use crate::transfer::{ExportOptions, Exporter, ImportOptions, Importer, OnConflict};
+
+impl Tutor {
+    /// An export of this owner's conversations, as the learner may see them.
+    pub fn export(&self) -> Exporter {
+        let options = ExportOptions {
+            owner: Some(self.owner.clone()),
+            audience: Some(Audience::Learner),
+            ..ExportOptions::default()
+        };
+        Exporter::of_sessions(Arc::clone(&self.engine.store), options)
+    }
+
+    /// An import of conversations, all of which become this owner's. Records are left out.
+    pub fn import(&self, on_conflict: OnConflict) -> Importer {
+        let options = ImportOptions {
+            on_conflict,
+            owner: Some(self.owner.clone()),
+        };
+        Importer::of_sessions(Arc::clone(&self.engine.store), options)
+    }
+
+    /// A session with everything in it that the learner may see.
+    ///
+    /// # Errors
+    /// `not_found`; errors of the store.
+    pub async fn whole_session(&self, id: &SessionId) -> Result<WholeSession> {
+        let key = self.session_key(id);
+        let found = self.engine.store.whole_session(&key);
+        let whole = found
+            .await?
+            .ok_or_else(|| Error::not_found("session", id))?;
+        Ok(whole.seen_by(Audience::Learner))
+    }
+}
