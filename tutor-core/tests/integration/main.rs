@@ -15,6 +15,8 @@ mod crash;
 #[cfg(all(unix, feature = "store-sled"))]
 mod damage;
 mod laws;
+#[cfg(any(feature = "store-sqlite", feature = "store-postgres"))]
+mod original;
 #[cfg(feature = "store-postgres")]
 mod postgres;
 #[cfg(all(
