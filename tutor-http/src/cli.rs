@@ -19,6 +19,7 @@ mod export;
 mod failure;
 mod import;
 mod man;
+mod migrate;
 mod output;
 mod progress;
 mod restore;
@@ -74,6 +75,9 @@ enum Command {
     /// Check every record and every index, and count them
     #[command(after_help = verify::EXAMPLES)]
     Verify(verify::Args),
+    /// Bring the schema of a database to a version
+    #[command(after_help = migrate::EXAMPLES)]
+    Migrate(migrate::Args),
     /// Write the files of a directory anew, without what was deleted
     #[command(after_help = compact::EXAMPLES)]
     Compact(compact::Args),
@@ -128,6 +132,7 @@ fn run(command: Command, config: Option<&Path>) -> Result<ExitCode, Failure> {
         Command::Backup(args) => backup::run(&args, &vars()?),
         Command::Restore(args) => restore::run(args, &vars()?),
         Command::Verify(args) => verify::run(&args, &vars()?),
+        Command::Migrate(args) => migrate::run(&args, &vars()?),
         Command::Compact(args) => compact::run(&args, &vars()?),
         Command::Users(args) => users::run(args, &vars()?),
         Command::Completions(args) => completions::run(&args, &mut Line::command()),
