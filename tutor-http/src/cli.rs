@@ -81,7 +81,7 @@ enum Command {
     /// Write the files of a directory anew, without what was deleted
     #[command(after_help = compact::EXAMPLES)]
     Compact(compact::Args),
-    /// Erase all that is somebody's
+    /// Add, list and disable accounts, and erase all that is somebody's
     #[command(after_help = users::EXAMPLES)]
     Users(users::Args),
     /// Print a completion script for a shell
@@ -103,8 +103,8 @@ Environment:
   DEMO_DELAY_MS                                            the demo provider's pause between words
   OLLAMA_HOST                                              where a local Ollama is looked for when
                                                            there is no key; off for nowhere
-  DATABASE_URL, HOST, PORT, CORS_ORIGINS, LOG_LEVEL, DEBUG, DEFAULT_PROVIDER, INSECURE_NO_AUTH,
-  MAX_CONNECTIONS, MAX_LIVE_TURNS, MAX_BODY_BYTES, MAX_MESSAGE_CHARS, DRAIN_SECONDS,
+  DATABASE_URL, HOST, PORT, CORS_ORIGINS, AUTH, REGISTRATION, LOG_LEVEL, DEBUG, DEFAULT_PROVIDER,
+  INSECURE_NO_AUTH, MAX_CONNECTIONS, MAX_LIVE_TURNS, MAX_BODY_BYTES, MAX_MESSAGE_CHARS, DRAIN_SECONDS,
   MODEL_CATALOG";
 
 /// Does what the command line says. What goes wrong is said in one line.

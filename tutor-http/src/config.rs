@@ -12,6 +12,7 @@ use tutor_core::{Error, ErrorKind, Limits, Result, Tutor};
 
 use crate::bounds::Bounds;
 use crate::edge::Origins;
+use crate::people::PeopleBounds;
 
 mod args;
 mod file;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub origins: Origins,
     /// How much is logged.
     pub log_level: LevelFilter,
+    /// Who may use it; `None` if it asks nobody who they are.
+    pub people: Option<PeopleBounds>,
     /// True to listen where others can reach a server that asks nobody who they are.
     pub insecure_no_auth: bool,
     /// Who answers.
@@ -117,6 +120,20 @@ impl Settings {
             |name| name.clone().unwrap_or_default().into(),
             || None,
         )?;
+        let has_accounts = layers.pick_read(
+            setting("auth", "AUTH", "off or required"),
+            args.auth,
+            |word| choice(word, ["off", "required"]),
+            |required| if *required { "required" } else { "off" }.into(),
+            || false,
+        )?;
+        let open_registration = layers.pick_read(
+            setting("registration", "REGISTRATION", "open or closed"),
+            args.registration,
+            |word| choice(word, ["closed", "open"]),
+            |open| if *open { "open" } else { "closed" }.into(),
+            || true,
+        )?;
         let insecure_no_auth = layers.pick_truth(
             setting("insecure_no_auth", "INSECURE_NO_AUTH", "true or false"),
             args.insecure_no_auth,
@@ -169,6 +186,10 @@ impl Settings {
             origins,
             log_level,
             insecure_no_auth,
+            people: has_accounts.then(|| PeopleBounds {
+                open_registration,
+                ..PeopleBounds::default()
+            }),
             providers,
             default_provider,
             ollama,
@@ -335,6 +356,15 @@ fn parse_level(text: &str) -> Result<LevelFilter> {
             )));
         }
     })
+}
+
+/// True for the second of two words.
+fn choice(word: &str, [no, yes]: [&str; 2]) -> Result<bool> {
+    match word.to_ascii_lowercase() {
+        word if word == no => Ok(false),
+        word if word == yes => Ok(true),
+        _ => Err(config(format!("it is not {word:?}: write {no} or {yes}"))),
+    }
 }
 
 fn config(message: String) -> Error {

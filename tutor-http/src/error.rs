@@ -178,6 +178,11 @@ pub(crate) fn render(response: Response, request_id: &str, dialect: Dialect) -> 
             parts.headers.insert(header::RETRY_AFTER, seconds.into());
         }
     }
+    if parts.status == StatusCode::UNAUTHORIZED {
+        parts
+            .headers
+            .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     if parts.status == StatusCode::REQUEST_TIMEOUT {
         // The rest of the body may still come: the connection cannot be used again.
         parts

@@ -19,6 +19,7 @@ pub mod config;
 pub mod control;
 pub mod logs;
 mod probe;
+pub mod people;
 mod state;
 
 mod serve;

@@ -7,6 +7,7 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use http::HeaderMap;
 use http::request::Parts;
 use serde_json::Value;
+use tutor_core::id::MAX_ID_BYTES;
 use tutor_core::{Error, Result, SessionId};
 
 use crate::error::ApiError;
@@ -27,6 +28,25 @@ impl<S: Send + Sync, T: FromStr<Err = Error> + Send> FromRequestParts<S> for Pat
         let mut checker = Checker::new("path");
         let id = checker.within(name.to_owned(), |c| c.parsed(&Value::from(id), str::parse));
         checker.finish(id).map(Self)
+    }
+}
+
+/// The one text in a route's path, whatever it is.
+#[derive(Debug)]
+pub(crate) struct PathText(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathText {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let params = RawPathParams::from_request_parts(parts, state).await;
+        let params = params.map_err(|_| ApiError::NOT_FOUND)?;
+        let (_, text) = params.iter().next().ok_or(ApiError::NOT_FOUND)?;
+        // Longer than any key of the store: there is nothing of that name.
+        if text.len() > MAX_ID_BYTES {
+            return Err(ApiError::NOT_FOUND);
+        }
+        Ok(Self(text.to_owned()))
     }
 }
 

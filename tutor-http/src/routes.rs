@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
 use futures_util::FutureExt;
@@ -19,15 +19,22 @@ use crate::error::ApiError;
 use crate::openapi::{base, complete};
 use crate::state::AppState;
 
+mod admin;
+mod auth;
 mod chat;
 mod compat;
 mod docs;
+mod guard;
 mod health;
+mod keys;
 mod messages;
 mod models;
 mod sessions;
 mod transfer;
 mod turns;
+
+use guard::App;
+pub(crate) use guard::Peer;
 
 /// The whole server as a service: every route, and what happens to each request around it.
 ///
@@ -62,6 +69,16 @@ fn documented() -> (Router<AppState>, OpenApi) {
         .routes(routes!(compat::anthropic::messages))
         .routes(routes!(compat::anthropic::count_tokens))
         .routes(routes!(compat::agui::run))
+        .routes(routes!(auth::register))
+        .routes(routes!(auth::login))
+        .routes(routes!(auth::refresh))
+        .routes(routes!(auth::logout))
+        .routes(routes!(auth::me, auth::delete))
+        .routes(routes!(auth::password))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::delete))
+        .routes(routes!(admin::users))
+        .routes(routes!(admin::update))
         .routes(routes!(sessions::list, sessions::create))
         .routes(routes!(sessions::read, sessions::update, sessions::delete))
         .routes(routes!(messages::list))
@@ -133,9 +150,6 @@ fn name_session(response: &mut Response, session: &SessionId) {
         response.headers_mut().insert("x-session-id", value);
     }
 }
-
-/// The state, as handlers take it.
-type App = State<AppState>;
 
 #[cfg(test)]
 mod tests {

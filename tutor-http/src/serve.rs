@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tower_service::Service;
 
 use crate::bounds::Bounds;
+use crate::routes::Peer;
 use crate::state::AppState;
 
 mod stall;
@@ -57,11 +58,11 @@ pub async fn serve(listener: TcpListener, state: AppState, shutdown: impl Future
     let graceful = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             biased;
             () = &mut shutdown => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -83,7 +84,7 @@ pub async fn serve(listener: TcpListener, state: AppState, shutdown: impl Future
         let _ = stream.set_nodelay(true);
         let io = TokioIo::new(StallGuard::new(stream, bounds.write_stall));
         let router = router.clone();
-        let service = service_fn(move |request| answer(router.clone(), request));
+        let service = service_fn(move |request| answer(router.clone(), Peer(peer.ip()), request));
         let connection = graceful.watch(http.serve_connection(io, service));
         tokio::spawn(async move {
             let _permit = permit;
@@ -117,12 +118,14 @@ fn builder(bounds: &Bounds) -> http1::Builder {
 
 async fn answer(
     mut router: Router,
-    request: Request<Incoming>,
+    peer: Peer,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     if !names_one_host(&request) {
         let json = [(header::CONTENT_TYPE, "application/json")];
         return Ok((StatusCode::BAD_REQUEST, json, BAD_REQUEST).into_response());
     }
+    request.extensions_mut().insert(peer);
     router.call(request.map(Body::new)).await
 }
 

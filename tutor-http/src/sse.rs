@@ -17,7 +17,7 @@ use tutor_core::{Error, Event, TurnEvent, TurnStream};
 
 use crate::encode::{Encoder, Flow, heartbeat};
 use crate::error::ApiError;
-use crate::state::AppState;
+use crate::state::{AppState, Caller};
 
 /// Bytes of events that are sent in one piece when more are there already.
 const MAX_CHUNK_BYTES: usize = 16 << 10;
@@ -25,6 +25,9 @@ const MAX_CHUNK_BYTES: usize = 16 << 10;
 /// How long a response waits for the first sign of success, so that an early failure can still be
 /// a status.
 const OPENING: Duration = Duration::from_secs(2);
+
+/// How long a stream may go on without asking again whether its reader is still welcome.
+const RECHECK: Duration = Duration::from_secs(20);
 
 /// The response that streams `events`. `first` were taken from them already.
 pub(crate) fn respond<E: Encoder>(
@@ -39,6 +42,8 @@ pub(crate) fn respond<E: Encoder>(
         events,
         heartbeat: state.bounds.heartbeat,
         draining: Box::pin(state.draining.clone().cancelled_owned()),
+        caller: state.caller.clone(),
+        recheck_at: Instant::now() + RECHECK,
         next: Next::Events,
     };
     stream_response::<E>(Body::from_stream(chunks(state)))
@@ -91,6 +96,8 @@ struct State<E> {
     events: TurnStream,
     heartbeat: Duration,
     draining: std::pin::Pin<Box<WaitForCancellationFutureOwned>>,
+    caller: Option<Caller>,
+    recheck_at: Instant,
     next: Next,
 }
 
@@ -177,6 +184,16 @@ impl<E: Encoder> State<E> {
                 What::Detach => self.detach(),
                 What::Heartbeat => heartbeat::<E>(),
             };
+            if self.caller.is_some() && self.recheck_at <= Instant::now() {
+                self.recheck_at = Instant::now() + RECHECK;
+                if let Some(caller) = &self.caller
+                    && !caller.is_welcome().await
+                {
+                    // Whoever has no right to the rest has none to this part either.
+                    self.next = Next::Nothing;
+                    continue;
+                }
+            }
             // An empty chunk would say that the body is over.
             if !chunk.is_empty() {
                 return Some(Ok(chunk));

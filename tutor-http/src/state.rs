@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tutor_core::Tutor;
 use tutor_core::store::RecordStore;
 use tutor_core::time::{Runtime, SystemRuntime};
+use tutor_core::{ErrorKind, Tutor};
 
 use crate::bounds::Bounds;
 use crate::edge::Origins;
+use crate::people::People;
 use crate::probe::Probe;
 
 /// What all requests share: the tutor, the bounds, and whether the server is stopping.
@@ -24,6 +27,40 @@ pub struct AppState {
     pub(crate) body_budget: Arc<Semaphore>,
     pub(crate) draining: CancellationToken,
     probe: Option<Probe>,
+    /// Who may use the server; `None` if it asks nobody who they are.
+    pub(crate) people: Option<People>,
+    /// Who sent the request that this copy of the state is for.
+    pub(crate) caller: Option<Caller>,
+}
+
+/// Whoever sent a request, to ask later whether they still may.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    people: People,
+    authorization: Arc<HeaderMap>,
+}
+
+impl Caller {
+    pub(crate) fn new(people: People, headers: &HeaderMap) -> Self {
+        let mut authorization = HeaderMap::new();
+        for value in headers.get_all(AUTHORIZATION) {
+            let mut value = value.clone();
+            value.set_sensitive(true);
+            authorization.append(AUTHORIZATION, value);
+        }
+        Self {
+            people,
+            authorization: Arc::new(authorization),
+        }
+    }
+
+    /// True if the caller may still read. An error of the store is no reason to cut anybody off.
+    pub(crate) async fn is_welcome(&self) -> bool {
+        match self.people.identify(&self.authorization).await {
+            Ok(_) => true,
+            Err(error) => error.kind() != ErrorKind::Unauthorized,
+        }
+    }
 }
 
 impl AppState {
@@ -38,6 +75,8 @@ impl AppState {
             runtime: Arc::new(SystemRuntime),
             draining: CancellationToken::new(),
             probe: None,
+            people: None,
+            caller: None,
         }
     }
 
@@ -71,6 +110,13 @@ impl AppState {
     #[must_use]
     pub fn with_origins(mut self, origins: Origins) -> Self {
         self.origins = Arc::new(origins);
+        self
+    }
+
+    /// Lets only these people in, each to their own data.
+    #[must_use]
+    pub fn with_people(mut self, people: People) -> Self {
+        self.people = Some(people);
         self
     }
 

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tutor_core::Tutor;
+use tutor_core::time::SystemRuntime;
 use tutor_http::config::{Args, Settings, Vars};
+use tutor_http::people::People;
 use tutor_http::{AppState, control, logs, serve};
 
 use super::failure::{ADDRESS_NOT_USABLE, Failure, INTERRUPTED, WRONG_CONFIGURATION};
@@ -47,10 +49,19 @@ async fn serve_until_told(settings: Settings) -> Result<ExitCode, Failure> {
     // In the background: a provider that is slow to say what it has must not keep anybody waiting.
     tokio::spawn(async move { checked.check_providers().await });
 
-    let state = AppState::new(tutor.clone())
+    let people = match settings.people.clone() {
+        Some(bounds) => {
+            Some(People::open(Arc::clone(&store), Arc::new(SystemRuntime), bounds).await?)
+        }
+        None => None,
+    };
+    let mut state = AppState::new(tutor.clone())
         .with_records(Arc::new(store))
         .with_bounds(settings.bounds.clone())
         .with_origins(settings.origins);
+    if let Some(people) = people {
+        state = state.with_people(people);
+    }
     let closing = async {
         first.cancelled().await;
         tutor.close_within(settings.bounds.drain_grace).await
@@ -86,12 +97,13 @@ async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
         .map_err(unusable)?;
     let addresses: Vec<SocketAddr> = addresses.collect();
     let is_private = addresses.iter().all(|address| address.ip().is_loopback());
-    if !is_private && !settings.insecure_no_auth {
+    if !is_private && settings.people.is_none() && !settings.insecure_no_auth {
         return Err(Failure::new(
             WRONG_CONFIGURATION,
             format!(
-                "others can reach {host}, and this server asks nobody who they are: listen on \
-                 127.0.0.1, or add --insecure-no-auth if something in front of it checks that"
+                "others can reach {host}, and this server asks nobody who they are: add --auth \
+                 required, or listen on 127.0.0.1, or add --insecure-no-auth if something in front \
+                 of it checks that"
             ),
         ));
     }

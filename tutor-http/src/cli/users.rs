@@ -1,4 +1,4 @@
-//! `neuro-tutor users`: what concerns one owner of data.
+//! `neuro-tutor users`: the people of a server, and what is theirs.
 
 use std::process::ExitCode;
 
@@ -13,8 +13,13 @@ use super::output::note;
 use super::progress::Progress;
 use super::runtime;
 
+mod accounts;
+
 pub(super) const EXAMPLES: &str = "\
 Examples:
+  neuro-tutor users add ada@example.org --admin   reads the password from standard input
+  neuro-tutor users list
+  neuro-tutor users disable ada@example.org       ends all her sign-ins, too
   neuro-tutor export --owner ada > ada.ndjson && neuro-tutor users erase ada --yes
   neuro-tutor compact                             so that nothing of it is left in the files either";
 
@@ -26,6 +31,14 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Make an account; the password is the first line of standard input
+    Add(accounts::Add),
+    /// Print all accounts: id, address, role, and whether it is disabled
+    List(DataArgs),
+    /// Let an account sign in no more, and end its sign-ins
+    Disable(accounts::Named),
+    /// Let an account sign in again
+    Enable(accounts::Named),
     /// Delete everything of one owner, for good
     #[command(after_help = EXAMPLES)]
     Erase(Erase),
@@ -43,7 +56,16 @@ struct Erase {
 }
 
 pub(super) fn run(args: Args, vars: &Vars) -> Result<ExitCode, Failure> {
-    let Command::Erase(args) = args.command;
+    match args.command {
+        Command::Add(args) => runtime()?.block_on(accounts::add(&args, vars)),
+        Command::List(data) => runtime()?.block_on(accounts::list(&data, vars)),
+        Command::Disable(args) => runtime()?.block_on(accounts::set_disabled(&args, vars, true)),
+        Command::Enable(args) => runtime()?.block_on(accounts::set_disabled(&args, vars, false)),
+        Command::Erase(args) => erase(&args, vars),
+    }
+}
+
+fn erase(args: &Erase, vars: &Vars) -> Result<ExitCode, Failure> {
     if !args.yes {
         let owner = &args.owner;
         return Err(Failure::new(

@@ -33,6 +33,12 @@ pub struct Args {
     /// Who answers when a request names nobody [env: DEFAULT_PROVIDER] [default: the first one]
     #[arg(long, value_name = "NAME")]
     pub default_provider: Option<String>,
+    /// off: ask nobody who they are; required: people sign in, and see only their own [env: AUTH] [default: off]
+    #[arg(long, value_name = "MODE")]
+    pub auth: Option<String>,
+    /// open: anybody may register; closed: accounts are made by `neuro-tutor users add` [env: REGISTRATION] [default: open]
+    #[arg(long, value_name = "MODE")]
+    pub registration: Option<String>,
     /// Listen on an address that others can reach, though anybody can read and write everything
     #[arg(long)]
     pub insecure_no_auth: bool,

@@ -1,7 +1,6 @@
 //! The conversation itself: a learner's message in, the tutor's reply out, whole or as it grows.
 
 use axum::Json;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 
@@ -53,7 +52,7 @@ use ui::UiBody;
         (status = 502, description = "The provider refused, or its reply was cut off", body = ErrorBody),
         (status = 504, description = "The reply took too long", body = ErrorBody)))]
 pub(super) async fn chat(
-    State(state): App,
+    App(state): App,
     query: Query,
     headers: HeaderMap,
     JsonBody(body): JsonBody,

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
-use super::App;
+use crate::state::AppState;
 use crate::wire::{Health, ProviderHealth, Readiness};
 
 /// How long the store may take to show that it can be written.
@@ -38,7 +38,7 @@ pub(super) async fn alive() -> Json<Health> {
 #[utoipa::path(get, path = "/readyz", tag = "health", operation_id = "ready", responses(
     (status = 200, description = "Send requests here", body = Readiness),
     (status = 503, description = "Send requests elsewhere", body = Readiness)))]
-pub(super) async fn ready(State(state): App) -> Response {
+pub(super) async fn ready(State(state): State<AppState>) -> Response {
     let status = if state.draining.is_cancelled() {
         "draining"
     } else {

@@ -1,7 +1,6 @@
 //! What was said in a conversation.
 
 use axum::Json;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -37,7 +36,7 @@ const DEFAULT_LIMIT: u64 = 50;
         (status = 404, description = "There is no such conversation", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
 pub(super) async fn list(
-    State(state): App,
+    App(state): App,
     PathId(session): PathId<SessionId>,
     query: Query,
 ) -> Result<Response, ApiError> {
@@ -73,7 +72,7 @@ pub(super) async fn list(
         (status = 404, description = "There is no such conversation or message", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
 pub(super) async fn siblings(
-    State(state): App,
+    App(state): App,
     PathIds(session, message): PathIds<SessionId, MessageId>,
 ) -> Result<Json<MessageList>, ApiError> {
     let mut messages = state.tutor.siblings(&session, &message).await?;
@@ -99,7 +98,7 @@ pub(super) async fn siblings(
             body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
 pub(super) async fn delete(
-    State(state): App,
+    App(state): App,
     PathIds(session, message): PathIds<SessionId, MessageId>,
     query: Query,
 ) -> Result<StatusCode, ApiError> {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
 use futures_util::future::join_all;
 use tutor_core::Tutor;
 use tutor_core::provider::{ModelInfo, ProviderInfo};
@@ -19,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Of all configured providers, with the sizes of their context windows.
 #[utoipa::path(get, path = "/api/models", tag = "models", operation_id = "list_models",
     responses((status = 200, description = "The models", body = ModelList)))]
-pub(super) async fn list(State(state): App) -> Json<ModelList> {
+pub(super) async fn list(App(state): App) -> Json<ModelList> {
     Json(listed(&state.tutor).await)
 }
 

@@ -1,7 +1,6 @@
 //! Conversations.
 
 use axum::Json;
-use axum::extract::State;
 use http::{StatusCode, header};
 use serde_json::{Map, Value};
 use tutor_core::session::{Cursor, MAX_PAGE, MAX_TITLE_CHARS};
@@ -26,7 +25,7 @@ use crate::wire::{Session, SessionList, SessionSummary};
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before")),
     responses((status = 200, description = "A page of conversations", body = SessionList),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
-pub(super) async fn list(State(state): App, query: Query) -> Result<Json<SessionList>, ApiError> {
+pub(super) async fn list(App(state): App, query: Query) -> Result<Json<SessionList>, ApiError> {
     let max = MAX_PAGE as u64;
     let mut checker = Checker::new("query");
     let limit = query.number(&mut checker, "limit", max, (1, max));
@@ -66,7 +65,7 @@ pub(super) struct NewSessionBody {
             headers(("Location" = String, description = "Its path"))),
         (status = 409, description = "The id is taken", body = ErrorBody)))]
 pub(super) async fn create(
-    State(state): App,
+    App(state): App,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<(StatusCode, [(header::HeaderName, String); 1], Json<Session>), ApiError> {
     let new = new_session(&body)?;
@@ -87,7 +86,7 @@ pub(super) async fn create(
         (status = 404, description = "There is none", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
 pub(super) async fn read(
-    State(state): App,
+    App(state): App,
     PathId(id): PathId<SessionId>,
 ) -> Result<Json<Session>, ApiError> {
     Ok(Json(state.tutor.session(&id).await?.into()))
@@ -115,7 +114,7 @@ pub(super) struct SessionChangesBody {
     responses((status = 200, description = "The conversation as it is now", body = Session),
         (status = 404, description = "There is no such conversation or message", body = ErrorBody)))]
 pub(super) async fn update(
-    State(state): App,
+    App(state): App,
     PathId(id): PathId<SessionId>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Session>, ApiError> {
@@ -148,7 +147,7 @@ pub(super) async fn update(
         (status = 404, description = "There is none", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
 pub(super) async fn delete(
-    State(state): App,
+    App(state): App,
     PathId(id): PathId<SessionId>,
 ) -> Result<StatusCode, ApiError> {
     let (tutor, doomed) = (state.tutor, id.clone());

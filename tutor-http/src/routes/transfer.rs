@@ -35,7 +35,7 @@ const NDJSON: &str = "application/x-ndjson";
 #[utoipa::path(get, path = "/api/export", tag = "sessions", operation_id = "export",
     responses((status = 200, description = "The export", body = String,
         content_type = "application/x-ndjson")))]
-pub(super) async fn export(State(state): App) -> Response {
+pub(super) async fn export(App(state): App) -> Response {
     let exporter = state.tutor.export();
     let lines = stream::unfold(Some(exporter), |exporter| async move {
         let mut exporter = exporter?;
@@ -73,7 +73,7 @@ pub(super) struct SessionExport {
         (status = 404, description = "There is none", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
 pub(super) async fn export_session(
-    State(state): App,
+    App(state): App,
     PathId(id): PathId<SessionId>,
     query: Query,
 ) -> Result<Response, ApiError> {
@@ -129,7 +129,7 @@ pub(super) struct ImportResult {
         (status = 415, description = "The body is no NDJSON", body = ErrorBody),
         (status = 422, description = "Validation Error, or the file is damaged", body = HTTPValidationError)))]
 pub(super) async fn import(
-    State(state): App,
+    App(state): App,
     query: Query,
     request: Request,
 ) -> Result<Json<ImportResult>, ApiError> {

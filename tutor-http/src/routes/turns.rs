@@ -1,7 +1,6 @@
 //! Turns: one exchange each. They go on when nobody listens, and can be listened to again.
 
 use axum::Json;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::{HeaderMap, StatusCode};
@@ -24,7 +23,7 @@ use crate::wire::event::TurnEvent;
         (status = 404, description = "There is none", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
 pub(super) async fn read(
-    State(state): App,
+    App(state): App,
     PathId(id): PathId<TurnId>,
 ) -> Result<Json<Turn>, ApiError> {
     Ok(Json(state.tutor.turn(&id).await?.into()))
@@ -48,7 +47,7 @@ pub(super) async fn read(
         (status = 409, description = "It runs on another instance", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
 pub(super) async fn events(
-    State(state): App,
+    App(state): App,
     PathId(id): PathId<TurnId>,
     query: Query,
     headers: HeaderMap,
@@ -72,7 +71,7 @@ pub(super) async fn events(
         (status = 404, description = "There is none", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
 pub(super) async fn cancel(
-    State(state): App,
+    App(state): App,
     PathId(id): PathId<TurnId>,
 ) -> Result<Json<Turn>, ApiError> {
     let tutor = state.tutor;

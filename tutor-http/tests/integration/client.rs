@@ -133,6 +133,13 @@ impl Response {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
+    /// Checks the status of an answer that has no body.
+    #[track_caller]
+    pub(crate) fn expect_empty(&self, status: u16) {
+        let body = String::from_utf8_lossy(&self.body);
+        assert_eq!((self.status, body.as_ref()), (status, ""));
+    }
+
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         match serde_json::from_slice(&self.body) {

@@ -19,6 +19,7 @@ mod edge;
 mod limits;
 mod moving;
 mod openapi;
+mod people;
 mod portability;
 mod sessions;
 mod stream;

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tutor_core::provider::{DemoProvider, Provider};
 use tutor_core::store::MemoryStore;
 use tutor_core::{Tutor, TutorBuilder};
+use tutor_http::people::People;
 use tutor_http::{AppState, Bounds, serve};
 
 /// A running server. Dropping it leaves it to the runtime, which ends with the test.
@@ -36,10 +37,22 @@ impl Server {
     }
 
     pub(crate) async fn with(builder: TutorBuilder, bounds: Bounds) -> Self {
+        Self::run(builder, bounds, None).await
+    }
+
+    /// For these people only.
+    pub(crate) async fn with_people(builder: TutorBuilder, bounds: Bounds, people: People) -> Self {
+        Self::run(builder, bounds, Some(people)).await
+    }
+
+    async fn run(builder: TutorBuilder, bounds: Bounds, people: Option<People>) -> Self {
         let tutor = builder.build().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = AppState::new(tutor.clone()).with_bounds(bounds);
+        let mut state = AppState::new(tutor.clone()).with_bounds(bounds);
+        if let Some(people) = people {
+            state = state.with_people(people);
+        }
         let stop = CancellationToken::new();
         let serving = serve(listener, state.clone(), stop.clone().cancelled_owned());
         Self {

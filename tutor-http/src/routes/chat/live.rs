@@ -2,7 +2,6 @@
 //! conversation's id, as `useChat` does it.
 
 use axum::Json;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -31,7 +30,7 @@ use crate::sse;
         (status = 409, description = "It runs on another instance", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
 pub(in crate::routes) async fn resume(
-    State(state): App,
+    App(state): App,
     PathId(id): PathId<SessionId>,
     query: Query,
     headers: HeaderMap,
@@ -65,7 +64,7 @@ pub(crate) struct Stopped {
     responses((status = 200, description = "What was stopped", body = Stopped),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
 pub(in crate::routes) async fn stop(
-    State(state): App,
+    App(state): App,
     PathId(id): PathId<SessionId>,
 ) -> Result<Json<Stopped>, ApiError> {
     let turn = running(&state.tutor, &id).await?;

@@ -1,7 +1,6 @@
 //! AG-UI: a run is a turn, a thread a conversation.
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::response::Response;
 use bytes::BytesMut;
 use http::HeaderMap;
@@ -34,7 +33,7 @@ use crate::wire::history;
         (status = 502, description = "The provider refused", body = crate::openapi::ErrorBody),
         (status = 504, description = "The reply took too long", body = crate::openapi::ErrorBody)))]
 pub(in crate::routes) async fn run(
-    State(state): App,
+    App(state): App,
     _: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {

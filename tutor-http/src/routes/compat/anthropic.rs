@@ -1,7 +1,6 @@
 //! Anthropic's Messages.
 
 use axum::Json;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
@@ -35,7 +34,7 @@ use crate::validate::Checker;
         (status = 502, description = "The provider refused", body = AnthropicError),
         (status = 504, description = "The reply took too long", body = AnthropicError)))]
 pub(in crate::routes) async fn messages(
-    State(state): App,
+    App(state): App,
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
@@ -185,7 +184,7 @@ const BYTES_PER_TOKEN: usize = 4;
     operation_id = "count_message_tokens", request_body = ForeignBody,
     responses((status = 200, description = "The estimate", body = Value)))]
 pub(in crate::routes) async fn count_tokens(
-    State(state): App,
+    App(state): App,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, ApiError> {
     let mut checker = Checker::new("body");

@@ -1,7 +1,6 @@
 //! OpenAI's Chat Completions and its list of models.
 
 use axum::Json;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
@@ -38,7 +37,7 @@ use crate::validate::Checker;
         (status = 502, description = "The provider refused", body = OpenAiError),
         (status = 504, description = "The reply took too long", body = OpenAiError)))]
 pub(in crate::routes) async fn completions(
-    State(state): App,
+    App(state): App,
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
@@ -63,7 +62,7 @@ pub(in crate::routes) async fn completions(
 /// List models
 #[utoipa::path(get, path = "/v1/models", tag = "compatibility", operation_id = "openai_models",
     responses((status = 200, description = "The models", body = Value)))]
-pub(in crate::routes) async fn models(State(state): App) -> Json<Value> {
+pub(in crate::routes) async fn models(App(state): App) -> Json<Value> {
     let data: Vec<Value> = all_models(&state.tutor).await;
     Json(json!({"object": "list", "data": data}))
 }
@@ -74,7 +73,7 @@ pub(in crate::routes) async fn models(State(state): App) -> Json<Value> {
     responses((status = 200, description = "The model", body = Value),
         (status = 404, description = "There is none", body = OpenAiError)))]
 pub(in crate::routes) async fn model(
-    State(state): App,
+    App(state): App,
     axum::extract::Path(id): axum::extract::Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let models = all_models(&state.tutor).await;

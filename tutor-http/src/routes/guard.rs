@@ -1,0 +1,102 @@
+//! Who may call a route. Handlers reach data only through what is extracted here, so that a route
+//! cannot forget to ask.
+
+use std::net::IpAddr;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use tutor_core::{Error, ErrorKind};
+
+use crate::error::ApiError;
+use crate::people::People;
+use crate::people::principal::{Principal, Scope};
+use crate::people::throttle::name_of;
+use crate::state::{AppState, Caller};
+
+/// The state, narrowed to the caller: its tutor reads and writes the caller's data and nobody
+/// else's.
+#[derive(Debug)]
+pub(super) struct App(pub(super) AppState);
+
+impl FromRequestParts<AppState> for App {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let Some(people) = &state.people else {
+            return Ok(Self(state.clone()));
+        };
+        let principal = people.identify(&parts.headers).await?;
+        principal.require(if parts.method.is_safe() {
+            Scope::Read
+        } else {
+            Scope::Write
+        })?;
+        let mut state = state.clone();
+        state.tutor = state.tutor.for_owner(principal.owner().clone());
+        state.caller = Some(Caller::new(people.clone(), &parts.headers));
+        Ok(Self(state))
+    }
+}
+
+/// A person who has signed in, or their key.
+#[derive(Debug)]
+pub(super) struct Person {
+    pub(super) people: People,
+    pub(super) principal: Principal,
+    pub(super) state: AppState,
+}
+
+impl FromRequestParts<AppState> for Person {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let Accounts(people) = Accounts::from_request_parts(parts, state).await?;
+        let principal = people.identify(&parts.headers).await?;
+        let mut state = state.clone();
+        state.tutor = state.tutor.for_owner(principal.owner().clone());
+        Ok(Self {
+            people,
+            principal,
+            state,
+        })
+    }
+}
+
+/// The people, for who has not signed in yet.
+#[derive(Debug)]
+pub(super) struct Accounts(pub(super) People);
+
+impl FromRequestParts<AppState> for Accounts {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(_: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        match &state.people {
+            Some(people) => Ok(Self(people.clone())),
+            None => Err(Error::new(
+                ErrorKind::NotFound,
+                "this server has no accounts: start it with --auth required",
+            )
+            .into()),
+        }
+    }
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+/// The caller's address as it is counted; one name for all where it is not known.
+#[derive(Debug)]
+pub(super) struct Address(pub(super) String);
+
+impl<S: Sync> FromRequestParts<S> for Address {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let peer = parts.extensions.get::<Peer>();
+        Ok(Self(peer.map_or_else(
+            || "unknown".to_owned(),
+            |Peer(address)| name_of(*address),
+        )))
+    }
+}
