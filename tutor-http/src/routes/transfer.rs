@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Buf;
 use futures_util::stream;
