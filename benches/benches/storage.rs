@@ -109,7 +109,10 @@ async fn talk(store: Arc<dyn Store>, sessions: usize, stop: Arc<AtomicBool>) -> 
 /// The stores to compare, by their URLs.
 fn stores(directory: &Path) -> Vec<(&'static str, String)> {
     let path = directory.display();
-    vec![("sled", format!("sled:{path}/sled"))]
+    vec![
+        ("sled", format!("sled:{path}/sled")),
+        ("sqlite", format!("sqlite:///{path}/tutor.db")),
+    ]
 }
 
 async fn open(url: &str) -> Arc<dyn Store> {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::engine::branch::MAX_SIBLINGS;
 pub use crate::engine::context::Context;
 use crate::engine::{Asked, Engine};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{MessageId, OwnerId, SessionId, TurnId};
 use crate::message::{Message, Metadata};
 use crate::provider::{Catalog, ModelInfo, ProviderInfo};
@@ -258,16 +258,22 @@ impl Tutor {
     /// Errors of the store.
     pub async fn delete_session(&self, id: &SessionId) -> Result<bool> {
         let key = self.session_key(id);
-        if let Some(running) = self
-            .engine
-            .store
-            .session(&key)
-            .await?
-            .and_then(|s| s.running_turn)
-        {
-            self.engine.cancel(&self.turn_key(&running)).await?;
+        match self.running_turn(&key).await {
+            // A damaged session can be deleted: that is what its error advises.
+            Err(error) if error.kind() == ErrorKind::DataCorrupt => {}
+            Err(error) => return Err(error),
+            Ok(Some(running)) => match self.engine.cancel(&self.turn_key(&running)).await {
+                Err(error) if error.kind() == ErrorKind::DataCorrupt => {}
+                cancelled => drop(cancelled?),
+            },
+            Ok(None) => {}
         }
         self.engine.store.delete_session(&key).await
+    }
+
+    async fn running_turn(&self, session: &SessionKey) -> Result<Option<TurnId>> {
+        let session = self.engine.store.session(session).await?;
+        Ok(session.and_then(|session| session.running_turn))
     }
 
     /// A page of a session's messages, oldest first.

@@ -9,6 +9,7 @@ mod open;
 mod reads;
 mod records;
 mod rows;
+mod salvage;
 mod shared;
 mod subject;
 mod tails;
@@ -55,6 +56,12 @@ use crate::turn::{Turn, TurnKey};
 /// A disk without room is no such failure: writes are refused while less than 20 MiB are free,
 /// reads go on, and so do writes when there is room. Where the file system does not tell of a
 /// limit (a quota of the user), reads may have to wait for room too.
+///
+/// # Damage
+/// A record whose bytes are damaged is `data_corrupt` with its key as `record`, and so is a page with
+/// it; other records stay readable. A session whose own row is damaged is listed as "Damaged
+/// conversation", a damaged turn is left out of [`SessionStore::running_turns`], and both can be
+/// deleted with their session.
 ///
 /// # Space
 /// Space comes back slowly after deletions, and what was deleted stays in the files until sled

@@ -4,7 +4,7 @@
 //! that a URL names, and says on its standard output what was acknowledged. The parent ends it,
 //! or makes the disk lie to it, and then looks whether all that it said is true.
 //!
-//! Nothing here knows a backend but the tests at the end of each file.
+//! Nothing here knows a backend but the tests at the end of each file, and what they promise.
 
 mod ledger;
 mod process;
@@ -16,6 +16,18 @@ mod kill;
 mod power;
 
 use std::ffi::OsStr;
+use std::path::Path;
+
+/// The URL of a sled store in a directory.
+fn sled(directory: &Path) -> String {
+    format!("sled:{}", directory.join("store").display())
+}
+
+/// The URL of an SQLite file in a directory.
+#[cfg(feature = "store-sqlite")]
+fn sqlite(directory: &Path) -> String {
+    format!("sqlite:///{}", directory.join("tutor.db").display())
+}
 
 /// How much to do: `quick`, or what the environment variable says. `make test` does the former.
 fn amount(variable: &str, quick: usize) -> usize {

@@ -100,6 +100,21 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// Removes a row that may be damaged: what it says of its pieces is not asked.
+    pub(super) fn remove_unread(&mut self, key: &[u8]) -> Result<()> {
+        let size = keys::piece(key, 1).len();
+        for piece in self.scan(&keys::pieces(key))?.into_keys() {
+            // Other keys begin like this one.
+            if piece.len() == size {
+                self.change(piece, None);
+            }
+        }
+        if self.raw(key)?.is_some() {
+            self.change(key.to_vec(), None);
+        }
+        Ok(())
+    }
+
     /// Removes everything whose key begins like this, and its pieces.
     pub(super) fn remove_all(&mut self, prefix: &[u8]) -> Result<()> {
         for prefix in [prefix, &keys::pieces(prefix)] {

@@ -86,6 +86,21 @@ pub(super) fn listed_session(owner: &OwnerId, key: &[u8]) -> Option<SessionId> {
     SessionId::new(std::str::from_utf8(id).ok()?).ok()
 }
 
+/// The start of what leads to an owner's turns.
+pub(super) fn turns(owner: &OwnerId) -> Vec<u8> {
+    start(TURN, owner)
+}
+
+/// The start of an owner's running turns.
+pub(super) fn running_turns(owner: &OwnerId) -> Vec<u8> {
+    start(RUNNING_TURN, owner)
+}
+
+/// The start of the idempotency keys that turns of an owner have taken.
+pub(super) fn idempotency_keys(owner: &OwnerId) -> Vec<u8> {
+    start(IDEMPOTENCY, owner)
+}
+
 /// The session of a turn.
 pub(super) fn turn(key: &TurnKey) -> Vec<u8> {
     last(start(TURN, &key.owner), key.id.as_str())

@@ -9,8 +9,8 @@ use super::draft::Rows;
 use super::envelope::damaged;
 use super::rows::{Compact, MessageRow, PositionRow, SessionRow, StoredSession, TurnRow};
 use super::subject::Subject;
-use super::{keys, unavailable};
-use crate::error::{Error, Result};
+use super::{keys, salvage, unavailable};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{MessageId, OwnerId, SessionId, TurnId};
 use crate::message::Message;
 use crate::session::{
@@ -65,7 +65,14 @@ pub(super) fn running_turns(tree: &Tree) -> Result<Vec<RunningTurn>> {
     let mut found = Vec::new();
     for entry in tree.scan_prefix(keys::RUNNING) {
         let (key, value) = entry.map_err(unavailable)?;
-        found.push(tree.decode::<TurnRow>(&key, &value)?.into());
+        match tree.decode::<TurnRow>(&key, &value) {
+            Ok(row) => found.push(row.into()),
+            // The others must be ended all the same. Its session can be deleted.
+            Err(error) if error.kind() == ErrorKind::DataCorrupt => {
+                tracing::error!(%error, "a damaged turn that was left running stays as it is");
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(found)
 }
@@ -199,8 +206,17 @@ pub(super) fn sessions(tree: &Tree, query: &SessionQuery) -> Result<Page<Session
         }
         let id = keys::listed_session(&query.owner, &place).ok_or_else(|| damaged(&place))?;
         let key = SessionKey::new(query.owner.clone(), id);
-        let stored = session(tree, &key)?.ok_or_else(|| damaged(&place))?;
-        items.push(stored.session);
+        let listed = match session(tree, &key) {
+            Ok(Some(stored)) => stored.session,
+            Ok(None) => return Err(damaged(&place)),
+            // The others can still be read, and this one be deleted.
+            Err(error) if error.kind() == ErrorKind::DataCorrupt => {
+                tracing::error!(%error, "a damaged session is listed without what it says");
+                salvage::listed(key, &place)
+            }
+            Err(error) => return Err(error),
+        };
+        items.push(listed);
     }
     Ok(Page {
         items,

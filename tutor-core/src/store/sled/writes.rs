@@ -6,8 +6,9 @@ use super::draft::{Draft, Rows};
 use super::keys;
 use super::reads::{position, session, turn_of};
 use super::rows::{Compact, MessageRow, PositionRow, SessionRow, StoredSession, TurnRow};
+use super::salvage;
 use super::tails::Effect;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::TurnId;
 use crate::message::Message;
 use crate::session::{MessageCut, Session, SessionKey, SessionPatch};
@@ -42,8 +43,19 @@ pub(super) fn update_session(
     Ok(stored.session)
 }
 
-/// All in one write, so that half a session is never seen: long ones take their time.
+/// All in one write, so that half a session is never seen: long ones take their time. A session of
+/// which something is damaged is deleted too.
 pub(super) fn delete_session(draft: &mut Draft<'_>, key: &SessionKey) -> Result<bool> {
+    match delete_sound_session(draft, key) {
+        Err(error) if error.kind() == ErrorKind::DataCorrupt => {
+            salvage::delete_session(draft, key)?;
+            Ok(true)
+        }
+        done => done,
+    }
+}
+
+fn delete_sound_session(draft: &mut Draft<'_>, key: &SessionKey) -> Result<bool> {
     let Some(StoredSession { session, .. }) = session(draft, key)? else {
         return Ok(false);
     };

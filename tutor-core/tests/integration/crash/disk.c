@@ -4,7 +4,8 @@
  * DISK_TRACE   a file that gets what happens to it, in order: what is written and synced, and what
  *              the process says (lines that begin with '@' on its standard output)
  * DISK_FAIL    which operation of the disk fails, counted from 1
- * DISK_HOW     how: eio, enospc, or short (a write stops half way, and the next one says enospc)
+ * DISK_HOW     how: eio, enospc, or short (a write stops half way, and the next one says enospc);
+ *              sync counts syncs alone, and fails one by eio
  * DISK_FULL    a file: while it is there, whatever would grow a file fails by enospc
  * DISK_ROOM    bytes that the disk says are free while DISK_FULL is there; else that it has much
  *
@@ -43,7 +44,7 @@ static size_t dir_len;
 static int trace = -1, how, short_before;
 static long fail_at, operations;
 static uint64_t syncs, room;
-enum { EIO_, ENOSPC_, SHORT_ };
+enum { EIO_, ENOSPC_, SHORT_, SYNC_ };
 
 __attribute__((constructor)) static void start(void) {
     dir = getenv("DISK_DIR");
@@ -53,7 +54,10 @@ __attribute__((constructor)) static void start(void) {
     const char *text = getenv("DISK_FAIL");
     fail_at = text ? atol(text) : 0;
     text = getenv("DISK_HOW");
-    how = !text || !strcmp(text, "eio") ? EIO_ : !strcmp(text, "enospc") ? ENOSPC_ : SHORT_;
+    how = !text || !strcmp(text, "eio") ? EIO_
+        : !strcmp(text, "enospc")       ? ENOSPC_
+        : !strcmp(text, "short")        ? SHORT_
+                                        : SYNC_;
     text = getenv("DISK_ROOM");
     room = text ? (uint64_t)atoll(text) : (uint64_t)1 << 40;
     text = getenv("DISK_TRACE");
@@ -100,10 +104,10 @@ static void note(char kind, const char *path, uint64_t offset, const void *data,
 }
 
 /* Counts an operation; true if it is the one to fail. Sets errno. */
-static int fails(const char *path) {
-    if (!fail_at) return 0;
+static int fails_of(const char *path, int is_sync) {
+    if (!fail_at || (how == SYNC_ && !is_sync)) return 0;
     if (__sync_add_and_fetch(&operations, 1) != fail_at) return 0;
-    errno = how == EIO_ ? EIO : ENOSPC;
+    errno = how == EIO_ || how == SYNC_ ? EIO : ENOSPC;
     int error = errno;
     pthread_mutex_lock(&lock);
     note('F', path, (uint64_t)fail_at, "", 0);
@@ -111,6 +115,8 @@ static int fails(const char *path) {
     errno = error;
     return 1;
 }
+
+static int fails(const char *path) { return fails_of(path, 0); }
 
 /* True if a write up to `end` would grow a file of a full disk. */
 static int is_full(int fd, off_t end) {
@@ -213,7 +219,7 @@ static int sync_of(int fd, int (*real)(int)) {
     char buffer[4096];
     const char *path = path_of(fd, buffer, sizeof buffer);
     if (!path) return real(fd);
-    if (fails(path)) return -1;
+    if (fails_of(path, 1)) return -1;
     pthread_mutex_lock(&lock);
     uint64_t number = ++syncs;
     note('B', path, number, "", 0);

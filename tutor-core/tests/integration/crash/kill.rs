@@ -73,19 +73,13 @@ fn one_kill(url: &str, ledger: &mut Ledger, round: usize, dice: &mut Dice) -> us
 
 #[test]
 fn sled_keeps_what_it_acknowledged_when_its_process_is_killed() {
-    survives_kills(
-        |directory| format!("sled:{}", directory.join("store").display()),
-        1,
-    );
+    survives_kills(super::sled, 1);
 }
 
 #[cfg(feature = "store-sqlite")]
 #[test]
 fn sqlite_keeps_what_it_acknowledged_when_its_process_is_killed() {
-    survives_kills(
-        |directory| format!("sqlite:///{}", directory.join("tutor.db").display()),
-        2,
-    );
+    survives_kills(super::sqlite, 2);
 }
 
 #[cfg(feature = "store-postgres")]

@@ -2,7 +2,6 @@
 //! built the disks that a failure may leave at any moment. Each must open with all that was
 //! acknowledged before that moment.
 
-use std::ffi::OsString;
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -11,7 +10,7 @@ use super::disk::{Disk, Event, Kept, read_trace, shim, workspace};
 use super::ledger::Ledger;
 use super::process::Process;
 use super::writer::{self, LARGE, ROUND, SESSIONS, STORE, UNSYNCED, WRITER};
-use super::{Dice, amount};
+use super::{Dice, amount, sled};
 
 /// How many disks are built per store; 60 without it.
 const IMAGES: &str = "POWER_IMAGES";
@@ -21,6 +20,17 @@ const IMAGES_OF_A_RUN: usize = 6;
 
 /// After how many runs, each on a disk that the one before left, a new store is begun.
 const GENERATIONS: usize = 5;
+
+/// What a store does wrong, so that it must be found out.
+enum Control {
+    /// Nothing.
+    None,
+    /// It leaves its syncs to sled.
+    Flushed,
+    /// The disk does not hear the syncs of files whose names end like this.
+    #[cfg_attr(not(feature = "store-sqlite"), expect(dead_code))]
+    Unheard(&'static str),
+}
 
 /// A run of a writer on a disk, and what was known before it.
 struct Run {
@@ -44,7 +54,7 @@ impl Run {
         url: &str,
         before: Ledger,
         round: usize,
-        variables: &[(&str, OsString)],
+        control: &Control,
         dice: &mut Dice,
     ) -> Self {
         let start = Disk::of(directory);
@@ -58,7 +68,9 @@ impl Run {
             (ROUND, round.to_string().into()),
             (SESSIONS, [1, 8, 64][dice.below(3)].to_string().into()),
         ];
-        all.extend_from_slice(variables);
+        if let Control::Flushed = control {
+            all.push((UNSYNCED, "1".into()));
+        }
         if before.is_large() {
             all.push((LARGE, "1".into()));
         }
@@ -67,10 +79,14 @@ impl Run {
             process.line().expect("the writer has ended by itself");
         }
         process.kill();
+        let mut events = read_trace(&file);
+        if let Control::Unheard(end) = control {
+            events.retain(|event| !(matches!(event.kind, 'B' | 'S') && event.path.ends_with(end)));
+        }
         Self {
             start,
             before,
-            events: read_trace(&file),
+            events,
             round,
         }
     }
@@ -122,7 +138,7 @@ impl Image {
 fn fail_power(
     url: impl Fn(&Path) -> String,
     images: usize,
-    variables: &[(&str, OsString)],
+    control: &Control,
     seed: u64,
 ) -> (usize, Vec<String>) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -137,14 +153,7 @@ fn fail_power(
         }
         let (directory, ledger) = last.take().unwrap();
         let place = url(directory.path());
-        let run = Run::record(
-            directory.path(),
-            &place,
-            ledger,
-            round,
-            variables,
-            &mut dice,
-        );
+        let run = Run::record(directory.path(), &place, ledger, round, control, &mut dice);
         for n in 0..IMAGES_OF_A_RUN {
             let kept = [Kept::Synced, Kept::Blocks, Kept::Writes, Kept::All][n % 4];
             let moment = run.moment(&mut dice);
@@ -167,12 +176,14 @@ fn fail_power(
 }
 
 fn survives_power_failures(url: impl Fn(&Path) -> String, seed: u64) {
-    let (_, bad) = fail_power(url, amount(IMAGES, 60), &[], seed);
+    let (_, bad) = fail_power(url, amount(IMAGES, 60), &Control::None, seed);
     assert!(bad.is_empty(), "{bad:#?}");
 }
 
-fn sled(directory: &Path) -> String {
-    format!("sled:{}", directory.join("store").display())
+/// It is found out in a quarter of the disks at least: of those that keep only what was synced.
+fn fails_with_the_power(url: impl Fn(&Path) -> String, control: &Control, seed: u64) {
+    let (built, bad) = fail_power(url, 12, control, seed);
+    assert!(bad.len() * 4 >= built, "{} of {built}: {bad:#?}", bad.len());
 }
 
 #[test]
@@ -183,6 +194,18 @@ fn sled_keeps_what_it_acknowledged_when_the_power_fails() {
 /// The control: this is how it looks when a store only flushes.
 #[test]
 fn sled_without_its_own_sync_loses_what_it_acknowledged_when_the_power_fails() {
-    let (built, bad) = fail_power(sled, 12, &[(UNSYNCED, "1".into())], 2);
-    assert!(bad.len() * 4 >= built, "{} of {built}: {bad:#?}", bad.len());
+    fails_with_the_power(sled, &Control::Flushed, 2);
+}
+
+#[cfg(feature = "store-sqlite")]
+#[test]
+fn sqlite_keeps_what_it_acknowledged_when_the_power_fails() {
+    survives_power_failures(super::sqlite, 3);
+}
+
+/// The control: this is how it looks when the log is not synced.
+#[cfg(feature = "store-sqlite")]
+#[test]
+fn sqlite_without_the_syncs_of_its_log_loses_what_it_acknowledged_when_the_power_fails() {
+    fails_with_the_power(super::sqlite, &Control::Unheard("-wal"), 4);
 }
