@@ -214,9 +214,14 @@ impl Exporter {
     /// A session; `None` if it is gone, is too old, or is damaged and may be left out.
     async fn read(&mut self, key: SessionKey) -> Result<Option<WholeSession>> {
         if let Some(since) = self.options.since {
-            let session = self.sessions.session(&key).await?;
-            if session.is_none_or(|session| session.updated_at < since) {
-                return Ok(None);
+            match self.sessions.session(&key).await {
+                // Nobody knows how old it is: the whole of it is tried.
+                Err(error) if error.kind() == ErrorKind::DataCorrupt => {}
+                session => {
+                    if session?.is_none_or(|session| session.updated_at < since) {
+                        return Ok(None);
+                    }
+                }
             }
         }
         match self.sessions.whole_session(&key).await {

@@ -104,13 +104,16 @@ mod tests {
     use ::sled::IVec;
 
     use super::*;
+    use crate::Tutor;
     use crate::conformance::records::put;
     use crate::conformance::sample::{
-        begin, exchange, line, message_query, new_turn, session_key, session_query,
+        begin, exchange, line, message_query, new_turn, owner, session_key, session_query,
     };
     use crate::error::{Error, ErrorKind};
     use crate::session::{Branch, MessageRange};
-    use crate::store::{Expect, RecordStore, SessionStore, SledStore, WholeSession, verify};
+    use crate::store::{
+        Existing, Expect, RecordStore, SessionStore, SledStore, WholeSession, verify,
+    };
 
     async fn empty() -> (SledStore, tempfile::TempDir) {
         let directory = tempfile::tempdir().unwrap();
@@ -257,8 +260,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_damaged_session_is_replaced_by_its_backup() {
+        let (store, _directory) = empty().await;
+        fill_neighbors(&store).await;
+        let before = neighbors(&store).await;
+        let name = keys::session(&session_key("o", "t"));
+        let row = name.clone();
+        let value = store.read(move |tree| Ok(tree.get(row).unwrap().unwrap()));
+        let value = value.await.unwrap();
+        for damaged in damages(&value) {
+            put_raw(&store, &name, damaged).await;
+            let whole = before[0].clone().unwrap();
+            let refused = store.import_session(whole.clone(), Existing::Refuse).await;
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::DataCorrupt);
+            store
+                .import_session(whole, Existing::Replace)
+                .await
+                .unwrap();
+            assert!(neighbors(&store).await == before);
+            assert!(verify(&store, &mut |_| {}).await.unwrap().is_sound());
+        }
+    }
+
+    #[tokio::test]
     async fn a_session_is_deleted_whatever_of_it_is_damaged() {
         let (store, _directory) = empty().await;
+        let tutor = Tutor::builder().store(store.clone());
+        let tutor = tutor.build().await.unwrap().for_owner(owner("o"));
+        let mut by_tutor = false;
         fill_neighbors(&store).await;
         let before = neighbors(&store).await;
         fill(&store).await;
@@ -267,10 +296,15 @@ mod tests {
             for damaged in damages(value) {
                 put_raw(&store, key, damaged).await;
                 let name = key.escape_ascii();
-                assert!(
-                    store.delete_session(&session_key("o", "s")).await.unwrap(),
-                    "{name}"
-                );
+                // Every other time as a learner does it: the turn that runs is stopped first.
+                by_tutor = !by_tutor;
+                let session = session_key("o", "s");
+                let deleted = if by_tutor {
+                    tutor.delete_session(&session.id).await
+                } else {
+                    store.delete_session(&session).await
+                };
+                assert!(deleted.unwrap(), "{name}");
                 let left = entries(&store).await;
                 assert!(left.is_empty(), "{name} leaves {left:?}");
                 let found = verify(&store, &mut |_| {}).await.unwrap();

@@ -143,7 +143,7 @@ pub(super) fn delete_message(
     Ok(deleted.len() as u64)
 }
 
-/// All in one write, as when a session is deleted.
+/// All in one write, as when a session is deleted. A damaged session can be replaced.
 pub(super) fn import_session(
     draft: &mut Draft<'_>,
     whole: WholeSession,
@@ -156,9 +156,16 @@ pub(super) fn import_session(
         mut partial,
     } = whole;
     let key = new.key();
-    if let Some(found) = session(draft, &key)? {
-        rules::check_replacing(&found.session, existing)?;
-        delete_session(draft, &key)?;
+    match session(draft, &key) {
+        Err(error) if error.kind() == ErrorKind::DataCorrupt && existing == Existing::Replace => {
+            delete_session(draft, &key)?;
+        }
+        found => {
+            if let Some(found) = found? {
+                rules::check_replacing(&found.session, existing)?;
+                delete_session(draft, &key)?;
+            }
+        }
     }
     let mut stored = StoredSession::from(new);
     stored.next_seq = 0;
