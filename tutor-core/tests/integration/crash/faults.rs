@@ -191,7 +191,7 @@ fn sled_survives_the_failure_of_any_operation_of_its_disk() {
 #[cfg(feature = "store-sqlite")]
 #[test]
 fn sqlite_survives_the_failure_of_any_operation_of_its_disk() {
-    survives_faults(sqlite, 97);
+    survives_faults(sqlite, 19);
 }
 
 /// Fills the disk while the store is open, and makes room again.
