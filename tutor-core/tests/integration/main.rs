@@ -15,8 +15,12 @@ mod crash;
 #[cfg(all(unix, feature = "store-sled"))]
 mod damage;
 mod laws;
+#[cfg(feature = "store-sqlite")]
+mod database_files;
 #[cfg(any(feature = "store-sqlite", feature = "store-postgres"))]
 mod original;
+#[cfg(feature = "store-postgres")]
+mod outages;
 #[cfg(feature = "store-postgres")]
 mod postgres;
 #[cfg(all(

@@ -1,8 +1,8 @@
 //! A PostgreSQL server for tests: the one that the environment names, or one of our own.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
 use sqlx::postgres::PgConnection;
@@ -14,7 +14,8 @@ const SERVER: &str = "TUTOR_TEST_POSTGRES";
 /// A server that ends with this value, and with this process.
 pub(crate) struct Server {
     _process: Child,
-    _input: ChildStdin,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
     pub(crate) url: String,
 }
 
@@ -39,9 +40,18 @@ impl Server {
         );
         Self {
             _process: process,
-            _input: commands,
+            commands,
+            answers,
             url: url.trim_end().to_owned(),
         }
+    }
+
+    /// `stop`, as if the power failed, or `start`. Blocks until it is done.
+    pub(crate) fn tell(&mut self, command: &str) {
+        writeln!(self.commands, "{command}").unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        assert_eq!(answer.trim_end(), command);
     }
 }
 

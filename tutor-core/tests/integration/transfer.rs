@@ -176,6 +176,107 @@ mod sled {
     }
 }
 
+#[cfg(all(
+    feature = "store-sled",
+    feature = "store-sqlite",
+    feature = "store-postgres"
+))]
+mod databases {
+    use tutor_core::store::{Location, SledStore, SqliteStore};
+
+    use super::*;
+
+    async fn sled() -> (Arc<dyn Store>, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SledStore::open(directory.path()).await.unwrap();
+        (Arc::new(store), directory)
+    }
+
+    async fn sqlite() -> (Arc<dyn Store>, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(directory.path().join("tutor.db")).await;
+        (Arc::new(store.unwrap()), directory)
+    }
+
+    async fn postgres() -> Arc<dyn Store> {
+        let location: Location = crate::postgres::empty().await.parse().unwrap();
+        location.open().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_export_of_an_import_is_equal_from_memory_through_all_stores_to_memory() {
+        let ((sled, _a), (sqlite, _b), postgres) = (sled().await, sqlite().await, postgres().await);
+        let first = memory();
+        fill(&first).await;
+        let bytes = export(&first, ExportOptions::default()).await;
+        let owners = ["a", "b", "c"];
+        let said = contents(&first, &owners).await;
+        let mut before = bytes.clone();
+        for store in [sled, sqlite, postgres, memory()] {
+            let name = store.info().name;
+            import(&store, &before, ImportOptions::default())
+                .await
+                .unwrap();
+            before = export(&store, ExportOptions::default()).await;
+            assert!(before == bytes, "{name} exports other bytes");
+            assert_eq!(contents(&store, &owners).await, said, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_export_of_an_import_is_equal_from_sqlite_to_postgresql() {
+        let (store, _directory) = sqlite().await;
+        a_copy_exports_the_same_bytes(store, postgres().await).await;
+    }
+
+    #[tokio::test]
+    async fn an_export_of_an_import_is_equal_from_postgresql_to_sled() {
+        let (store, _directory) = sled().await;
+        a_copy_exports_the_same_bytes(postgres().await, store).await;
+    }
+
+    /// In titles, words, data, ids, keys and records; without any compaction.
+    #[tokio::test]
+    async fn a_closed_sqlite_file_holds_nothing_of_an_erased_owner() {
+        let canary = "canary-7d1f";
+        let (store, directory) = sqlite().await;
+        for n in 0..20 {
+            line(&store, "other", &format!("kept-{n}"), 3).await;
+            let mut whole = motley(&format!("owner-{canary}"), &format!("{canary}-{n}")).await;
+            whole.session.title = format!("title {canary}");
+            whole.session.metadata = object("about", canary);
+            whole.messages[0].content = format!("I am {canary}. ").repeat(3000).into();
+            store.import_session(whole, Existing::Refuse).await.unwrap();
+        }
+        let erased = owner(&format!("owner-{canary}"));
+        let write = put(
+            "note",
+            &format!("{erased}/note"),
+            canary.as_bytes(),
+            Expect::Absent,
+        );
+        store.commit(vec![write]).await.unwrap();
+        let count = || {
+            let mut bytes = Vec::new();
+            for entry in std::fs::read_dir(directory.path()).unwrap() {
+                bytes.extend(std::fs::read(entry.unwrap().path()).unwrap());
+            }
+            let found = bytes.windows(canary.len());
+            found.filter(|part| *part == canary.as_bytes()).count()
+        };
+        assert!(count() > 0, "the test would find nothing anyway");
+        let done = erase_owner(&store, &erased, &mut |_| ()).await.unwrap();
+        assert_eq!((done.sessions, done.records), (20, 1));
+        let kept = export(&store, ExportOptions::default()).await;
+        store.close().await.unwrap();
+        drop(store);
+        assert_eq!(count(), 0);
+        let again = SqliteStore::open(directory.path().join("tutor.db")).await;
+        let again: Arc<dyn Store> = Arc::new(again.unwrap());
+        assert!(kept == export(&again, ExportOptions::default()).await);
+    }
+}
+
 #[tokio::test]
 async fn an_export_of_one_owner_has_all_that_is_theirs_and_nothing_else() {
     let store = memory();

@@ -54,7 +54,19 @@ fn refused(refusal: &dyn DatabaseError) -> Error {
 
 /// By the primary code, which is the last byte of the extended one.
 fn sqlite(code: u32) -> Error {
+    // SQLITE_IOERR_SHORT_READ: the file ends before its content does.
+    if code == 522 {
+        return Error::new(
+            ErrorKind::DataCorrupt,
+            "the database file is too short: restore a backup",
+        );
+    }
     match code & 0xff {
+        // The statements are right: it is the tables that are not.
+        1 => Error::new(
+            ErrorKind::DataCorrupt,
+            "the tables of the database are not as this program made them: restore a backup",
+        ),
         5 | 6 => Error::new(
             ErrorKind::StoreLocked,
             "another program is writing to the database file: close it there",

@@ -5,6 +5,9 @@ use super::connection::{Connection, Value, values};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::migration::{Migration, MigrationPlan};
 
+#[cfg(test)]
+pub(super) mod tests;
+
 /// Each migration: its name, and its statements for either database.
 const MIGRATIONS: [(&str, &str, &str); 2] = [
     (

@@ -15,6 +15,12 @@ use crate::store::location::PostgresUrl;
 use crate::store::migration::MigrationPlan;
 use crate::store::{Durability, StorageCheck, StoreInfo};
 
+#[cfg(test)]
+mod tests;
+
+/// How long a migration may take, with the wait for another program that does it.
+const MIGRATION_LIMIT: Duration = Duration::from_secs(600);
+
 /// A store in a PostgreSQL database, used by any number of processes.
 ///
 /// Clones share their connections.
@@ -106,13 +112,11 @@ impl PostgresOptions {
         let options = connect_options(url)?;
         let named = |error| named(error, url);
         let mut first = self.connect(&options).await.map_err(named)?;
-        check_encoding(&mut first).await.map_err(named)?;
-        let mut connection = Connection::Postgres(&mut first);
-        migrate::run(&mut connection, None, &mut |_| Ok(()))
+        self.bring_to(&mut first, None, false)
             .await
             .map_err(named)?;
         // A server that goes away now says so at the first call.
-        let _ = first.close().await;
+        let _ = timeout(self.connect_timeout, first.close()).await;
         let pool = PgPoolOptions::new()
             .max_connections(self.max_connections)
             .acquire_timeout(self.connect_timeout)
@@ -144,17 +148,43 @@ impl PostgresOptions {
         let options = connect_options(url)?;
         let migrating = async {
             let mut first = self.connect(&options).await?;
-            check_encoding(&mut first).await?;
-            let mut connection = Connection::Postgres(&mut first);
-            let plan = if dry_run {
-                migrate::plan(&mut connection, to).await?
-            } else {
-                migrate::run(&mut connection, to, &mut |_| Ok(())).await?
-            };
-            first.close().await.map_err(fault::of)?;
+            let plan = self.bring_to(&mut first, to, dry_run).await?;
+            // What was to be done is done.
+            let _ = timeout(self.connect_timeout, first.close()).await;
             Ok(plan)
         };
         migrating.await.map_err(|error| named(error, url))
+    }
+
+    /// Checks that the database can be used, and migrates it unless there is nothing to do.
+    async fn bring_to(
+        &self,
+        first: &mut PgConnection,
+        to: Option<u32>,
+        dry_run: bool,
+    ) -> Result<MigrationPlan> {
+        let looked = timeout(self.timeout, async {
+            check_encoding(first).await?;
+            migrate::plan(&mut Connection::Postgres(first), to).await
+        });
+        let plan = looked
+            .await
+            .map_err(|_| too_late("the database did not finish a call", self.timeout))??;
+        if dry_run {
+            return Ok(plan);
+        }
+        if plan.steps.is_empty() {
+            return Ok(MigrationPlan {
+                applied: true,
+                ..plan
+            });
+        }
+        let mut connection = Connection::Postgres(first);
+        let mut go_on = |_| Ok(());
+        let run = migrate::run(&mut connection, to, &mut go_on);
+        timeout(MIGRATION_LIMIT, run)
+            .await
+            .map_err(|_| too_late("the database did not finish a migration", MIGRATION_LIMIT))?
     }
 
     async fn connect(&self, options: &PgConnectOptions) -> Result<PgConnection> {

@@ -1,6 +1,8 @@
 //! The store in a database file: one process writes, others may read beside it.
 
 mod open;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fmt;

@@ -1,0 +1,216 @@
+//! SQLite files that are damaged, in use, or not to be used.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tutor_core::conformance::sample::{exchange, line, message_query, new_turn, session_key};
+use tutor_core::session::{Branch, MessageRange};
+use tutor_core::store::{SqliteStore, verify};
+use tutor_core::{Error, ErrorKind, SessionStore};
+
+/// Sessions of the store that is damaged, and turns of each.
+const SESSIONS: usize = 8;
+const TURNS: usize = 8;
+
+async fn open(file: &Path) -> Result<SqliteStore, Error> {
+    let opening = SqliteStore::open(file);
+    tokio::time::timeout(Duration::from_secs(30), opening)
+        .await
+        .expect("it hangs")
+}
+
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}{suffix}", file.display()))
+}
+
+#[tokio::test]
+async fn a_file_in_use_is_locked_and_names_its_path_and_process() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("tutor.db");
+    let store = open(&file).await.unwrap();
+    let link = place.path().join("link.db");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    #[cfg(not(unix))]
+    fs::hard_link(&file, &link).unwrap();
+    let (again, by_link) = tokio::join!(open(&file), open(&link));
+    for error in [again.unwrap_err(), by_link.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::StoreLocked);
+        let path = file.canonicalize().unwrap();
+        assert_eq!(error.context_value("path"), path.to_str());
+        let pid = std::process::id().to_string();
+        assert_eq!(error.context_value("pid"), Some(pid.as_str()));
+    }
+    line(&store, "o", "s", 1).await;
+    store.close().await.unwrap();
+    open(&file).await.unwrap().close().await.unwrap();
+}
+
+#[tokio::test]
+async fn places_where_no_database_can_be_are_named() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("file");
+    fs::write(&file, "text").unwrap();
+    let missing = place.path().join("missing").join("tutor.db");
+    let config = [place.path().to_owned(), missing, PathBuf::from("/")];
+    for path in config {
+        let error = open(&path).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error:?}");
+        assert_eq!(error.context_value("path"), path.to_str());
+    }
+    // Below a file, and where nobody may write.
+    for path in [file.join("tutor.db"), PathBuf::from("/proc/tutor.db")] {
+        let error = open(&path).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error:?}");
+        let named = error.context_value("path").unwrap();
+        assert!(named.starts_with(path.to_str().unwrap()), "{named}");
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"text");
+    assert!(!place.path().join("missing").exists());
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_not_touched() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("notes.txt");
+    let mut almost = b"SQLite format 3\0".to_vec();
+    almost.extend([0xff; 5000]);
+    for content in [b"my notes".to_vec(), b"S".to_vec(), vec![0; 5000], almost] {
+        fs::write(&file, &content).unwrap();
+        let error = open(&file).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DataCorrupt, "{error:?}");
+        assert_eq!(
+            error.context_value("path"),
+            file.canonicalize().unwrap().to_str()
+        );
+        assert!(error.message().contains("backup"), "{error:?}");
+        assert!(fs::read(&file).unwrap() == content, "it was written to");
+    }
+}
+
+#[tokio::test]
+async fn a_log_without_its_database_is_refused_and_kept() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("tutor.db");
+    fs::write(beside(&file, "-wal"), [7; 5000]).unwrap();
+    let error = open(&file).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DataCorrupt);
+    assert!(error.message().contains("log"), "{error}");
+    assert_eq!(fs::read(beside(&file, "-wal")).unwrap(), [7; 5000]);
+}
+
+/// It says that the data is damaged, where, and what to do.
+fn is_clear(error: &Error, file: &Path, damage: &str) {
+    assert_eq!(error.kind(), ErrorKind::DataCorrupt, "{damage}: {error:?}");
+    let path = file.canonicalize().unwrap();
+    assert_eq!(error.context_value("path"), path.to_str(), "{damage}");
+    let advice = ["backup", "newer version"];
+    let advised = advice.iter().any(|what| error.message().contains(what));
+    assert!(advised, "{damage}: {error:?}");
+}
+
+/// The file opens with what is left, or says what is wrong; so does each read.
+async fn is_honest(file: &Path, damage: &str) -> &'static str {
+    let store = match open(file).await {
+        Ok(store) => store,
+        Err(error) => {
+            is_clear(&error, file, damage);
+            return "refused";
+        }
+    };
+    let mut lost = false;
+    for n in 0..SESSIONS {
+        let key = session_key("o", &format!("s{n}"));
+        let query = message_query(key, Branch::All, MessageRange::Latest, 100);
+        match store.messages(query).await {
+            Ok(page) => lost |= page.items.len() < 2 * TURNS,
+            Err(error) => {
+                if error.kind() != ErrorKind::NotFound {
+                    is_clear(&error, file, damage);
+                }
+                lost = true;
+            }
+        }
+    }
+    let sound = match verify(&store, &mut |_| {}).await {
+        Ok(found) => found.is_sound(),
+        Err(error) => {
+            is_clear(&error, file, damage);
+            false
+        }
+    };
+    // Whether or not it can be closed, the next one finds no lock.
+    store.close().await.ok();
+    match (lost, sound) {
+        (true, _) => "lost",
+        (false, true) => "whole",
+        (false, false) => "noticed",
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_opens_or_says_what_is_wrong_and_never_panics_or_hangs() {
+    let place = tempfile::tempdir().unwrap();
+    let source = place.path().join("source.db");
+    let store = open(&source).await.unwrap();
+    for n in 0..SESSIONS {
+        line(&store, "o", &format!("s{n}"), TURNS).await;
+    }
+    let mut large = new_turn("o", "large", "large", None);
+    large.messages[0].content = "word ".repeat(10_000).into();
+    exchange(&store, large).await;
+    // As a process that was killed leaves it, and as one that ended.
+    let log = fs::read(beside(&source, "-wal")).unwrap();
+    let early = fs::read(&source).unwrap();
+    store.close().await.unwrap();
+    let whole = fs::read(&source).unwrap();
+    assert!(log.len() > 100_000 && whole.len() > 100_000);
+
+    let mut damages = Vec::new();
+    for part in 0..16 {
+        for (name, file, log) in [
+            ("file", &whole, None),
+            ("file under its log", &early, Some(&log)),
+        ] {
+            if file.is_empty() {
+                continue;
+            }
+            let at = file.len() * part / 16 + 11 * part;
+            damages.push((
+                format!("{name} cut to {at}"),
+                file[..at].to_vec(),
+                log.cloned(),
+            ));
+            for more in [0, 1500] {
+                let at = (at + more) % file.len();
+                let mut flipped = file.clone();
+                flipped[at] ^= 1 << (part % 8);
+                damages.push((format!("{name} flipped at {at}"), flipped, log.cloned()));
+            }
+        }
+        let at = log.len() * part / 16 + 13 * part;
+        damages.push((
+            format!("log cut to {at}"),
+            early.clone(),
+            Some(log[..at].to_vec()),
+        ));
+        let mut flipped = log.clone();
+        flipped[at] ^= 1 << (part % 8);
+        damages.push((format!("log flipped at {at}"), early.clone(), Some(flipped)));
+    }
+    let mut outcomes = std::collections::BTreeMap::<&str, usize>::new();
+    for (n, (what, file, log)) in damages.into_iter().enumerate() {
+        let path = place.path().join(format!("{n}.db"));
+        fs::write(&path, file).unwrap();
+        if let Some(log) = log {
+            fs::write(beside(&path, "-wal"), log).unwrap();
+        }
+        let judged = tokio::time::timeout(Duration::from_secs(60), is_honest(&path, &what));
+        *outcomes.entry(judged.await.expect("it hangs")).or_default() += 1;
+    }
+    // The damage was real, and not all of it was fatal.
+    for outcome in ["refused", "lost", "noticed", "whole"] {
+        assert!(outcomes.contains_key(outcome), "{outcomes:?}");
+    }
+}
