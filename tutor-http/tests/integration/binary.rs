@@ -67,9 +67,15 @@ impl Binary {
 
     /// Serves, on a free port, and with these further arguments.
     pub(crate) fn serve(&self, args: &[&str]) -> Serving {
+        self.serve_with(args, &[])
+    }
+
+    /// Serves in this environment.
+    pub(crate) fn serve_with(&self, args: &[&str], vars: &[(&str, &str)]) -> Serving {
         let mut child = self
             .command(&[&["serve", "--port", "0", "--log-level", "error"], args].concat())
             .env("DEMO_DELAY_MS", "0")
+            .envs(vars.iter().copied())
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();

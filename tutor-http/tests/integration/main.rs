@@ -13,6 +13,7 @@ mod server;
 mod captures;
 mod chat;
 mod config;
+mod databases;
 mod doctor;
 mod cli;
 mod edge;

@@ -1,6 +1,7 @@
 //! A store of one's own: here one that counts what another one writes.
 //!
-//! `cargo run -p neuro-tutor-examples --bin custom_store`
+//! `cargo run -p neuro-tutor-examples --bin custom_store` runs it, and
+//! `cargo test -p neuro-tutor-examples --bin custom_store` the laws of stores on it.
 
 #![expect(
     clippy::print_stdout,
@@ -129,4 +130,16 @@ async fn main() -> Result<()> {
         count(&store.ended)
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counting;
+
+    /// An empty store, and what must live as long as it.
+    async fn empty() -> (Counting, ()) {
+        (Counting::default(), ())
+    }
+
+    tutor_core::store_laws!(sessions, empty);
 }
