@@ -39,8 +39,8 @@ pub struct Limits {
     pub replay_retention: Duration,
     /// Bytes of all events of ended turns in memory; the oldest go first.
     pub replay_bytes: usize,
-    /// Tokens that a model is sent, by estimate, also if its window is larger. Older messages are
-    /// left out.
+    /// Tokens that a model is sent at most, by estimate, also if its window is larger; 32,000 if its
+    /// window is not known. Older messages are left out.
     pub context_tokens: usize,
     /// Tokens of a model's window that are kept free for the reply (but at most a quarter of it),
     /// unless the request says how long the reply may be.
@@ -121,7 +121,7 @@ impl Default for Limits {
             lease: Duration::from_secs(30),
             replay_retention: Duration::from_secs(300),
             replay_bytes: 64 << 20,
-            context_tokens: 32_000,
+            context_tokens: 1_000_000,
             reply_tokens: 4096,
             summary_tokens: 512,
             max_tool_rounds: 8,

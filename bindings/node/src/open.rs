@@ -6,7 +6,7 @@ use serde_json::Value;
 use tutor_core::message::Metadata;
 use tutor_core::provider::{ModelChoice, ProviderConfig, ProviderInfo};
 use tutor_core::store::{Location, Store};
-use tutor_core::{Error, ErrorKind, Result, Tutor, json};
+use tutor_core::{Error, ErrorKind, Result, Tutor, TutorBuilder, json};
 
 use crate::provider::{Bridge, JsProvider};
 
@@ -41,14 +41,26 @@ pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Opened
     let mut builder = json::tutor(options)?;
     if let Some(environment) = environment {
         let lookup = |name: &str| environment.get(name)?.as_str().map(str::to_owned);
-        for provider in ProviderConfig::from_vars(lookup)? {
-            builder = builder.provider(provider.build()?);
+        for provider in ProviderConfig::build_all(&ProviderConfig::from_vars(lookup)?)? {
+            builder = builder.provider(provider);
         }
     }
-    for (index, provider) in (0..).zip(providers) {
+    // The built-in ones together, as each may name another one to fall back to.
+    let is_own = |provider: &&Value| provider.get("own").is_some();
+    let configs = providers
+        .iter()
+        .filter(|p| !is_own(p))
+        .cloned()
+        .map(built_in);
+    let configs = configs.collect::<Result<Vec<_>>>()?;
+    let mut built_in = ProviderConfig::build_all(&configs)?.into_iter();
+    for (index, provider) in (0..).zip(&providers) {
         builder = match provider.get("own") {
             Some(own) => builder.provider(JsProvider::new(index, own_info(own)?, bridge.clone())),
-            None => builder.provider(built_in(provider)?.build()?),
+            None => built_in
+                .by_ref()
+                .take(1)
+                .fold(builder, TutorBuilder::provider),
         };
     }
     let store = location.open().await?;

@@ -85,17 +85,20 @@ fn providers(
     host: Option<&Arc<Host>>,
 ) -> Result<Vec<SharedProvider>> {
     let mut plugins: Vec<_> = plugins.into_iter().map(Some).collect();
-    let mut providers = Vec::<SharedProvider>::new();
+    // The built-in ones are made together at the end, as each may name another one to fall back to.
+    let mut configs = Vec::new();
+    let mut places = Vec::<Option<SharedProvider>>::new();
     for settings in settings {
         match settings {
             ProviderSettings::BuiltIn { kind, options } => {
-                providers.push(json::provider(&kind, options)?.build()?);
+                configs.push(json::provider(&kind, options)?);
+                places.push(None);
             }
             ProviderSettings::Environment(vars) => {
                 let lookup = |name: &str| vars.get(name).and_then(Value::as_str).map(str::to_owned);
-                for config in ProviderConfig::from_vars(lookup)? {
-                    providers.push(config.build()?);
-                }
+                let found = ProviderConfig::from_vars(lookup)?;
+                places.extend(found.iter().map(|_| None));
+                configs.extend(found);
             }
             ProviderSettings::Plugin {
                 index,
@@ -110,9 +113,13 @@ fn providers(
                 let info = ProviderInfo::new(name, default_model)
                     .with_models(models.map_or(ModelChoice::Open, ModelChoice::Listed));
                 let provider = PythonProvider::new(plugin, info, Arc::clone(host));
-                providers.push(Arc::new(provider));
+                places.push(Some(Arc::new(provider)));
             }
         }
     }
-    Ok(providers)
+    let mut built_in = ProviderConfig::build_all(&configs)?.into_iter();
+    let filled = places
+        .into_iter()
+        .filter_map(|place| place.or_else(|| built_in.next()));
+    Ok(filled.collect())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 
+use super::context::UNKNOWN_WINDOW;
 use super::{Engine, title, tokens};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{MessageId, OwnerId};
@@ -107,7 +108,7 @@ impl Engine {
             return Ok(());
         }
         let mut text = earlier.map(|summary| summary.text).unwrap_or_default();
-        let chunk_tokens = self.limits.context_tokens / 2;
+        let chunk_tokens = self.limits.context_tokens.min(UNKNOWN_WINDOW) / 2;
         let mut chunk = String::new();
         let mut size = 0;
         for message in uncovered {

@@ -30,11 +30,14 @@ pub struct Context {
     pub notices: Vec<Notice>,
 }
 
+/// What a model is sent whose window is not known, in tokens: nearly all have that much.
+pub(super) const UNKNOWN_WINDOW: usize = 32_000;
+
 /// The tokens that prompt may have: the model's window less room for the reply, and at most what
 /// the limits allow.
 pub(crate) fn budget(limits: &Limits, window: Option<u64>, max_tokens: Option<u64>) -> usize {
     let Some(window) = window.and_then(|window| usize::try_from(window).ok()) else {
-        return limits.context_tokens;
+        return limits.context_tokens.min(UNKNOWN_WINDOW);
     };
     let reply = max_tokens
         .and_then(|tokens| usize::try_from(tokens).ok())

@@ -25,7 +25,8 @@ pub(super) struct Past<'a> {
 impl Engine {
     /// The tokens that a prompt may have.
     pub(super) fn budget(&self, route: &Route, max_tokens: Option<u64>) -> usize {
-        let window = route.provider.info().context_window;
+        let known = || self.catalog.find(&route.model)?.context_window;
+        let window = route.provider.info().context_window.or_else(known);
         context::budget(&self.limits, window, max_tokens)
     }
 

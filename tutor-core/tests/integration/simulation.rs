@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex};
 use futures_util::{FutureExt, StreamExt};
 use proptest::prelude::*;
 use tokio::sync::mpsc;
+use tutor_core::message::Part;
 use tutor_core::provider::{CompletionRequest, CompletionStream, Delta, ModelInfo, ProviderInfo};
 use tutor_core::session::Branch;
 use tutor_core::store::MemoryStore;
 use tutor_core::{
-    ChatRequest, Error, ErrorKind, Event, FinishReason, Messages, Provider, Result, Role,
-    SessionId, TurnEvent, TurnId, TurnStatus, TurnStream, Tutor, async_trait,
+    ChatRequest, Content, Error, ErrorKind, Event, FinishReason, FnTool, Message, Messages,
+    Provider, Result, Role, SessionId, ToolSpec, TurnEvent, TurnId, TurnStatus, TurnStream, Tutor,
+    async_trait,
 };
 
 use crate::support::{Call, GateStore};
@@ -38,6 +40,18 @@ enum Op {
     FailStore(bool),
     Wait,
     Crash,
+    /// The model asks for a tool that works (true) or is not there.
+    CallTool(usize, bool),
+    /// Another reply beside one that is there.
+    Regenerate(usize, usize),
+    /// A question asked in another way.
+    Edit(usize, usize),
+    SwitchHead(usize, usize),
+    Delete {
+        session: usize,
+        message: usize,
+        with_branch: bool,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -54,6 +68,12 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<bool>().prop_map(Op::FailStore),
         1 => Just(Op::Wait),
         1 => Just(Op::Crash),
+        3 => (0usize..8, any::<bool>()).prop_map(|(turn, known)| Op::CallTool(turn, known)),
+        2 => (0usize..4, 0usize..16).prop_map(|(session, message)| Op::Regenerate(session, message)),
+        2 => (0usize..4, 0usize..16).prop_map(|(session, message)| Op::Edit(session, message)),
+        1 => (0usize..4, 0usize..16).prop_map(|(session, message)| Op::SwitchHead(session, message)),
+        1 => (0usize..4, 0usize..16, any::<bool>())
+            .prop_map(|(session, message, with_branch)| Op::Delete { session, message, with_branch }),
     ]
 }
 
@@ -77,6 +97,13 @@ impl Provider for Fed {
                 .all(|message| !message.content.is_blank())
         );
         assert_eq!(request.messages.last().unwrap().role, Role::User);
+        // Each call has its result in the next message.
+        for (n, message) in request.messages.iter().enumerate() {
+            let calls = ids(&message.content, true);
+            if !calls.is_empty() {
+                assert_eq!(ids(&request.messages[n + 1].content, false), calls);
+            }
+        }
         let (feed, fed) = mpsc::unbounded_channel();
         self.0.lock().unwrap().push(feed);
         Ok(futures_util::stream::unfold(
@@ -85,6 +112,19 @@ impl Provider for Fed {
         )
         .boxed())
     }
+}
+
+/// The ids of the calls, or of the results, in a message.
+fn ids(content: &Content, calls: bool) -> Vec<String> {
+    let Content::Parts(parts) = content else {
+        return Vec::new();
+    };
+    let id = |part: &Part| match part {
+        Part::ToolCall { call_id, .. } if calls => Some(call_id.clone()),
+        Part::ToolResult { call_id, .. } if !calls => Some(call_id.clone()),
+        _ => None,
+    };
+    parts.iter().filter_map(id).collect()
 }
 
 struct World {
@@ -130,6 +170,13 @@ impl World {
         Tutor::builder()
             .store(store.clone())
             .provider(provider.clone())
+            .tool(FnTool::new(
+                ToolSpec::new("known", "", serde_json::json!({"type": "object"})),
+                async |_| {
+                    tokio::task::yield_now().await;
+                    Ok(serde_json::json!("answer"))
+                },
+            ))
             .build()
             .await
             .unwrap()
@@ -190,6 +237,57 @@ impl World {
                     self.askers.remove(&turn);
                 }
             }
+            Op::CallTool(n, known) => {
+                let name = if known { "known" } else { "unknown" };
+                self.feed(
+                    n,
+                    Ok(Delta::ToolCall {
+                        id: "c".into(),
+                        name: name.into(),
+                        arguments: "{}".into(),
+                    }),
+                );
+                self.feed(
+                    n,
+                    Ok(Delta::Finished {
+                        reason: FinishReason::ToolCalls,
+                    }),
+                );
+            }
+            Op::Regenerate(session, message) => {
+                if let Some((session, message)) = self.message(session, message).await
+                    && message.role == Role::Assistant
+                {
+                    let all = self.messages(&session).await;
+                    let question = all
+                        .iter()
+                        .find(|m| Some(&m.id) == message.parent_id.as_ref());
+                    let said = question.unwrap().content.text();
+                    let request = ChatRequest::regenerate(session, message.id);
+                    self.stream(request, said).await;
+                }
+            }
+            Op::Edit(session, message) => {
+                if let Some((session, message)) = self.message(session, message).await
+                    && message.role == Role::User
+                {
+                    self.asked += 1;
+                    let said = format!("edited {}", self.asked);
+                    let request = ChatRequest::edit(session, message.id, said.clone());
+                    self.stream(request, said).await;
+                }
+            }
+            Op::SwitchHead(session, message) => {
+                if let Some((session, message)) = self.message(session, message).await {
+                    let switched = self.tutor.set_head(&session, &message.id).await.unwrap();
+                    assert_eq!(switched.head, Some(message.id));
+                }
+            }
+            Op::Delete {
+                session,
+                message,
+                with_branch,
+            } => self.delete(session, message, with_branch).await,
             Op::FailStore(begin) => self
                 .store
                 .fail(if begin { Call::Begin } else { Call::Finish }, 1),
@@ -223,6 +321,75 @@ impl World {
         request.session_id = session.clone();
         request.idempotency_key = key.map(|key| format!("k{key}"));
         request.detached = detached;
+        self.stream(request, said).await;
+    }
+
+    async fn messages(&self, session: &SessionId) -> Vec<Message> {
+        let all = Messages {
+            branch: Branch::All,
+            ..Messages::default()
+        };
+        self.tutor.messages(session, all).await.unwrap().items
+    }
+
+    async fn message(&self, session: usize, message: usize) -> Option<(SessionId, Message)> {
+        let session = self
+            .sessions
+            .get(session % self.sessions.len().max(1))?
+            .clone();
+        let all = self.messages(&session).await;
+        let message = all.get(message % all.len().max(1))?.clone();
+        Some((session, message))
+    }
+
+    async fn delete(&mut self, session: usize, message: usize, with_branch: bool) {
+        let Some((session, message)) = self.message(session, message).await else {
+            return;
+        };
+        let before = self.messages(&session).await;
+        let followed = before
+            .iter()
+            .any(|m| m.parent_id.as_ref() == Some(&message.id));
+        let deleted = self
+            .tutor
+            .delete_message(&session, &message.id, with_branch)
+            .await;
+        match deleted {
+            Ok(count) => {
+                assert!(with_branch || !followed, "a message was orphaned");
+                // The end of a turn that could not be stored may have been stored before.
+                let left = self.messages(&session).await.len() as u64 + count;
+                assert!((before.len() as u64..=before.len() as u64 + 1).contains(&left));
+            }
+            Err(error) => {
+                // Or the end of the turn that stands in the way could not be stored yet.
+                let kinds = [ErrorKind::Conflict, ErrorKind::StoreUnavailable];
+                assert!(kinds.contains(&error.kind()), "deleting ended in {error}");
+                let after = self.messages(&session).await;
+                assert!(before.iter().all(|message| after.contains(message)));
+            }
+        }
+        // Turns go with their messages, and nothing else does.
+        let left = self.messages(&session).await;
+        let mut gone = Vec::new();
+        for (turn, of, _) in &self.turns {
+            if *of == session && self.tutor.turn(turn).await.is_err() {
+                gone.push(turn.clone());
+            }
+        }
+        for turn in gone {
+            assert!(
+                left.iter()
+                    .all(|m| m.role == Role::User || m.turn_id.as_ref() != Some(&turn))
+            );
+            self.turns.retain(|(known, _, _)| *known != turn);
+            self.subscribers.retain(|(of, ..)| *of != turn);
+            self.askers.remove(&turn);
+            self.ended.remove(&turn);
+        }
+    }
+
+    async fn stream(&mut self, request: ChatRequest, said: String) {
         match self.tutor.stream(request).await {
             Ok(stream) => {
                 let (turn, session) = (stream.turn_id().clone(), stream.session_id().clone());
