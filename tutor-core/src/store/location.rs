@@ -31,7 +31,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// use tutor_core::store::Location;
 /// let location: Location = "postgresql://ada:secret@db.example/tutor".parse()?;
 /// assert_eq!(location.to_string(), "postgresql://db.example/tutor");
-/// # tutor_core::Result::Ok(())
+/// # tutor_core::Result::<()>::Ok(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -4,6 +4,7 @@ mod check;
 mod compact;
 mod draft;
 mod envelope;
+mod flush;
 mod keys;
 mod open;
 mod reads;

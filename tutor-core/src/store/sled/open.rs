@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::SledOptions;
 use super::compact::complete_swap;
 use super::draft::{Draft, Rows};
+use super::flush::flush;
 use super::shared::Database;
 use super::{keys, unavailable};
 use crate::error::{Error, ErrorKind, Result};
@@ -244,7 +245,7 @@ fn check_format(database: &Database, marked: bool) -> Result<()> {
 
 /// Makes a new store survive a power failure, then marks it as whole.
 pub(super) fn make_durable(directory: &Path, database: &Database) -> Result<()> {
-    database.db.flush().map_err(unavailable)?;
+    flush(&database.db)?;
     let files = directory.join("sled");
     let fail = |error| lock::unusable(&files, error);
     for entry in fs::read_dir(&files).map_err(fail)? {

@@ -9,9 +9,10 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use ::sled::{Db, Tree};
 use tokio::sync::Semaphore;
 
+use super::flush::flush;
 use super::open::open_locked;
 use super::tails::Tails;
-use super::{SledOptions, disk_is_full, unavailable};
+use super::{SledOptions, disk_is_full};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::rules;
 
@@ -115,7 +116,7 @@ impl Shared {
             return Ok(());
         };
         let closing = AssertUnwindSafe(move || {
-            database.db.flush().map_err(unavailable)?;
+            flush(&database.db)?;
             database.data.sync_all().map_err(|error| {
                 Error::new(
                     ErrorKind::StoreUnavailable,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::draft::Draft;
+use super::flush::FLUSH_PATIENCE;
 use super::shared::Shared;
 use super::{disk_is_full, unavailable};
 use crate::error::{Error, ErrorKind, Result};
@@ -28,8 +29,6 @@ const MAX_GROUP_BYTES: usize = 4 << 20;
 /// refuses only by being opened again, and then needs room itself: for a segment to clear, a
 /// segment to go on in, and a snapshot.
 const RESERVED_BYTES: u64 = 20 << 20;
-/// How long a flush may take before somebody looks after it.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 /// How long no write is tried after one for which there was no room.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 
