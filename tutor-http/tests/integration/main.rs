@@ -22,5 +22,6 @@ mod moving;
 mod openapi;
 mod people;
 mod portability;
+mod recorded;
 mod sessions;
 mod stream;
