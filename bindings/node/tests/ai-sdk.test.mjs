@@ -12,6 +12,9 @@ import { fromAiSdk, toUIMessageChunks, toUIMessageStreamResponse, TutorError } f
 
 import { all, endless, open, textOf, yields } from './support.mjs'
 
+// A black PNG of one pixel.
+const PIXEL = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=='
+
 const nested = {
   usage: {
     inputTokens: { total: 5, noCache: 3, cacheRead: 2, cacheWrite: 0 },
@@ -50,7 +53,7 @@ for (const [version, [, end]] of Object.entries(VERSIONS)) {
     assert.deepEqual(usage, { inputTokens: 5, cachedInputTokens: 2, outputTokens: 7, reasoningTokens: 1 })
     const stream = tutor.stream([
       { type: 'text', text: 'What is this?' },
-      { type: 'image', url: 'data:image/png;base64,AAAA' },
+      { type: 'image', url: `data:image/png;base64,${PIXEL}` },
       { type: 'image', url: 'https://example.com/a.png', mediaType: 'image/png' },
     ], { session: first.sessionId })
     assert.equal((await stream.reply()).text, 'Hello there')
@@ -65,7 +68,7 @@ for (const [version, [, end]] of Object.entries(VERSIONS)) {
         role: 'user',
         content: [
           { type: 'text', text: 'What is this?' },
-          { type: 'file', data: tagged('AAAA'), mediaType: 'image/png' },
+          { type: 'file', data: tagged(PIXEL), mediaType: 'image/png' },
           { type: 'file', data: tagged(new URL('https://example.com/a.png')), mediaType: 'image/png' },
         ],
       },
