@@ -3,18 +3,23 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { chromium } from 'playwright-core'
 
-let server, url, browser, directory
+let server, url, browser, directory, frontEnd, origin
 
 before(async () => {
   directory = await mkdtemp(join(tmpdir(), 'neuro-tutor-'))
+  // A real page: a browser keeps those that come from nowhere away from this machine's servers.
+  frontEnd = createServer((_, response) => response.setHeader('content-type', 'text/html').end('<title>front end</title>'))
+  await new Promise((resolve) => frontEnd.listen(0, 'localhost', resolve))
+  origin = `http://localhost:${frontEnd.address().port}`
   server = spawn(process.env.NEURO_TUTOR, ['--port', '0'], {
     cwd: directory,
-    env: { PATH: process.env.PATH, DEMO_DELAY_MS: '0' },
+    env: { PATH: process.env.PATH, DEMO_DELAY_MS: '0', CORS_ORIGINS: origin },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   url = await new Promise((resolve, reject) => {
@@ -45,6 +50,7 @@ before(async () => {
 after(async () => {
   await browser?.close()
   server?.kill()
+  frontEnd?.close()
   await rm(directory, { recursive: true, force: true })
 })
 
@@ -75,8 +81,7 @@ test('Swagger UI renders and calls the API without any other host', async () => 
 
 test('a page of an allowed origin reads a streamed reply', async () => {
   const page = await browser.newPage()
-  await page.route('http://localhost:5173/', (route) => route.fulfill({ contentType: 'text/html', body: '<title>front end</title>' }))
-  await page.goto('http://localhost:5173/')
+  await page.goto(origin)
   const text = await page.evaluate(async (url) => {
     const response = await fetch(`${url}/api/chat`, {
       method: 'POST',
