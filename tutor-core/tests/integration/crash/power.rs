@@ -112,10 +112,15 @@ impl Run {
 
     /// A moment: any, or right behind an acknowledgement, where most is at stake.
     fn moment(&self, dice: &mut Dice) -> usize {
-        let any = 1 + dice.below(self.events.len());
         if dice.below(2) == 0 {
-            return any;
+            return 1 + dice.below(self.events.len());
         }
+        self.acknowledged(dice)
+    }
+
+    /// A moment right behind an acknowledgement.
+    fn acknowledged(&self, dice: &mut Dice) -> usize {
+        let any = 1 + dice.below(self.events.len());
         let said = self.events[any..].iter().position(|e| e.kind == 'A');
         said.map_or(self.events.len(), |behind| any + behind + 1)
     }
@@ -155,8 +160,14 @@ fn fail_power(
         let place = url(directory.path());
         let run = Run::record(directory.path(), &place, ledger, round, control, &mut dice);
         for n in 0..IMAGES_OF_A_RUN {
-            let kept = [Kept::Synced, Kept::Blocks, Kept::Writes, Kept::All][n % 4];
-            let moment = run.moment(&mut dice);
+            let (kept, moment) = match control {
+                Control::None => {
+                    let kept = [Kept::Synced, Kept::Blocks, Kept::Writes, Kept::All][n % 4];
+                    (kept, run.moment(&mut dice))
+                }
+                // The harshest disk at the worst moment: there a fault must show.
+                _ => (Kept::Synced, run.acknowledged(&mut dice)),
+            };
             let mut image = run.image(moment, kept, &mut dice);
             let place = url(image.directory.path());
             let wrong = runtime.block_on(image.check(&place, round));
@@ -180,10 +191,10 @@ fn survives_power_failures(url: impl Fn(&Path) -> String, seed: u64) {
     assert!(bad.is_empty(), "{bad:#?}");
 }
 
-/// It is found out in a quarter of the disks at least: of those that keep only what was synced.
+/// It is found out in half of the disks at least. (The kernel's own or sled's later syncs save some.)
 fn fails_with_the_power(url: impl Fn(&Path) -> String, control: &Control, seed: u64) {
     let (built, bad) = fail_power(url, 12, control, seed);
-    assert!(bad.len() * 4 >= built, "{} of {built}: {bad:#?}", bad.len());
+    assert!(bad.len() * 2 >= built, "{} of {built}: {bad:#?}", bad.len());
 }
 
 #[test]
