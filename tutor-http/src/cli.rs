@@ -1,13 +1,15 @@
 //! The command line: one file per command. Standard output is data, standard error is talk.
+//!
+//! The binary, `python -m neuro_tutor` and `npx neuro-tutor` are this one.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
+use crate::config::{Args, Vars};
+use crate::logs;
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime::Runtime;
 use tracing::level_filters::LevelFilter;
-use tutor_http::config::{Args, Vars};
-use tutor_http::logs;
 
 mod backup;
 mod compact;
@@ -107,16 +109,27 @@ Environment:
   INSECURE_NO_AUTH, MAX_CONNECTIONS, MAX_LIVE_TURNS, MAX_BODY_BYTES, MAX_MESSAGE_CHARS, DRAIN_SECONDS,
   MODEL_CATALOG";
 
-/// Does what the command line says. What goes wrong is said in one line.
-pub(crate) fn main() -> ExitCode {
-    let line = Line::parse();
+/// Does what the command line says, the first argument being the program's name, and returns the
+/// exit code. What goes wrong is said in one line on standard error.
+///
+/// It blocks, takes the process's log and handles its signals: call it from the main thread of a
+/// process that does nothing else, and not from within a runtime.
+pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> u8 {
+    let line = match Line::try_parse_from(args) {
+        Ok(line) => line,
+        Err(error) => {
+            // Where nobody listens the exit code still tells.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(failure::WRONG_CONFIGURATION);
+        }
+    };
     let command = line
         .command
         .unwrap_or_else(|| Command::Serve(Box::new(line.serve)));
     run(command, line.config.as_deref()).unwrap_or_else(|failure| failure.report())
 }
 
-fn run(command: Command, config: Option<&Path>) -> Result<ExitCode, Failure> {
+fn run(command: Command, config: Option<&Path>) -> Result<u8, Failure> {
     let vars = || Vars::load(Path::new("."), config);
     // The server's log is as loud as its settings say.
     let _logs = match &command {

@@ -15,6 +15,7 @@
 //! ```
 // In suggested reading order.
 mod bounds;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod logs;
@@ -41,5 +42,6 @@ mod wire;
 pub use bounds::Bounds;
 pub use edge::Origins;
 pub use routes::{openapi, router};
-pub use serve::serve;
+pub use serve::handle::Server;
+pub use serve::{bind, serve};
 pub use state::AppState;

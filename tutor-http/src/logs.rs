@@ -44,8 +44,7 @@ pub fn init(level: LevelFilter) -> Logs {
     let targets = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_target("tutor_core", level)
-        .with_target("tutor_http", level)
-        .with_target("neuro_tutor", level);
+        .with_target("tutor_http", level);
     let format = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_writer(sink);

@@ -1,6 +1,7 @@
 //! The accept loop: what guards a connection before any request is read, and how the server stops.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,11 +19,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower_service::Service;
+use tutor_core::{Error, Result};
 
 use crate::bounds::Bounds;
 use crate::routes::Peer;
 use crate::state::AppState;
 
+pub(crate) mod handle;
 mod stall;
 
 use stall::StallGuard;
@@ -40,6 +43,30 @@ const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     content-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n\
     content-length: 64\r\n\r\n\
     {\"detail\":\"too many connections: try again\",\"code\":\"overloaded\"}";
+
+/// Takes the address, a name or a number; port 0 is any that is free.
+///
+/// # Errors
+/// `config` if the machine does not have it, another program does, or it is not allowed, saying
+/// what to do.
+pub async fn bind(host: &str, port: u16) -> Result<TcpListener> {
+    TcpListener::bind((host, port)).await.map_err(|error| {
+        let advice = match error.kind() {
+            ErrorKind::AddrInUse => {
+                "another program listens there: stop it, or choose another port, or 0 for any"
+            }
+            ErrorKind::PermissionDenied => "choose a port above 1023",
+            _ => "choose an address of this machine",
+        };
+        Error::new(
+            tutor_core::ErrorKind::Config,
+            format!("the server cannot listen on this address: {advice}"),
+        )
+        .with_context("host", host)
+        .with_context("port", port)
+        .with_source(error)
+    })
+}
 
 const BAD_REQUEST: &str = r#"{"detail":"Invalid HTTP request received."}"#;
 

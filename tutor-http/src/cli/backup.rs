@@ -3,11 +3,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
+use crate::config::{DataArgs, Vars};
 use tutor_core::time::{Runtime as _, SystemRuntime};
 use tutor_core::transfer::{ExportOptions, Reader};
-use tutor_http::config::{DataArgs, Vars};
 
 use super::data::{Data, Export};
 use super::export::tell;
@@ -43,7 +42,7 @@ pub(super) struct Args {
     skip_damaged: bool,
 }
 
-pub(super) fn run(args: &Args, vars: &Vars) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: &Args, vars: &Vars) -> Result<u8, Failure> {
     runtime()?.block_on(async {
         let data = Data::find(&args.data, vars).await?;
         let directory = args.directory.as_path();

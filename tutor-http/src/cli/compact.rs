@@ -1,12 +1,11 @@
 //! `neuro-tutor compact`: writes the files of an embedded store anew.
 
-use std::process::ExitCode;
 use std::sync::Arc;
 
+use crate::config::{DataArgs, Vars};
 use tutor_core::store::{Location, SledStore};
-use tutor_http::config::{DataArgs, Vars};
 
-use super::failure::{Failure, WRONG_CONFIGURATION};
+use super::failure::{DONE, Failure, WRONG_CONFIGURATION};
 use super::output::note;
 use super::progress::Progress;
 use super::{data, runtime};
@@ -25,7 +24,7 @@ pub(super) struct Args {
     data: DataArgs,
 }
 
-pub(super) fn run(args: &Args, vars: &Vars) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: &Args, vars: &Vars) -> Result<u8, Failure> {
     let location = args.data.locate(vars)?;
     let Location::Sled(directory) = &location else {
         return Err(Failure::new(
@@ -46,6 +45,6 @@ pub(super) fn run(args: &Args, vars: &Vars) -> Result<ExitCode, Failure> {
             "compacted {} entries from {} to {} bytes",
             done.entries, done.bytes_before, done.bytes_after
         ));
-        Ok(ExitCode::SUCCESS)
+        Ok(DONE)
     })
 }

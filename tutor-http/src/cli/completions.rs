@@ -1,7 +1,5 @@
 //! `neuro-tutor completions`: what a shell needs to complete commands and options.
 
-use std::process::ExitCode;
-
 use clap_complete::Shell;
 
 use super::failure::Failure;
@@ -19,7 +17,7 @@ pub(super) struct Args {
     shell: Shell,
 }
 
-pub(super) fn run(args: &Args, command: &mut clap::Command) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: &Args, command: &mut clap::Command) -> Result<u8, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, command, "neuro-tutor", &mut script);
     output::print(&script)

@@ -1,8 +1,6 @@
 //! `neuro-tutor config`: the settings in effect, and where each comes from.
 
-use std::process::ExitCode;
-
-use tutor_http::config::{Args, Settings, Vars};
+use crate::config::{Args, Settings, Vars};
 
 use super::failure::Failure;
 use super::{output, runtime};
@@ -13,7 +11,7 @@ Examples:
   neuro-tutor config --config /etc/tutor.toml   with another file
   neuro-tutor config > neuro-tutor.toml         to start from (put the keys in)";
 
-pub(super) fn run(args: Args, vars: &Vars) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: Args, vars: &Vars) -> Result<u8, Failure> {
     let settings = Settings::new(args, vars)?;
     let settings = runtime()?.block_on(settings.discover());
     output::print(settings.shown().as_bytes())

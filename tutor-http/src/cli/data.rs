@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::config::{DataArgs, Vars};
+use crate::control::{Answer, Client, Refusal, Request};
 use tutor_core::ErrorKind;
 use tutor_core::store::{Location, Store};
 use tutor_core::transfer::{Counts, ExportOptions, Exporter};
-use tutor_http::config::{DataArgs, Vars};
-use tutor_http::control::{Answer, Client, Refusal, Request};
 
 use super::failure::{Failure, WRONG_CONFIGURATION};
 

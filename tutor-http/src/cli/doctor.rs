@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crate::config::{self, Settings, Vars};
 use futures_util::StreamExt;
 use tutor_core::provider::{
     CompletionRequest, Delta, Provider, ProviderConfig, ProviderKind, SharedProvider,
@@ -12,7 +12,6 @@ use tutor_core::provider::{
 use tutor_core::store::{Expect, Location, RecordStore, RecordWrite, SessionStore};
 use tutor_core::time::{Runtime, SystemRuntime, Timestamp};
 use tutor_core::{Error, ErrorKind, Result as TutorResult};
-use tutor_http::config::{self, Settings, Vars};
 
 use super::failure::{DATA_NOT_USABLE, FAILED, Failure, WRONG_CONFIGURATION};
 use super::{output, runtime};
@@ -70,11 +69,11 @@ impl Report {
     }
 }
 
-pub(super) fn run(args: Args, vars: &Vars) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: Args, vars: &Vars) -> Result<u8, Failure> {
     let settings = Settings::new(args.serve, vars)?;
     let report = runtime()?.block_on(check(settings, args.offline));
     output::print(report.text.as_bytes())?;
-    Ok(ExitCode::from(report.code))
+    Ok(report.code)
 }
 
 async fn check(settings: Settings, offline: bool) -> Report {

@@ -1,15 +1,14 @@
 //! `neuro-tutor export`: everything as lines of JSON, also while a server has the data.
 
 use std::io::{self, Write};
-use std::process::ExitCode;
 
+use crate::config::{DataArgs, Vars};
 use tutor_core::OwnerId;
 use tutor_core::time::Timestamp;
 use tutor_core::transfer::ExportOptions;
-use tutor_http::config::{DataArgs, Vars};
 
 use super::data::{Data, Export};
-use super::failure::Failure;
+use super::failure::{DONE, Failure};
 use super::output::note;
 use super::progress::Progress;
 use super::runtime;
@@ -38,7 +37,7 @@ pub(super) struct Args {
     skip_damaged: bool,
 }
 
-pub(super) fn run(args: Args, vars: &Vars) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: Args, vars: &Vars) -> Result<u8, Failure> {
     runtime()?.block_on(async {
         let options = ExportOptions {
             owner: args.owner,
@@ -57,7 +56,7 @@ pub(super) fn run(args: Args, vars: &Vars) -> Result<ExitCode, Failure> {
         out.flush().map_err(|e| Failure::of_output(&e))?;
         drop(progress);
         tell(&export);
-        Ok(ExitCode::SUCCESS)
+        Ok(DONE)
     })
 }
 

@@ -1,11 +1,11 @@
 //! How a command ends when it cannot do what it should: one line, and an exit code.
 
 use std::io::{self, Write};
-use std::process::ExitCode;
 
+use crate::control::report::sentence;
 use tutor_core::{Error, ErrorKind};
-use tutor_http::control::report::sentence;
 
+pub(super) const DONE: u8 = 0;
 pub(super) const FAILED: u8 = 1;
 /// Also what clap ends with when it does not understand the command line.
 pub(super) const WRONG_CONFIGURATION: u8 = 2;
@@ -48,12 +48,12 @@ impl Failure {
     }
 
     /// Says it on standard error.
-    pub(super) fn report(&self) -> ExitCode {
+    pub(super) fn report(&self) -> u8 {
         if let Some(message) = &self.message {
             // Where nobody listens the exit code still tells.
             let _ = writeln!(io::stderr(), "neuro-tutor: {message}");
         }
-        ExitCode::from(self.code)
+        self.code
     }
 }
 

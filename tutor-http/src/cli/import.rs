@@ -3,16 +3,15 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
+use crate::config::{DataArgs, Vars};
+use crate::control::{Client, Request, report};
 use serde_json::Value;
 use tutor_core::OwnerId;
 use tutor_core::transfer::{ImportOptions, Importer, OnConflict};
-use tutor_http::config::{DataArgs, Vars};
-use tutor_http::control::{Client, Request, report};
 
 use super::data::{Data, wait};
-use super::failure::{FAILED, Failure};
+use super::failure::{DONE, FAILED, Failure};
 use super::output::note;
 use super::progress::Progress;
 use super::runtime;
@@ -53,7 +52,7 @@ enum Choice {
     Replace,
 }
 
-pub(super) fn run(args: Args, vars: &Vars) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: Args, vars: &Vars) -> Result<u8, Failure> {
     runtime()?.block_on(async {
         let input: Box<dyn Read + Send> = match &args.file {
             Some(path) => Box::new(open(path)?),
@@ -83,7 +82,7 @@ pub(super) fn run(args: Args, vars: &Vars) -> Result<ExitCode, Failure> {
         };
         drop(progress);
         note(&told(&done));
-        Ok(ExitCode::SUCCESS)
+        Ok(DONE)
     })
 }
 

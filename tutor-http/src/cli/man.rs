@@ -1,7 +1,5 @@
 //! `neuro-tutor man`: manual pages, made from the same source as the help.
 
-use std::process::ExitCode;
-
 use clap_mangen::Man;
 
 use super::failure::{FAILED, Failure, WRONG_CONFIGURATION};
@@ -18,7 +16,7 @@ pub(super) struct Args {
     command: Option<String>,
 }
 
-pub(super) fn run(args: &Args, mut command: clap::Command) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: &Args, mut command: clap::Command) -> Result<u8, Failure> {
     command.build();
     let page = match &args.command {
         None => command,

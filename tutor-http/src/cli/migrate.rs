@@ -1,9 +1,8 @@
 //! `neuro-tutor migrate`: brings the schema of a database to a version.
 
 use std::fmt::Write;
-use std::process::ExitCode;
 
-use tutor_http::config::{DataArgs, Vars};
+use crate::config::{DataArgs, Vars};
 
 use super::failure::Failure;
 use super::output;
@@ -30,7 +29,7 @@ pub(super) struct Args {
     dry_run: bool,
 }
 
-pub(super) fn run(args: &Args, vars: &Vars) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: &Args, vars: &Vars) -> Result<u8, Failure> {
     let location = args.data.locate(vars)?;
     runtime()?.block_on(async {
         let plan = location.migrate(args.to, args.dry_run).await?;

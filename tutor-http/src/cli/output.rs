@@ -1,17 +1,16 @@
 //! Standard output is data only; what there is to say goes to standard error.
 
 use std::io::{self, Write};
-use std::process::ExitCode;
 
-use super::failure::Failure;
+use super::failure::{DONE, Failure};
 
 /// Writes all of it.
-pub(super) fn print(bytes: &[u8]) -> Result<ExitCode, Failure> {
+pub(super) fn print(bytes: &[u8]) -> Result<u8, Failure> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)
         .and_then(|()| out.flush())
         .map_err(|error| Failure::of_output(&error))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(DONE)
 }
 
 /// Says something to the person who runs the command.

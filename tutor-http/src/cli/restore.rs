@@ -2,16 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
+use crate::config::{DataArgs, Vars};
+use crate::control::Client;
 use tutor_core::ErrorKind;
 use tutor_core::store::{Location, SessionStore as _, SledStore, Store};
 use tutor_core::time::{Runtime as _, SystemRuntime};
 use tutor_core::transfer::{ImportOptions, Importer};
-use tutor_http::config::{DataArgs, Vars};
-use tutor_http::control::Client;
 
-use super::failure::{DATA_NOT_USABLE, FAILED, Failure, WRONG_CONFIGURATION};
+use super::failure::{DATA_NOT_USABLE, DONE, FAILED, Failure, WRONG_CONFIGURATION};
 use super::output::note;
 use super::progress::Progress;
 use super::{backup, import, runtime};
@@ -36,7 +35,7 @@ pub(super) struct Args {
     replace: bool,
 }
 
-pub(super) fn run(args: Args, vars: &Vars) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: Args, vars: &Vars) -> Result<u8, Failure> {
     runtime()?.block_on(async {
         let location = args.data.locate(vars)?;
         if location == Location::Memory {
@@ -68,7 +67,7 @@ pub(super) fn run(args: Args, vars: &Vars) -> Result<ExitCode, Failure> {
         store.close().await?;
         drop(progress);
         note(&format!("{} from {}", import::told(&done), path.display()));
-        Ok(ExitCode::SUCCESS)
+        Ok(DONE)
     })
 }
 

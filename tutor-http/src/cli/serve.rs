@@ -2,18 +2,18 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::Arc;
 
+use crate::config::{Args, Settings, Vars};
+use crate::control::report::sentence;
+use crate::people::People;
+use crate::{AppState, control, logs, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tutor_core::Tutor;
 use tutor_core::time::SystemRuntime;
-use tutor_http::config::{Args, Settings, Vars};
-use tutor_http::people::People;
-use tutor_http::{AppState, control, logs, serve};
+use tutor_core::{Error, Tutor};
 
-use super::failure::{ADDRESS_NOT_USABLE, Failure, INTERRUPTED, WRONG_CONFIGURATION};
+use super::failure::{ADDRESS_NOT_USABLE, DONE, Failure, INTERRUPTED, WRONG_CONFIGURATION};
 use super::runtime;
 
 pub(super) const EXAMPLES: &str = "\
@@ -23,13 +23,13 @@ Examples:
   neuro-tutor --data memory:                     keep nothing";
 
 /// Serves until it is told to stop.
-pub(super) fn run(args: Args, vars: &Vars) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: Args, vars: &Vars) -> Result<u8, Failure> {
     let settings = Settings::new(args, vars)?;
     let _logs = logs::init(settings.log_level);
     runtime()?.block_on(serve_until_told(settings))
 }
 
-async fn serve_until_told(settings: Settings) -> Result<ExitCode, Failure> {
+async fn serve_until_told(settings: Settings) -> Result<u8, Failure> {
     let listener = bind(&settings).await?;
     let address = listener.local_addr().map_err(|error| {
         Failure::new(
@@ -70,33 +70,20 @@ async fn serve_until_told(settings: Settings) -> Result<ExitCode, Failure> {
     let stopped = async { tokio::join!(serve(listener, state, stop), closing) };
     tokio::select! {
         ((), closed) = stopped => closed?,
-        () = second.cancelled() => return Ok(ExitCode::from(INTERRUPTED)),
+        () = second.cancelled() => return Ok(INTERRUPTED),
     }
     tracing::info!("stopped");
-    Ok(ExitCode::SUCCESS)
+    Ok(DONE)
 }
 
 /// Listens on the configured address, unless that would open everything to everybody.
 async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
-    let (host, port) = (settings.host.as_str(), settings.port);
-    let unusable = |error: std::io::Error| {
-        let advice = match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                "another program listens there: stop it, or choose another port by --port or PORT"
-            }
-            std::io::ErrorKind::PermissionDenied => "choose a port above 1023 by --port or PORT",
-            _ => "choose an address of this machine by --host or HOST",
-        };
-        Failure::new(
-            ADDRESS_NOT_USABLE,
-            format!("cannot listen on {host} port {port}: {error}; {advice}"),
-        )
-    };
-    let addresses = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(unusable)?;
-    let addresses: Vec<SocketAddr> = addresses.collect();
-    let is_private = addresses.iter().all(|address| address.ip().is_loopback());
+    let host = settings.host.as_str();
+    let unusable = |error: Error| Failure::new(ADDRESS_NOT_USABLE, sentence(&error));
+    let listener = crate::bind(host, settings.port).await.map_err(unusable)?;
+    let is_private = listener
+        .local_addr()
+        .is_ok_and(|address| address.ip().is_loopback());
     if !is_private && settings.people.is_none() && !settings.insecure_no_auth {
         return Err(Failure::new(
             WRONG_CONFIGURATION,
@@ -107,15 +94,13 @@ async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
             ),
         ));
     }
-    TcpListener::bind(addresses.as_slice())
-        .await
-        .map_err(unusable)
+    Ok(listener)
 }
 
 /// Says what one wants to know first. A closed standard output is no reason not to serve.
 fn greet(tutor: &Tutor, address: SocketAddr) {
     let mut out = std::io::stdout();
-    for line in tutor_http::config::summary(tutor) {
+    for line in crate::config::summary(tutor) {
         let _ = writeln!(out, "{line}");
     }
     let _ = writeln!(out, "  server     http://{address}");

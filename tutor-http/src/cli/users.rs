@@ -1,14 +1,12 @@
 //! `neuro-tutor users`: the people of a server, and what is theirs.
 
-use std::process::ExitCode;
-
+use crate::config::{DataArgs, Vars};
+use crate::control::Request;
 use tutor_core::OwnerId;
 use tutor_core::transfer::erase_owner;
-use tutor_http::config::{DataArgs, Vars};
-use tutor_http::control::Request;
 
 use super::data::{Data, wait};
-use super::failure::{Failure, WRONG_CONFIGURATION};
+use super::failure::{DONE, Failure, WRONG_CONFIGURATION};
 use super::output::note;
 use super::progress::Progress;
 use super::runtime;
@@ -55,7 +53,7 @@ struct Erase {
     yes: bool,
 }
 
-pub(super) fn run(args: Args, vars: &Vars) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: Args, vars: &Vars) -> Result<u8, Failure> {
     match args.command {
         Command::Add(args) => runtime()?.block_on(accounts::add(&args, vars)),
         Command::List(data) => runtime()?.block_on(accounts::list(&data, vars)),
@@ -65,7 +63,7 @@ pub(super) fn run(args: Args, vars: &Vars) -> Result<ExitCode, Failure> {
     }
 }
 
-fn erase(args: &Erase, vars: &Vars) -> Result<ExitCode, Failure> {
+fn erase(args: &Erase, vars: &Vars) -> Result<u8, Failure> {
     if !args.yes {
         let owner = &args.owner;
         return Err(Failure::new(
@@ -97,6 +95,6 @@ fn erase(args: &Erase, vars: &Vars) -> Result<ExitCode, Failure> {
             "erased {sessions} sessions and {records} records of {}",
             args.owner
         ));
-        Ok(ExitCode::SUCCESS)
+        Ok(DONE)
     })
 }

@@ -1,14 +1,12 @@
 //! `neuro-tutor verify`: checks every record and every index, also while a server has the data.
 
-use std::process::ExitCode;
-
+use crate::config::{DataArgs, Vars};
+use crate::control::{Request, report};
 use serde_json::Value;
 use tutor_core::store::verify::{Verified, verify};
-use tutor_http::config::{DataArgs, Vars};
-use tutor_http::control::{Request, report};
 
 use super::data::{Data, wait};
-use super::failure::{DATA_NOT_USABLE, Failure};
+use super::failure::{DATA_NOT_USABLE, DONE, Failure};
 use super::output::{self, note};
 use super::progress::Progress;
 use super::runtime;
@@ -31,7 +29,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: &Args, vars: &Vars) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: &Args, vars: &Vars) -> Result<u8, Failure> {
     runtime()?.block_on(async {
         let data = Data::find(&args.data, vars).await?;
         let progress = Progress::new("verifying");
@@ -55,7 +53,7 @@ pub(super) fn run(args: &Args, vars: &Vars) -> Result<ExitCode, Failure> {
         };
         output::print(text.as_bytes())?;
         if count == 0 {
-            return Ok(ExitCode::SUCCESS);
+            return Ok(DONE);
         }
         if !args.json {
             let problems = found["problems"].as_array();

@@ -1,15 +1,14 @@
 //! Accounts, seen from the machine that the server runs on.
 
 use std::io::{BufRead, Write};
-use std::process::ExitCode;
 use std::sync::Arc;
 
+use crate::config::{DataArgs, Vars};
+use crate::people::{People, PeopleBounds, Role};
 use tutor_core::store::Store;
 use tutor_core::time::SystemRuntime;
-use tutor_http::config::{DataArgs, Vars};
-use tutor_http::people::{People, PeopleBounds, Role};
 
-use crate::cli::failure::{FAILED, Failure};
+use crate::cli::failure::{DONE, FAILED, Failure};
 
 /// Accounts that are read at a time.
 const PAGE: usize = 200;
@@ -47,13 +46,13 @@ impl Open {
         Ok(Self { store, people })
     }
 
-    async fn close<T>(self, done: Result<T, Failure>) -> Result<ExitCode, Failure> {
+    async fn close<T>(self, done: Result<T, Failure>) -> Result<u8, Failure> {
         self.store.close().await?;
-        done.map(|_| ExitCode::SUCCESS)
+        done.map(|_| DONE)
     }
 }
 
-pub(super) async fn add(args: &Add, vars: &Vars) -> Result<ExitCode, Failure> {
+pub(super) async fn add(args: &Add, vars: &Vars) -> Result<u8, Failure> {
     let mut password = String::new();
     let read = std::io::stdin().lock().read_line(&mut password);
     let password = password.trim_end_matches(['\r', '\n']);
@@ -72,7 +71,7 @@ pub(super) async fn add(args: &Add, vars: &Vars) -> Result<ExitCode, Failure> {
     open.close(done).await
 }
 
-pub(super) async fn list(data: &DataArgs, vars: &Vars) -> Result<ExitCode, Failure> {
+pub(super) async fn list(data: &DataArgs, vars: &Vars) -> Result<u8, Failure> {
     let open = Open::new(data, vars).await?;
     let done = print_all(&open.people).await;
     open.close(done).await
@@ -104,11 +103,7 @@ async fn print_all(people: &People) -> Result<(), Failure> {
     }
 }
 
-pub(super) async fn set_disabled(
-    args: &Named,
-    vars: &Vars,
-    disabled: bool,
-) -> Result<ExitCode, Failure> {
+pub(super) async fn set_disabled(args: &Named, vars: &Vars, disabled: bool) -> Result<u8, Failure> {
     let open = Open::new(&args.data, vars).await?;
     let done = async {
         let account = open.people.find(&args.email).await?;
