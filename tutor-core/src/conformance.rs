@@ -21,6 +21,17 @@
 //!
 //! Not covered by semantic versioning: a new version may know more laws.
 
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::provider::Provider;
+use crate::store::{RecordStore, SessionStore};
+
 pub mod faulty;
 pub mod provider;
 pub mod records;
@@ -58,7 +69,10 @@ pub fn run<F: Future<Output = ()>>(law: F) {
 #[macro_export]
 macro_rules! store_laws {
     ($name:ident, $make:ident) => {
-        $crate::laws! { $name, $make, store, $crate::store::SessionStore;
+        $crate::store_laws! { @laws ($name, $make, store, $crate::store::SessionStore) }
+    };
+    (@$then:ident $head:tt) => {
+        $crate::$then! { $head;
             sessions: [
                 a_created_session_is_read_back_empty
                 creating_a_session_twice_conflicts_and_changes_nothing
@@ -170,7 +184,10 @@ macro_rules! store_laws {
 #[macro_export]
 macro_rules! record_laws {
     ($name:ident, $make:ident) => {
-        $crate::laws! { $name, $make, records, $crate::store::RecordStore;
+        $crate::record_laws! { @laws ($name, $make, records, $crate::store::RecordStore) }
+    };
+    (@$then:ident $head:tt) => {
+        $crate::$then! { $head;
             writing: [
                 a_record_is_read_back_until_it_is_deleted
                 versions_grow_with_every_write_and_are_not_reused_after_a_deletion
@@ -197,7 +214,10 @@ macro_rules! record_laws {
 #[macro_export]
 macro_rules! provider_laws {
     ($name:ident, $make:ident) => {
-        $crate::laws! { $name, $make, provider, $crate::Provider;
+        $crate::provider_laws! { @laws ($name, $make, provider, $crate::Provider) }
+    };
+    (@$then:ident $head:tt) => {
+        $crate::$then! { $head;
             facts: [
                 info_is_stable_and_usable
                 models_have_distinct_names
@@ -222,7 +242,7 @@ macro_rules! provider_laws {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! laws {
-    ($name:ident, $make:ident, $laws:ident, $interface:path; $($subject:ident: [$($law:ident)+])+) => {
+    (($name:ident, $make:ident, $laws:ident, $interface:path); $($subject:ident: [$($law:ident)+])+) => {
         mod $name {
             $($(
                 #[test]
@@ -238,10 +258,67 @@ macro_rules! laws {
     };
 }
 
+/// Makes the tables of [`STORE_LAWS`], [`RECORD_LAWS`] and [`PROVIDER_LAWS`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! law_table {
+    (($laws:ident); $($subject:ident: [$($law:ident)+])+) => {
+        &[$($($crate::conformance::Law {
+            name: stringify!($law),
+            keep: |plugin| Box::pin($crate::conformance::$laws::$subject::$law(plugin)),
+        },)+)+]
+    };
+}
+
+/// A law as a value: for the tests of those who cannot use the macros.
+pub struct Law<T: ?Sized + 'static> {
+    /// What it says.
+    pub name: &'static str,
+    keep: fn(Arc<T>) -> BoxFuture<'static, ()>,
+}
+
+/// The laws of [`SessionStore`](crate::SessionStore).
+pub const STORE_LAWS: &[Law<dyn SessionStore>] = crate::store_laws! { @law_table (store) };
+
+/// The laws of [`RecordStore`](crate::RecordStore).
+pub const RECORD_LAWS: &[Law<dyn RecordStore>] = crate::record_laws! { @law_table (records) };
+
+/// The laws of [`Provider`](crate::Provider).
+pub const PROVIDER_LAWS: &[Law<dyn Provider>] = crate::provider_laws! { @law_table (provider) };
+
+impl<T: ?Sized> Law<T> {
+    /// Runs it on a plug-in that nobody has used yet.
+    ///
+    /// # Errors
+    /// How it is broken, in the words of the assertion that failed; also if that is not known after
+    /// `patience`.
+    pub async fn check(&self, plugin: Arc<T>, patience: Duration) -> Result<(), String> {
+        let kept = AssertUnwindSafe((self.keep)(plugin)).catch_unwind();
+        match tokio::time::timeout(patience, kept).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(panic)) => Err(panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                .unwrap_or_else(|| "it panicked".to_owned())),
+            Err(_) => Err(format!("nothing came of it within {patience:?}")),
+        }
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for Law<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::Path;
+
+    use super::*;
+    use crate::store::MemoryStore;
 
     /// The public functions of a file whose argument is a plug-in.
     fn laws(text: &str) -> impl Iterator<Item = &str> {
@@ -269,5 +346,23 @@ mod tests {
             }
         }
         assert!(found > 50, "only {found} laws were found");
+        let tables = STORE_LAWS.len() + RECORD_LAWS.len() + PROVIDER_LAWS.len();
+        assert_eq!(found, tables);
+    }
+
+    #[tokio::test]
+    async fn a_broken_law_says_how_it_is_broken() {
+        let law = STORE_LAWS
+            .iter()
+            .find(|law| law.name == "closing_twice_is_fine");
+        let law = law.unwrap();
+        let patience = Duration::from_secs(60);
+        let kept = law.check(Arc::new(MemoryStore::new()), patience).await;
+        assert_eq!(kept, Ok(()));
+        let law = &STORE_LAWS[0];
+        let closed = MemoryStore::new();
+        closed.close().await.unwrap();
+        let broken = law.check(Arc::new(closed), patience).await.unwrap_err();
+        assert!(broken.contains("closed"), "{broken}");
     }
 }

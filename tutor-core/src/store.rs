@@ -23,7 +23,7 @@ pub mod location;
 mod lock;
 pub mod memory;
 pub mod migration;
-mod rules;
+pub(crate) mod rules;
 #[cfg(feature = "store-sled")]
 pub mod sled;
 #[cfg(any(feature = "store-sqlite", feature = "store-postgres"))]

@@ -19,22 +19,45 @@ pub fn error(error: &Error) -> Value {
     json
 }
 
+/// Facts that a plug-in's error may state: what the laws of stores and providers ask for.
+const FACTS: [&str; 11] = [
+    "session", "message", "turn", "head", "follower", "owner", "kind", "index", "field", "reason",
+    "parent",
+];
+
+/// The longest fact that is taken from a plug-in, in bytes.
+const MAX_FACT_BYTES: usize = 255;
+
 /// An error that a plug-in in another language raised on purpose, by a `code` of ours, `message`,
-/// and perhaps `retryable` and `retry_after_ms`. `None` for anything else: the message of an
-/// exception that is not ours may quote anybody, and is not taken.
+/// and perhaps `retryable`, `retry_after_ms` and `context`, of which the facts are taken that are
+/// known here and are identifiers or numbers. `None` for anything else: the message of an exception
+/// that is not ours may quote anybody, and is not taken.
 pub fn raised(members: Metadata) -> Option<Error> {
-    let read = || -> Result<ErrorInfo> {
+    let read = || -> Result<(ErrorInfo, Metadata)> {
         let mut fields = Fields::new("raised error", ErrorKind::Internal, members);
-        Ok(ErrorInfo {
+        let info = ErrorInfo {
             code: fields.text("code")?.unwrap_or_default(),
             message: fields.text("message")?.unwrap_or_default(),
             retryable: fields.flag("retryable")?,
             retry_after_ms: fields.count("retry_after_ms")?,
-        })
+        };
+        Ok((info, fields.object("context")?.unwrap_or_default()))
     };
-    let info = read().ok()?;
+    let (info, context) = read().ok()?;
     ErrorKind::from_code(&info.code)?;
-    Some(Error::from(info))
+    let facts = FACTS.iter().filter_map(|name| {
+        let value = match context.get(*name)? {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            _ => return None,
+        };
+        let is_fact = value.len() <= MAX_FACT_BYTES && value.bytes().all(|b| b.is_ascii_graphic());
+        is_fact.then_some((*name, value))
+    });
+    let error = Error::from(info);
+    Some(facts.fold(error, |error, (name, value)| {
+        error.with_context(name, value)
+    }))
 }
 
 #[cfg(test)]
@@ -60,6 +83,20 @@ mod tests {
             (back.kind(), back.retry()),
             (original.kind(), original.retry())
         );
+    }
+
+    #[test]
+    fn facts_are_taken_and_sentences_are_not() {
+        let raised = raised(
+            serde_json::from_value(json!({
+                "code": "conflict", "message": "busy",
+                "context": {"turn": "t1", "index": 2, "head": "two words", "canary": "x", "owner": null},
+            }))
+            .unwrap(),
+        )
+        .unwrap();
+        let facts: Vec<_> = raised.context().collect();
+        assert_eq!(facts, [("turn", "t1"), ("index", "2")]);
     }
 
     #[test]
