@@ -16,9 +16,10 @@ use crate::session::{
 };
 use crate::store::rules::{
     check_checkpoint, check_end, check_limit, check_new_turn, check_record_write, closed, created,
+    record_changed,
 };
 use crate::store::{
-    BegunTurn, Checkpoint, Durability, Existing, KeyRange, NewTurn, Record, RecordStore,
+    BegunTurn, Checkpoint, Durability, Existing, Expect, KeyRange, NewTurn, Record, RecordStore,
     RecordWrite, RunningTurn, SessionStore, StorageCheck, StoreInfo, TurnEnd, WholeSession,
 };
 use crate::turn::{Turn, TurnKey};
@@ -334,6 +335,11 @@ impl<F: Foreign> RecordStore for ForeignStore<F> {
             ));
         }
         writes.iter().try_for_each(check_record_write)?;
+        // No record has this version, and in JSON it means that there is none.
+        let never = |write: &RecordWrite| write.expect == Expect::Version(0);
+        if let Some(index) = writes.iter().position(never) {
+            return Err(record_changed(&writes[index].kind, index));
+        }
         let writes: Vec<Value> = writes.iter().map(doc::record_write).collect();
         self.call("commit", vec![Value::Array(writes)]).await?;
         Ok(())

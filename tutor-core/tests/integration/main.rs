@@ -50,6 +50,8 @@ mod provider_hostility;
 mod provider_transport;
 mod plugins;
 mod providers;
+#[cfg(feature = "store-sled")]
+mod scenarios;
 mod simulation;
 mod stores;
 mod support;
