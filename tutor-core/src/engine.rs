@@ -1,7 +1,7 @@
 //! What [`Tutor`](crate::Tutor) runs: the turn, from its begin to its end.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -43,7 +43,7 @@ const MAX_ATTEMPTS: usize = 4;
 /// Everything that turns share.
 pub(crate) struct Engine {
     pub(crate) store: SharedStore,
-    pub(crate) router: Router,
+    pub(crate) providers: RwLock<Arc<Router>>,
     pub(crate) hub: Hub,
     pub(crate) runtime: SharedRuntime,
     /// What models cost.
@@ -79,13 +79,32 @@ impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine")
             .field("store", &self.store)
-            .field("router", &self.router)
+            .field("providers", &self.router())
             .field("live_turns", &self.hub.live_count())
             .finish_non_exhaustive()
     }
 }
 
 impl Engine {
+    /// Who answers, at the moment.
+    pub(crate) fn router(&self) -> Arc<Router> {
+        Arc::clone(
+            &self
+                .providers
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    /// Has others answer from now on. Turns that run are not disturbed.
+    pub(crate) fn replace_router(&self, router: Router) {
+        let mut providers = self
+            .providers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *providers = Arc::new(router);
+    }
+
     /// Begins the turn that `request` asks for, or finds the one that it began earlier. When this
     /// returns, the learner's words are stored.
     pub(crate) async fn begin(

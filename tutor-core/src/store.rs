@@ -232,6 +232,44 @@ pub struct StoreInfo {
     /// True if no other process can use the same data while this store is open. Then turns that
     /// are running at start-up are recovered at once.
     pub exclusive: bool,
+    /// What it has written since it was opened.
+    pub written: Written,
+}
+
+/// How a store groups its writes: `writes` divided by `groups` share one wait for the disk. Zero
+/// where the store does not group them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Groups that were made durable together.
+    pub groups: u64,
+    /// Writes in them.
+    pub writes: u64,
+}
+
+/// [`Written`], while it is counted.
+#[derive(Debug, Default)]
+#[cfg(any(feature = "store-sled", feature = "store-sqlite"))]
+pub(crate) struct WriteCount {
+    groups: std::sync::atomic::AtomicU64,
+    writes: std::sync::atomic::AtomicU64,
+}
+
+#[cfg(any(feature = "store-sled", feature = "store-sqlite"))]
+impl WriteCount {
+    /// One group more, of so many writes.
+    pub(crate) fn add(&self, writes: usize) {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.groups.fetch_add(1, Relaxed);
+        self.writes.fetch_add(writes as u64, Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Written {
+        use std::sync::atomic::Ordering::Relaxed;
+        Written {
+            groups: self.groups.load(Relaxed),
+            writes: self.writes.load(Relaxed),
+        }
+    }
 }
 
 /// What an acknowledged write survives.

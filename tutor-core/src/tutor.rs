@@ -12,7 +12,8 @@ use crate::engine::{Asked, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{MessageId, OwnerId, SessionId, TurnId};
 use crate::message::{Message, Metadata};
-use crate::provider::{Catalog, ModelInfo, ProviderInfo};
+use crate::provider::router::Router;
+use crate::provider::{Catalog, ModelInfo, ProviderInfo, SharedProvider};
 use crate::session::{
     Branch, Cursor, MAX_PAGE, MAX_TITLE_CHARS, MessageQuery, MessageRange, Page, Session,
     SessionKey, SessionPatch, SessionQuery,
@@ -348,11 +349,26 @@ impl Tutor {
 
     /// The configured providers, the default first.
     pub fn providers(&self) -> Vec<ProviderInfo> {
-        self.engine
-            .router
-            .providers()
-            .map(|provider| provider.info())
-            .collect()
+        let router = self.engine.router();
+        router.providers().map(|provider| provider.info()).collect()
+    }
+
+    /// Has these providers answer from now on, the first or the named one by default, for this
+    /// tutor and all its clones. Turns that run are not disturbed.
+    ///
+    /// # Errors
+    /// `config` for providers that contradict each other, or if there are none. Then nothing is
+    /// changed.
+    pub fn replace_providers(
+        &self,
+        providers: Vec<SharedProvider>,
+        default: Option<&str>,
+    ) -> Result<()> {
+        if providers.is_empty() {
+            return Err(Error::new(ErrorKind::Config, "a tutor needs a provider"));
+        }
+        self.engine.replace_router(Router::new(providers, default)?);
+        Ok(())
     }
 
     /// The models of one provider.
@@ -360,12 +376,9 @@ impl Tutor {
     /// # Errors
     /// `not_found` for the provider; what the provider answers.
     pub async fn models(&self, provider: &str) -> Result<Vec<ModelInfo>> {
-        match self
-            .engine
-            .router
-            .providers()
-            .find(|p| p.info().name == provider)
-        {
+        let router = self.engine.router();
+        let found = router.providers().find(|p| p.info().name == provider);
+        match found.cloned() {
             Some(provider) => {
                 let models = provider.models().await?.into_iter();
                 Ok(models.map(|it| self.engine.catalog.described(it)).collect())

@@ -6,12 +6,13 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Args, Vars};
-use crate::logs;
+use crate::logs::{self, LogFormat};
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime::Runtime;
 use tracing::level_filters::LevelFilter;
 
 mod backup;
+mod chat;
 mod compact;
 mod completions;
 mod config;
@@ -56,6 +57,9 @@ enum Command {
     /// Serve the tutor over HTTP, until SIGINT or SIGTERM
     #[command(after_help = format!("{}\n\n{ENVIRONMENT}\n\n{}", serve::EXAMPLES, failure::EXIT_CODES))]
     Serve(Box<Args>),
+    /// Talk to the tutor in the terminal
+    #[command(after_help = chat::EXAMPLES)]
+    Chat(Box<chat::Args>),
     /// Try everything that a server needs, and say what to fix
     #[command(after_help = format!("{}\n\n{}", doctor::EXAMPLES, failure::EXIT_CODES))]
     Doctor(Box<doctor::Args>),
@@ -106,7 +110,7 @@ Environment:
   OLLAMA_HOST                                              where a local Ollama is looked for when
                                                            there is no key; off for nowhere
   DATABASE_URL, HOST, PORT, CORS_ORIGINS, AUTH, REGISTRATION, LOG_LEVEL, DEBUG, DEFAULT_PROVIDER,
-  INSECURE_NO_AUTH, MAX_CONNECTIONS, MAX_LIVE_TURNS, MAX_BODY_BYTES, MAX_MESSAGE_CHARS, DRAIN_SECONDS,
+  INSECURE_NO_AUTH, TLS_CERTIFICATE, TLS_KEY, METRICS_LISTEN, LOG_FORMAT, MAX_CONNECTIONS, MAX_LIVE_TURNS, MAX_BODY_BYTES, MAX_MESSAGE_CHARS, DRAIN_SECONDS,
   MODEL_CATALOG";
 
 /// Does what the command line says, the first argument being the program's name, and returns the
@@ -134,10 +138,11 @@ fn run(command: Command, config: Option<&Path>) -> Result<u8, Failure> {
     // The server's log is as loud as its settings say.
     let _logs = match &command {
         Command::Serve(_) => None,
-        _ => Some(logs::init(LevelFilter::WARN)),
+        _ => Some(logs::init(LevelFilter::WARN, LogFormat::Text)),
     };
     match command {
-        Command::Serve(args) => serve::run(*args, &vars()?),
+        Command::Serve(args) => serve::run(*args, &vars()?, config),
+        Command::Chat(args) => chat::run(*args, &vars()?),
         Command::Doctor(args) => doctor::run(*args, &vars()?),
         Command::Config(args) => config::run(*args, &vars()?),
         Command::Export(args) => export::run(args, &vars()?),

@@ -1,18 +1,23 @@
 //! How the server is configured: flags, then the environment, then a `.env` file, then
 //! `neuro-tutor.toml`, then defaults.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
-use tutor_core::provider::{Catalog, ModelChoice, ModelInfo, ProviderConfig, discover};
+use tutor_core::provider::{
+    Catalog, ModelChoice, ModelInfo, ProviderConfig, SharedProvider, discover,
+};
 use tutor_core::store::{Durability, Location, Store};
 use tutor_core::{Error, ErrorKind, Limits, Result, Tutor};
 
 use crate::bounds::Bounds;
 use crate::edge::Origins;
+use crate::logs::LogFormat;
+use crate::metrics::{MeteredProvider, MeteredStore, Metrics};
 use crate::people::PeopleBounds;
+use crate::tls::TlsFiles;
 
 mod args;
 mod file;
@@ -52,6 +57,12 @@ pub struct Settings {
     pub origins: Origins,
     /// How much is logged.
     pub log_level: LevelFilter,
+    /// How a line of the log looks.
+    pub log_format: LogFormat,
+    /// What it proves to be itself with; `None` to serve without TLS.
+    pub tls: Option<TlsFiles>,
+    /// Where health and metrics are told: a host and a port. `None` for beside the API.
+    pub metrics_listen: Option<(String, u16)>,
     /// Who may use it; `None` if it asks nobody who they are.
     pub people: Option<PeopleBounds>,
     /// True to listen where others can reach a server that asks nobody who they are.
@@ -113,6 +124,62 @@ impl Settings {
                 false => LevelFilter::INFO,
             },
         )?;
+        let log_format = layers.pick_read(
+            setting("log_format", "LOG_FORMAT", "text or json"),
+            args.log_format,
+            |word| {
+                Ok(if choice(word, ["text", "json"])? {
+                    LogFormat::Json
+                } else {
+                    LogFormat::Text
+                })
+            },
+            |format| {
+                if *format == LogFormat::Json {
+                    "json"
+                } else {
+                    "text"
+                }
+                .into()
+            },
+            LogFormat::default,
+        )?;
+        let path = "the path of a PEM file";
+        let mut file = |key, var, flag| {
+            layers.pick_read(
+                setting(key, var, path),
+                flag,
+                |path| Ok(Some(PathBuf::from(path))),
+                |path| {
+                    path.as_deref()
+                        .map(Path::to_string_lossy)
+                        .unwrap_or_default()
+                        .into()
+                },
+                || None,
+            )
+        };
+        let tls = tls_files(
+            file("tls_certificate", "TLS_CERTIFICATE", args.tls_certificate)?,
+            file("tls_key", "TLS_KEY", args.tls_key)?,
+        )?;
+        let metrics_listen = layers.pick_read(
+            setting(
+                "metrics_listen",
+                "METRICS_LISTEN",
+                "an address such as 127.0.0.1:9464",
+            ),
+            args.metrics_listen,
+            |text| host_and_port(text).map(Some),
+            |place| {
+                place
+                    .as_ref()
+                    .map(|(host, port)| format!("{host}:{port}"))
+                    .unwrap_or_default()
+                    .into()
+            },
+            || None,
+        )?;
         let default_provider = layers.pick_read(
             setting("default_provider", "DEFAULT_PROVIDER", "a provider's name"),
             args.default_provider,
@@ -171,6 +238,8 @@ impl Settings {
             || (String::new(), Catalog::built_in()),
         )?;
         let (providers, ollama) = providers::providers(vars)?;
+        let mut key_files = providers::key_files(vars);
+        key_files.extend(tls.iter().map(|files| files.key.clone()));
         Ok(Self {
             host,
             port,
@@ -185,6 +254,9 @@ impl Settings {
             limits,
             origins,
             log_level,
+            log_format,
+            tls,
+            metrics_listen,
             insecure_no_auth,
             people: has_accounts.then(|| PeopleBounds {
                 open_registration,
@@ -195,7 +267,7 @@ impl Settings {
             ollama,
             catalog,
             effective: layers.end()?,
-            key_files: providers::key_files(vars),
+            key_files,
         })
     }
 
@@ -210,23 +282,35 @@ impl Settings {
         self
     }
 
-    /// Opens the data, and makes the providers.
+    /// Makes the providers, which count in `metrics`.
+    ///
+    /// # Errors
+    /// `config` for providers that cannot be made.
+    pub fn build_providers(&self, metrics: &Metrics) -> Result<Vec<SharedProvider>> {
+        let configs: Vec<_> = self.providers.iter().map(|c| c.config.clone()).collect();
+        let built = ProviderConfig::build_all(&configs)?.into_iter();
+        Ok(built
+            .map(|provider| Arc::new(MeteredProvider::new(provider, metrics.clone())) as _)
+            .collect())
+    }
+
+    /// Opens the data, and makes the providers. Both count in `metrics`.
     ///
     /// # Errors
     /// `store_locked` if another process has the data, naming it; other errors of the store;
     /// `config` for providers that cannot be made.
-    pub async fn open(&self) -> Result<(Tutor, Arc<dyn Store>)> {
+    pub async fn open(&self, metrics: &Metrics) -> Result<(Tutor, Arc<dyn Store>)> {
         let mut builder = Tutor::builder()
             .limits(self.limits.clone())
             .catalog(self.catalog.clone());
-        let configs: Vec<_> = self.providers.iter().map(|c| c.config.clone()).collect();
-        for provider in ProviderConfig::build_all(&configs)? {
+        for provider in self.build_providers(metrics)? {
             builder = builder.provider(provider);
         }
         if let Some(name) = &self.default_provider {
             builder = builder.default_provider(name);
         }
-        let store = self.data.open().await?;
+        let store = MeteredStore::new(self.data.open().await?, metrics.clone());
+        let store: Arc<dyn Store> = Arc::new(store);
         let tutor = builder.store(Arc::clone(&store)).build().await?;
         Ok((tutor, store))
     }
@@ -355,6 +439,32 @@ fn parse_level(text: &str) -> Result<LevelFilter> {
                 "there is no level {text:?}: write {LEVELS}"
             )));
         }
+    })
+}
+
+/// Where the certificate and its key are, which belong together.
+fn tls_files(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<TlsFiles>> {
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key })),
+        (Some(_), None) => Err(config(
+            "tls_certificate needs tls_key: set it too".to_owned(),
+        )),
+        (None, Some(_)) => Err(config(
+            "tls_key needs tls_certificate: set it too".to_owned(),
+        )),
+    }
+}
+
+fn host_and_port(text: &str) -> Result<(String, u16)> {
+    let parts = text.rsplit_once(':').and_then(|(host, port)| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        Some((host.to_owned(), port.parse().ok()?)).filter(|_| !host.is_empty())
+    });
+    parts.ok_or_else(|| {
+        config(format!(
+            "{text:?} is no address: write one such as 127.0.0.1:9464"
+        ))
     })
 }
 

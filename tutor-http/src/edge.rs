@@ -28,6 +28,9 @@ mod security;
 
 pub use cors::Origins;
 
+/// The routes that say how the server is.
+const WATCHED: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
 /// The routes, wrapped in what concerns all of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Edge {
@@ -62,14 +65,19 @@ impl Edge {
             response.headers_mut().insert(request_id::HEADER, id);
         }
         let route = response.extensions().get::<MatchedPath>();
-        tracing::info!(
-            method = known(&method),
-            route = route.map_or("none", MatchedPath::as_str),
-            status = response.status().as_u16(),
-            ms = began.elapsed().as_millis(),
-            request_id = id,
-            "request"
-        );
+        let route = route.map_or("none", MatchedPath::as_str);
+        let (method, status) = (known(&method), response.status().as_u16());
+        let took = began.elapsed();
+        self.state
+            .metrics
+            .answered(method, route.into(), status, took);
+        let ms = took.as_millis();
+        // Those who watch ask all the time.
+        if WATCHED.contains(&route) && status < 400 {
+            tracing::debug!(method, route, status, ms, request_id = id, "request");
+        } else {
+            tracing::info!(method, route, status, ms, request_id = id, "request");
+        }
         response
     }
 
@@ -80,7 +88,10 @@ impl Edge {
         match answer.await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
-            Err(_) => ApiError::from(Error::internal("a handler panicked")).into_response(),
+            Err(_) => {
+                self.state.metrics.panicked();
+                ApiError::from(Error::internal("a handler panicked")).into_response()
+            }
         }
     }
 }
@@ -114,9 +125,8 @@ pub(crate) async fn note_route(
 }
 
 /// Only well-known methods are logged as they are: a client chooses the others.
-fn known(method: &Method) -> &str {
-    match method.as_str() {
-        name @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => name,
-        _ => "OTHER",
-    }
+fn known(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    let name = KNOWN.into_iter().find(|name| *name == method.as_str());
+    name.unwrap_or("OTHER")
 }

@@ -19,11 +19,13 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod logs;
+pub mod metrics;
 mod probe;
 pub mod people;
 mod state;
 
 mod serve;
+mod tls;
 
 mod edge;
 mod routes;
@@ -43,5 +45,6 @@ pub use bounds::Bounds;
 pub use edge::Origins;
 pub use routes::{openapi, router};
 pub use serve::handle::Server;
-pub use serve::{bind, serve};
+pub use serve::{Served, bind, serve, serve_as};
 pub use state::AppState;
+pub use tls::{Tls, TlsFiles};

@@ -12,9 +12,20 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 /// Lines that wait to be written. More are dropped, and counted.
 const MAX_LINES: usize = 4096;
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line, for programs.
+    Json,
+}
 
 /// Keeps the log open; dropping it writes what waits.
 #[derive(Debug)]
@@ -22,13 +33,31 @@ const MAX_LINES: usize = 4096;
 pub struct Logs {
     lines: Option<SyncSender<Line>>,
     writer: Option<JoinHandle<()>>,
+    /// `None` if somebody else has set up logging.
+    filter: Option<reload::Handle<Targets, Registry>>,
+}
+
+impl Logs {
+    /// From now on the log is as loud as this.
+    pub fn set_level(&self, level: LevelFilter) {
+        if let Some(filter) = &self.filter {
+            // Fails only if nobody logs any more.
+            let _ = filter.reload(targets(level));
+        }
+    }
+}
+
+/// Libraries speak of warnings only, whatever the level: at their finer levels some of them write
+/// what passes through them.
+fn targets(level: LevelFilter) -> Targets {
+    Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("tutor_core", level)
+        .with_target("tutor_http", level)
 }
 
 /// Sends the log of this process to standard error from now on.
-///
-/// Libraries speak of warnings only, whatever the level: at their finer levels some of them write
-/// what passes through them.
-pub fn init(level: LevelFilter) -> Logs {
+pub fn init(level: LevelFilter, format: LogFormat) -> Logs {
     let (lines, queue) = sync_channel(MAX_LINES);
     let dropped = Arc::new(AtomicU64::new(0));
     let writer = {
@@ -41,18 +70,27 @@ pub fn init(level: LevelFilter) -> Logs {
         lines: lines.clone(),
         dropped,
     };
-    let targets = Targets::new()
-        .with_default(level.min(LevelFilter::WARN))
-        .with_target("tutor_core", level)
-        .with_target("tutor_http", level);
-    let format = tracing_subscriber::fmt::layer()
-        .with_ansi(false)
-        .with_writer(sink);
+    let (filter, handle) = reload::Layer::new(targets(level));
+    let is_json = format == LogFormat::Json;
+    let text = (!is_json).then(|| {
+        tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_writer(sink.clone())
+    });
+    let json = is_json.then(|| {
+        tracing_subscriber::fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .with_writer(sink)
+    });
     // Fails only if somebody else has set up logging; then theirs is used.
-    let _ = tracing_subscriber::registry()
-        .with(targets)
-        .with(format)
-        .try_init();
+    let is_ours = tracing_subscriber::registry()
+        .with(filter)
+        .with(text)
+        .with(json)
+        .try_init()
+        .is_ok();
     // The default hook prints the message, which may quote what somebody wrote.
     std::panic::set_hook(Box::new(|panic| {
         let at = panic.location().map(ToString::to_string);
@@ -61,6 +99,7 @@ pub fn init(level: LevelFilter) -> Logs {
     Logs {
         lines: Some(lines),
         writer: writer.ok(),
+        filter: is_ours.then_some(handle),
     }
 }
 

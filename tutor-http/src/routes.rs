@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use axum::{Router, middleware};
 use futures_util::FutureExt;
 use http::{HeaderValue, StatusCode, header};
@@ -28,6 +29,7 @@ mod guard;
 mod health;
 mod keys;
 mod messages;
+mod metrics;
 mod models;
 mod sessions;
 mod transfer;
@@ -46,6 +48,19 @@ pub fn router(state: AppState) -> Router {
     let routes = routes
         .merge(docs::routes(&openapi))
         .fallback(move |request: Request| fallback(Arc::clone(&known), request))
+        .method_not_allowed_fallback(async || ApiError::METHOD_NOT_ALLOWED)
+        .layer(middleware::from_fn(edge::note_route))
+        .with_state(state.clone());
+    Router::new().fallback_service(Edge::new(state, routes))
+}
+
+/// Health and metrics alone, without asking who wants to know.
+pub(crate) fn operations(state: AppState) -> Router {
+    let routes = Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::all))
+        .fallback(async || ApiError::NOT_FOUND)
         .method_not_allowed_fallback(async || ApiError::METHOD_NOT_ALLOWED)
         .layer(middleware::from_fn(edge::note_route))
         .with_state(state.clone());
@@ -93,6 +108,7 @@ fn documented() -> (Router<AppState>, OpenApi) {
         .routes(routes!(models::list))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
+        .routes(routes!(metrics::metrics))
         .split_for_parts();
     complete(&mut openapi);
     (routes, openapi)

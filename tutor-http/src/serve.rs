@@ -1,34 +1,49 @@
 //! The accept loop: what guards a connection before any request is read, and how the server stops.
 
 use std::convert::Infallible;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, TryFutureExt};
 use http::uri::Authority;
-use http::{Method, Request, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, StatusCode, Version, header};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use tutor_core::{Error, Result};
 
 use crate::bounds::Bounds;
 use crate::routes::Peer;
 use crate::state::AppState;
+use crate::tls::{self, Tls};
 
 pub(crate) mod handle;
 mod stall;
 
 use stall::StallGuard;
+
+/// Requests of one HTTP/2 connection that are answered at the same time; more wait.
+const MAX_HTTP2_STREAMS: u32 = 100;
+
+/// Bytes of one HTTP/2 stream that wait to be sent.
+const MAX_HTTP2_BUFFER: usize = 64 << 10;
+
+/// How often the other end of an HTTP/2 connection is asked whether it is there.
+const HTTP2_PING: Duration = Duration::from_secs(20);
 
 /// Connections that are told at the same time that there is no room. More are closed silently.
 const MAX_REFUSALS: usize = 64;
@@ -70,6 +85,34 @@ pub async fn bind(host: &str, port: u16) -> Result<TcpListener> {
 
 const BAD_REQUEST: &str = r#"{"detail":"Invalid HTTP request received."}"#;
 
+/// What new connections are served with.
+#[derive(Clone, Debug)]
+pub struct Served {
+    pub(crate) state: AppState,
+    router: Router,
+    tls: Option<Tls>,
+}
+
+impl Served {
+    /// The whole API, over TLS if there is a certificate.
+    pub fn new(state: AppState, tls: Option<Tls>) -> Self {
+        Self {
+            router: crate::router(state.clone()),
+            state,
+            tls,
+        }
+    }
+
+    /// Health and metrics alone, for those who watch over the server.
+    pub fn operations(state: AppState) -> Self {
+        Self {
+            router: crate::routes::operations(state.clone()),
+            state,
+            tls: None,
+        }
+    }
+}
+
 /// Serves until `shutdown` is over; then takes no new connection, ends the event streams so that
 /// their clients resume elsewhere, and waits for the other requests, at most
 /// [`Bounds::drain_grace`].
@@ -77,10 +120,18 @@ const BAD_REQUEST: &str = r#"{"detail":"Invalid HTTP request received."}"#;
 /// The tutor stays open: [close](tutor_core::Tutor::close) it when `shutdown` is over, at the same
 /// time, so that requests which wait for a reply are answered.
 pub async fn serve(listener: TcpListener, state: AppState, shutdown: impl Future<Output = ()>) {
-    let bounds = Arc::clone(&state.bounds);
-    let router = crate::router(state.clone());
-    let http = builder(&bounds);
-    let connections = Arc::new(Semaphore::new(bounds.max_connections));
+    let (_, served) = watch::channel(Served::new(state, None));
+    serve_as(listener, served, shutdown).await;
+}
+
+/// [`serve`], with what may be replaced meanwhile: every new connection is served with the latest.
+pub async fn serve_as(
+    listener: TcpListener,
+    mut served: watch::Receiver<Served>,
+    shutdown: impl Future<Output = ()>,
+) {
+    let mut host = Host::new(served.borrow_and_update().clone());
+    let open = Arc::new(AtomicUsize::new(0));
     let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
     let graceful = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -97,7 +148,13 @@ pub async fn serve(listener: TcpListener, state: AppState, shutdown: impl Future
                 }
             },
         };
-        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+        if served.has_changed().unwrap_or(false) {
+            host = Host::new(served.borrow_and_update().clone());
+        }
+        let metrics = &host.served.state.metrics;
+        // Only this loop adds to it.
+        if open.load(Ordering::Acquire) >= host.served.state.bounds.max_connections {
+            metrics.refused();
             if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
                 tokio::spawn(async move {
                     let _permit = permit;
@@ -106,24 +163,21 @@ pub async fn serve(listener: TcpListener, state: AppState, shutdown: impl Future
                 });
             }
             continue;
-        };
-        // Small events must not wait for each other. Without it they are only slower.
-        let _ = stream.set_nodelay(true);
-        let io = TokioIo::new(StallGuard::new(stream, bounds.write_stall));
-        let router = router.clone();
-        let service = service_fn(move |request| answer(router.clone(), Peer(peer.ip()), request));
-        let connection = graceful.watch(http.serve_connection(io, service));
+        }
+        let counted = (Counted::new(&open), metrics.connection());
+        let connection = host.connection(stream, peer.ip(), graceful.watcher());
         tokio::spawn(async move {
-            let _permit = permit;
+            let _counted = counted;
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended");
             }
         });
     }
     drop(listener);
+    let state = served.borrow().state.clone();
     state.drain();
-    tracing::info!(connections = graceful.count(), "stopping");
-    if tokio::time::timeout(bounds.drain_grace, graceful.shutdown())
+    tracing::info!(connections = open.load(Ordering::Acquire), "stopping");
+    if tokio::time::timeout(state.bounds.drain_grace, graceful.shutdown())
         .await
         .is_err()
     {
@@ -131,7 +185,103 @@ pub async fn serve(listener: TcpListener, state: AppState, shutdown: impl Future
     }
 }
 
-fn builder(bounds: &Bounds) -> http1::Builder {
+/// One of the connections that are open.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// How a connection ends.
+type Ended = std::result::Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// What is [`Served`], and how.
+struct Host {
+    served: Served,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+impl Host {
+    fn new(served: Served) -> Self {
+        let bounds = &served.state.bounds;
+        Self {
+            http1: http1_builder(bounds),
+            http2: http2_builder(bounds),
+            served,
+        }
+    }
+
+    /// One connection, to its end.
+    fn connection(
+        &self,
+        stream: TcpStream,
+        peer: IpAddr,
+        watcher: Watcher,
+    ) -> BoxFuture<'static, Ended> {
+        // Small events must not wait for each other. Without it they are only slower.
+        let _ = stream.set_nodelay(true);
+        let bounds = &self.served.state.bounds;
+        let stream = StallGuard::new(stream, bounds.write_stall);
+        let patience = bounds.header_timeout;
+        let answering = Answering {
+            router: self.served.router.clone(),
+            peer: Peer(peer),
+            is_secure: self.served.tls.is_some(),
+        };
+        let http1 = self.http1.clone();
+        let Some(tls) = &self.served.tls else {
+            let service = service_fn(move |request| answer(answering.clone(), request));
+            let connection = watcher.watch(http1.serve_connection(TokioIo::new(stream), service));
+            return connection.map_err(Into::into).boxed();
+        };
+        let (acceptor, http2) = (tls.acceptor(), self.http2.clone());
+        let secured = async move {
+            let accepted = tokio::time::timeout(patience, acceptor.accept(stream));
+            let stream = accepted
+                .await
+                .map_err(|_| io::Error::from(ErrorKind::TimedOut))??;
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
+            let io = TokioIo::new(stream);
+            if !is_http2 {
+                let service = service_fn(move |request| answer(answering.clone(), request));
+                return Ok(watcher.watch(http1.serve_connection(io, service)).await?);
+            }
+            // hyper bounds no wait before the first request of HTTP/2.
+            let asked = CancellationToken::new();
+            let first = asked.clone();
+            let service = service_fn(move |request| {
+                first.cancel();
+                answer(answering.clone(), request)
+            });
+            let connection = watcher.watch(http2.serve_connection(io, service));
+            let silence = async {
+                if tokio::time::timeout(patience, asked.cancelled())
+                    .await
+                    .is_ok()
+                {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                ended = connection => Ok(ended?),
+                () = silence => Err(io::Error::from(ErrorKind::TimedOut).into()),
+            }
+        };
+        secured.boxed()
+    }
+}
+
+fn http1_builder(bounds: &Bounds) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(bounds.header_timeout)
@@ -143,17 +293,43 @@ fn builder(bounds: &Bounds) -> http1::Builder {
     http
 }
 
-async fn answer(
-    mut router: Router,
+fn http2_builder(bounds: &Bounds) -> http2::Builder<TokioExecutor> {
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    let head = u32::try_from(bounds.max_header_bytes).unwrap_or(u32::MAX);
+    http.timer(TokioTimer::new())
+        .max_header_list_size(head)
+        .max_concurrent_streams(MAX_HTTP2_STREAMS)
+        .max_send_buf_size(MAX_HTTP2_BUFFER)
+        // A peer that is gone is noticed.
+        .keep_alive_interval(HTTP2_PING)
+        .keep_alive_timeout(bounds.header_timeout);
+    http
+}
+
+/// What a connection needs to answer its requests.
+#[derive(Clone)]
+struct Answering {
+    router: Router,
     peer: Peer,
+    is_secure: bool,
+}
+
+async fn answer(
+    mut answering: Answering,
     mut request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+) -> std::result::Result<Response<Body>, Infallible> {
     if !names_one_host(&request) {
         let json = [(header::CONTENT_TYPE, "application/json")];
         return Ok((StatusCode::BAD_REQUEST, json, BAD_REQUEST).into_response());
     }
-    request.extensions_mut().insert(peer);
-    router.call(request.map(Body::new)).await
+    request.extensions_mut().insert(answering.peer);
+    let mut response = answering.router.call(request.map(Body::new)).await?;
+    if answering.is_secure {
+        let year = HeaderValue::from_static("max-age=31536000");
+        let headers = response.headers_mut();
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
+    }
+    Ok(response)
 }
 
 /// HTTP/1.1 wants exactly one `Host`, and the same in a target that has one: two readings of a
@@ -165,8 +341,11 @@ fn names_one_host<B>(request: &Request<B>) -> bool {
         return false;
     }
     let target = request.uri().authority().map(Authority::as_str);
-    target.is_none_or(|target| {
-        request.method() == Method::CONNECT || host.is_some_and(|host| host == target)
+    target.is_none_or(|target| match host {
+        _ if request.method() == Method::CONNECT => true,
+        // HTTP/2 names it in the target alone.
+        None => request.version() == Version::HTTP_2,
+        Some(host) => host == target,
     })
 }
 
@@ -201,6 +380,11 @@ mod tests {
             (Version::HTTP_10, "/", &[], true),
             (Version::HTTP_11, "http://a/", &["a"], true),
             (Version::HTTP_11, "http://evil/", &["a"], false),
+            (Version::HTTP_10, "http://a/", &[], false),
+            (Version::HTTP_2, "https://a/", &[], true),
+            (Version::HTTP_2, "https://a/", &["a"], true),
+            (Version::HTTP_2, "https://a/", &["b"], false),
+            (Version::HTTP_2, "https://a/", &["a", "a"], false),
         ] {
             let request = request(version, target, hosts);
             assert_eq!(names_one_host(&request), expected, "{target} {hosts:?}");

@@ -17,6 +17,7 @@ use tutor_core::{Error, Event, TurnEvent, TurnStream};
 
 use crate::encode::{Encoder, Flow, heartbeat};
 use crate::error::ApiError;
+use crate::metrics::Held;
 use crate::state::{AppState, Caller};
 
 /// Bytes of events that are sent in one piece when more are there already.
@@ -45,6 +46,7 @@ pub(crate) fn respond<E: Encoder>(
         caller: state.caller.clone(),
         recheck_at: Instant::now() + RECHECK,
         next: Next::Events,
+        _held: state.metrics.stream(),
     };
     stream_response::<E>(Body::from_stream(chunks(state)))
 }
@@ -99,6 +101,7 @@ struct State<E> {
     caller: Option<Caller>,
     recheck_at: Instant,
     next: Next,
+    _held: Held,
 }
 
 #[derive(Clone, Copy)]

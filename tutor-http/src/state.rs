@@ -12,6 +12,7 @@ use tutor_core::{ErrorKind, Tutor};
 
 use crate::bounds::Bounds;
 use crate::edge::Origins;
+use crate::metrics::Metrics;
 use crate::people::People;
 use crate::probe::Probe;
 
@@ -26,6 +27,9 @@ pub struct AppState {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) body_budget: Arc<Semaphore>,
     pub(crate) draining: CancellationToken,
+    pub(crate) metrics: Metrics,
+    /// True if the counts are told at an address of their own, and not beside the API.
+    pub(crate) hides_metrics: bool,
     probe: Option<Probe>,
     /// Who may use the server; `None` if it asks nobody who they are.
     pub(crate) people: Option<People>,
@@ -74,6 +78,8 @@ impl AppState {
             origins: Arc::default(),
             runtime: Arc::new(SystemRuntime),
             draining: CancellationToken::new(),
+            metrics: Metrics::default(),
+            hides_metrics: false,
             probe: None,
             people: None,
             caller: None,
@@ -117,6 +123,23 @@ impl AppState {
     #[must_use]
     pub fn with_people(mut self, people: People) -> Self {
         self.people = Some(people);
+        self
+    }
+
+    /// Counts in these from now on, together with whoever else does.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// True to tell the counts at an address of their own ([`Served::operations`]) alone, and not
+    /// beside the API.
+    ///
+    /// [`Served::operations`]: crate::Served::operations
+    #[must_use]
+    pub fn hide_metrics(mut self, hide: bool) -> Self {
+        self.hides_metrics = hide;
         self
     }
 

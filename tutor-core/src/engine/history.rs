@@ -45,7 +45,7 @@ impl Engine {
             serde_json::from_value(session.preferences.clone().into()).unwrap_or_default();
         let budget = match tokens {
             Some(tokens) => tokens,
-            None => self.budget(&self.router.route(&preferences)?, preferences.max_tokens),
+            None => self.budget(&self.router().route(&preferences)?, preferences.max_tokens),
         };
         let past = Past {
             session: &session,

@@ -101,7 +101,7 @@ impl Engine {
         request: &ChatRequest,
         fingerprint: u64,
     ) -> Result<Prepared> {
-        let route = self.router.route(&request.preferences)?;
+        let route = self.router().route(&request.preferences)?;
         let now = self.runtime.now();
         let session = match &request.session_id {
             None => None,

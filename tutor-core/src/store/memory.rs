@@ -15,7 +15,8 @@ use crate::session::{
 };
 use crate::store::{
     BegunTurn, Checkpoint, Durability, Existing, Expect, KeyRange, NewTurn, Record, RecordStore,
-    RecordWrite, RunningTurn, SessionStore, StorageCheck, StoreInfo, TurnEnd, WholeSession, rules,
+    RecordWrite, RunningTurn, SessionStore, StorageCheck, StoreInfo, TurnEnd, WholeSession,
+    Written, rules,
 };
 use crate::turn::{Turn, TurnKey, TurnStatus};
 
@@ -75,6 +76,7 @@ impl SessionStore for MemoryStore {
             location: "memory".to_owned(),
             durability: Durability::None,
             exclusive: true,
+            written: Written::default(),
         }
     }
 

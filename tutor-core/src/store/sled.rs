@@ -243,6 +243,7 @@ impl SessionStore for SledStore {
             location: self.shared.location.display().to_string(),
             durability: self.shared.options.durability,
             exclusive: true,
+            written: self.shared.written.read(),
         }
     }
 

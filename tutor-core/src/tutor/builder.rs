@@ -1,7 +1,7 @@
 //! How a [`Tutor`] is configured.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -148,7 +148,10 @@ impl TutorBuilder {
             store: self
                 .store
                 .unwrap_or_else(|| Arc::new(MemoryStore::default())),
-            router: Router::new(providers, self.default_provider.as_deref())?,
+            providers: RwLock::new(Arc::new(Router::new(
+                providers,
+                self.default_provider.as_deref(),
+            )?)),
             hub: Hub::new(limits.clone()),
             instance: runtime.new_id(),
             runtime,

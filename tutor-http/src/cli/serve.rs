@@ -2,19 +2,29 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{Args, Settings, Vars};
-use crate::control::report::sentence;
-use crate::people::People;
-use crate::{AppState, control, logs, serve};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tutor_core::Tutor;
 use tutor_core::time::SystemRuntime;
-use tutor_core::{Error, Tutor};
 
 use super::failure::{ADDRESS_NOT_USABLE, DONE, Failure, INTERRUPTED, WRONG_CONFIGURATION};
 use super::runtime;
+use crate::config::{Args, Settings, Vars};
+use crate::control::report::sentence;
+use crate::logs::Logs;
+use crate::metrics::Metrics;
+use crate::people::People;
+use crate::{AppState, Served, TlsFiles, control, logs, serve_as};
+
+mod reload;
+mod signals;
+
+use reload::{Reload, Source};
+use signals::Hangups;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -23,28 +33,35 @@ Examples:
   neuro-tutor --data memory:                     keep nothing";
 
 /// Serves until it is told to stop.
-pub(super) fn run(args: Args, vars: &Vars) -> Result<u8, Failure> {
-    let settings = Settings::new(args, vars)?;
-    let _logs = logs::init(settings.log_level);
-    runtime()?.block_on(serve_until_told(settings))
+pub(super) fn run(args: Args, vars: &Vars, config: Option<&Path>) -> Result<u8, Failure> {
+    let settings = Settings::new(args.clone(), vars)?;
+    let source = Source {
+        args,
+        config: config.map(Path::to_owned),
+    };
+    let logs = logs::init(settings.log_level, settings.log_format);
+    runtime()?.block_on(serve_until_told(settings, source, &logs))
 }
 
-async fn serve_until_told(settings: Settings) -> Result<u8, Failure> {
+async fn serve_until_told(settings: Settings, source: Source, logs: &Logs) -> Result<u8, Failure> {
+    let tls = settings.tls.as_ref().map(TlsFiles::load).transpose()?;
     let listener = bind(&settings).await?;
-    let address = listener.local_addr().map_err(|error| {
-        Failure::new(
-            ADDRESS_NOT_USABLE,
-            format!("the address is not known: {error}"),
-        )
-    })?;
+    let address = local_address(&listener)?;
+    let watched = match &settings.metrics_listen {
+        Some((host, port)) => Some(listen(host, *port, "--metrics-listen").await?),
+        None => None,
+    };
     let settings = settings.discover().await;
-    let (tutor, store) = settings.open().await?;
+    let metrics = Metrics::default();
+    let (tutor, store) = settings.open(&metrics).await?;
     // Without it the server serves; only commands cannot reach it.
     let _control = control::listen(&settings.data, Arc::clone(&store), tutor.clone())
         .inspect_err(|error| tracing::warn!(%error, "commands cannot reach this server"));
     let (first, second) = (CancellationToken::new(), CancellationToken::new());
-    tokio::spawn(watch_signals(first.clone(), second.clone()));
-    greet(&tutor, address);
+    tokio::spawn(signals::watch(first.clone(), second.clone()));
+    // Before anybody can know that the server is there: else this signal would end it.
+    let hangups = Hangups::new();
+    greet(&tutor, address, tls.is_some(), watched.as_ref());
     let checked = settings.clone();
     // In the background: a provider that is slow to say what it has must not keep anybody waiting.
     tokio::spawn(async move { checked.check_providers().await });
@@ -58,29 +75,62 @@ async fn serve_until_told(settings: Settings) -> Result<u8, Failure> {
     let mut state = AppState::new(tutor.clone())
         .with_records(Arc::new(store))
         .with_bounds(settings.bounds.clone())
-        .with_origins(settings.origins);
+        .with_origins(settings.origins.clone())
+        .with_metrics(metrics.clone())
+        .hide_metrics(watched.is_some());
     if let Some(people) = people {
         state = state.with_people(people);
     }
+    if let Some(listener) = watched {
+        let served = watch::channel(Served::operations(state.clone())).1;
+        // It tells that the server stops until the process ends.
+        tokio::spawn(serve_as(listener, served, std::future::pending()));
+    }
+    let (serving, served) = watch::channel(Served::new(state, tls));
+    let mut reload = Reload::new(
+        source,
+        settings,
+        tutor.clone(),
+        metrics,
+        logs,
+        serving,
+        hangups,
+    );
+    let stop = first.clone().cancelled_owned();
     let closing = async {
         first.cancelled().await;
-        tutor.close_within(settings.bounds.drain_grace).await
+        let grace = served.borrow().state.bounds.drain_grace;
+        tutor.close_within(grace).await
     };
-    let stop = first.clone().cancelled_owned();
-    let stopped = async { tokio::join!(serve(listener, state, stop), closing) };
+    let stopped = async { tokio::join!(serve_as(listener, served.clone(), stop), closing) };
     tokio::select! {
         ((), closed) = stopped => closed?,
         () = second.cancelled() => return Ok(INTERRUPTED),
+        () = reload.whenever_asked() => {}
     }
     tracing::info!("stopped");
     Ok(DONE)
 }
 
+/// Takes an address, which these settings name.
+async fn listen(host: &str, port: u16, settings: &str) -> Result<TcpListener, Failure> {
+    crate::bind(host, port).await.map_err(|error| {
+        let message = format!("{}; it is set by {settings}", sentence(&error));
+        Failure::new(ADDRESS_NOT_USABLE, message)
+    })
+}
+
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|error| {
+        let message = format!("the address is not known: {error}");
+        Failure::new(ADDRESS_NOT_USABLE, message)
+    })
+}
+
 /// Listens on the configured address, unless that would open everything to everybody.
 async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
     let host = settings.host.as_str();
-    let unusable = |error: Error| Failure::new(ADDRESS_NOT_USABLE, sentence(&error));
-    let listener = crate::bind(host, settings.port).await.map_err(unusable)?;
+    let listener = listen(host, settings.port, "--host and --port").await?;
     let is_private = listener
         .local_addr()
         .is_ok_and(|address| address.ip().is_loopback());
@@ -98,64 +148,16 @@ async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
 }
 
 /// Says what one wants to know first. A closed standard output is no reason not to serve.
-fn greet(tutor: &Tutor, address: SocketAddr) {
+fn greet(tutor: &Tutor, address: SocketAddr, is_secure: bool, watched: Option<&TcpListener>) {
     let mut out = std::io::stdout();
     for line in crate::config::summary(tutor) {
         let _ = writeln!(out, "{line}");
     }
-    let _ = writeln!(out, "  server     http://{address}");
-    let _ = writeln!(out, "  docs       http://{address}/docs");
+    let scheme = if is_secure { "https" } else { "http" };
+    let _ = writeln!(out, "  server     {scheme}://{address}");
+    if let Some(Ok(address)) = watched.map(TcpListener::local_addr) {
+        let _ = writeln!(out, "  metrics    http://{address}/metrics");
+    }
+    let _ = writeln!(out, "  docs       {scheme}://{address}/docs");
     let _ = out.flush();
-}
-
-/// The first signal asks the server to stop, the second one ends it.
-async fn watch_signals(first: CancellationToken, second: CancellationToken) {
-    let mut signals = match Signals::new() {
-        Ok(signals) => signals,
-        Err(error) => {
-            tracing::warn!(%error, "signals cannot be received");
-            return;
-        }
-    };
-    signals.next().await;
-    first.cancel();
-    signals.next().await;
-    second.cancel();
-}
-
-#[cfg(unix)]
-struct Signals([tokio::signal::unix::Signal; 2]);
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let interrupt = signal(SignalKind::interrupt())?;
-        Ok(Self([interrupt, signal(SignalKind::terminate())?]))
-    }
-
-    async fn next(&mut self) {
-        let [interrupt, terminate] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    }
-}
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn next(&mut self) {
-        // Without the signal there is nothing to wait for.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
 }

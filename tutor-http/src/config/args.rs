@@ -30,6 +30,18 @@ pub struct Args {
     /// error, warn, info, debug or trace [env: LOG_LEVEL] [default: info, or debug if DEBUG is set]
     #[arg(long)]
     pub log_level: Option<String>,
+    /// text for people, json for programs [env: LOG_FORMAT] [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// The server's certificate and what leads from it to a trusted one, as PEM: serves HTTPS [env: TLS_CERTIFICATE]
+    #[arg(long, value_name = "FILE")]
+    pub tls_certificate: Option<String>,
+    /// The certificate's private key, as PEM [env: TLS_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<String>,
+    /// Tell health and metrics at this address and port, and metrics nowhere else [env: METRICS_LISTEN] [default: beside the API]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub metrics_listen: Option<String>,
     /// Who answers when a request names nobody [env: DEFAULT_PROVIDER] [default: the first one]
     #[arg(long, value_name = "NAME")]
     pub default_provider: Option<String>,

@@ -4,8 +4,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
 
 use tempfile::TempDir;
+
+use crate::client::PATIENCE;
 
 /// A place to run `neuro-tutor` in.
 pub(crate) struct Binary {
@@ -72,26 +75,26 @@ impl Binary {
 
     /// Serves in this environment.
     pub(crate) fn serve_with(&self, args: &[&str], vars: &[(&str, &str)]) -> Serving {
-        let mut child = self
-            .command(&[&["serve", "--port", "0", "--log-level", "error"], args].concat())
-            .env("DEMO_DELAY_MS", "0")
-            .envs(vars.iter().copied())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
-        let address = loop {
-            let mut line = String::new();
-            assert_ne!(out.read_line(&mut line).unwrap(), 0, "it does not serve");
-            if let Some((_, address)) = line.split_once("server     http://") {
-                break address.trim().parse().unwrap();
+        let args = [&["--log-level", "error"], args].concat();
+        Serving::spawn(self, &args, vars, Stdio::inherit())
+    }
+
+    /// Serves in this environment, and gives the lines of its log as they come.
+    pub(crate) fn serve_logged(
+        &self,
+        args: &[&str],
+        vars: &[(&str, &str)],
+    ) -> (Serving, mpsc::Receiver<String>) {
+        let mut serving = Serving::spawn(self, args, vars, Stdio::piped());
+        let log = BufReader::new(serving.child.stderr.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                // The test may have seen enough.
+                let _ = sender.send(line);
             }
-        };
-        Serving {
-            child,
-            address,
-            _out: out,
-        }
+        });
+        (serving, lines)
     }
 }
 
@@ -127,8 +130,75 @@ impl Ended {
 pub(crate) struct Serving {
     child: Child,
     pub(crate) address: SocketAddr,
+    /// Where it tells health and metrics, if not beside the API.
+    pub(crate) watched: Option<SocketAddr>,
     /// A closed pipe would be another test.
     _out: BufReader<ChildStdout>,
+}
+
+impl Serving {
+    fn spawn(binary: &Binary, args: &[&str], vars: &[(&str, &str)], log: Stdio) -> Self {
+        let mut child = binary
+            .command(&[&["serve", "--port", "0"], args].concat())
+            .env("DEMO_DELAY_MS", "0")
+            .envs(vars.iter().copied())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let (mut address, mut watched) = (None, None);
+        loop {
+            let mut line = String::new();
+            assert_ne!(out.read_line(&mut line).unwrap(), 0, "it does not serve");
+            let Some((what, url)) = line.trim().split_once("://") else {
+                continue;
+            };
+            match what.split_whitespace().next() {
+                Some("server") => address = Some(url.parse().unwrap()),
+                Some("metrics") => {
+                    watched = Some(url.trim_end_matches("/metrics").parse().unwrap())
+                }
+                Some("docs") => break,
+                _ => {}
+            }
+        }
+        let address = address.unwrap();
+        Self {
+            child,
+            address,
+            watched,
+            _out: out,
+        }
+    }
+
+    /// Sends it a signal, such as `HUP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits until it has ended; its exit code.
+    pub(crate) fn ended(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+/// The first line that contains this.
+#[track_caller]
+pub(crate) fn line_with(lines: &mpsc::Receiver<String>, what: &str) -> String {
+    let mut seen = Vec::new();
+    loop {
+        match lines.recv_timeout(PATIENCE) {
+            Ok(line) if line.contains(what) => return line,
+            Ok(line) => seen.push(line),
+            Err(error) => panic!("{error}: no {what:?} in {seen:#?}"),
+        }
+    }
 }
 
 impl Drop for Serving {

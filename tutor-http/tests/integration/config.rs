@@ -11,6 +11,7 @@ use tutor_core::store::Location;
 use tutor_core::{ErrorKind, Result};
 use tutor_http::Bounds;
 use tutor_http::config::{Args, Origin, Settings, Vars};
+use tutor_http::metrics::Metrics;
 
 #[derive(Parser)]
 struct Line {
@@ -258,14 +259,22 @@ async fn the_default_provider_answers_first_and_an_unknown_one_is_refused() {
              [providers.one]\nkind = 'demo'\n[providers.openai]\nkey = 'k'\n"
         )
     };
-    let (tutor, _) = with_file(&text("openai")).unwrap().open().await.unwrap();
+    let (tutor, _) = with_file(&text("openai"))
+        .unwrap()
+        .open(&Metrics::default())
+        .await
+        .unwrap();
     let names: Vec<_> = tutor
         .providers()
         .into_iter()
         .map(|info| info.name)
         .collect();
     assert_eq!(names, ["openai", "one"]);
-    let error = with_file(&text("opnai")).unwrap().open().await.unwrap_err();
+    let error = with_file(&text("opnai"))
+        .unwrap()
+        .open(&Metrics::default())
+        .await
+        .unwrap_err();
     assert!(
         error.message().contains("opnai") && error.message().contains("openai"),
         "{error}"

@@ -151,7 +151,12 @@ async fn a_panic_costs_one_request() {
         assert_eq!(response.expect(500)["code"], "internal");
         assert!(response.header("access-control-allow-origin").is_some());
     }
-    Request::get("/").send(server.address).await.expect(200);
+    let counts = Request::get("/metrics").send(server.address).await.text();
+    let counts = crate::metrics::samples(&counts);
+    assert!(
+        counts["neuro_tutor_handler_panics_total"] >= 1.0,
+        "{counts:?}"
+    );
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use super::open::open_locked;
 use super::tails::Tails;
 use super::{SledOptions, disk_is_full};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::rules;
+use crate::store::{WriteCount, rules};
 
 /// The most reads at a time; more wait. Each occupies a thread.
 const MAX_READS: usize = 8;
@@ -25,6 +25,7 @@ pub(super) struct Shared {
     pub(super) options: SledOptions,
     pub(super) reads: Semaphore,
     pub(super) tails: Tails,
+    pub(super) written: WriteCount,
     /// Which flush is under way; 0 for none.
     pub(super) flushing: AtomicU64,
     /// True while the state is: known without waiting for a batch that is applied.
@@ -60,6 +61,7 @@ impl Shared {
             options,
             reads: Semaphore::new(MAX_READS),
             tails: Tails::default(),
+            written: WriteCount::default(),
             flushing: AtomicU64::new(0),
             open: AtomicBool::new(true),
             state: RwLock::new(State::Open(Box::new(database))),

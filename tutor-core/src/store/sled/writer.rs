@@ -136,6 +136,9 @@ impl Writer {
         let mut close = None;
         let writing = AssertUnwindSafe(|| self.commit(first, &mut answers, &mut close));
         let written = catch_unwind(writing).unwrap_or_else(|_| Err(Failure::Panicked));
+        if written.is_ok() {
+            self.shared.written.add(answers.len());
+        }
         let error = written.err().map(|failure| self.recover(failure));
         for answer in answers {
             answer(error.clone().map_or(Ok(()), Err));

@@ -13,7 +13,7 @@ use super::{Access, Engine, SqlStore, fault, migrate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::location::PostgresUrl;
 use crate::store::migration::MigrationPlan;
-use crate::store::{Durability, StorageCheck, StoreInfo};
+use crate::store::{Durability, StorageCheck, StoreInfo, Written};
 
 #[cfg(test)]
 mod tests;
@@ -255,6 +255,7 @@ impl Engine for PostgresEngine {
             location: self.url.to_string(),
             durability: Durability::Power,
             exclusive: false,
+            written: Written::default(),
         }
     }
 

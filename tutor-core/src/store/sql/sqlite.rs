@@ -129,6 +129,7 @@ impl Engine for SqliteEngine {
             location: self.file.display().to_string(),
             durability: Durability::Power,
             exclusive: true,
+            written: self.shared.written.read(),
         }
     }
 

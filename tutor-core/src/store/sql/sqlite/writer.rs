@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::open::Opened;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::rules;
 use crate::store::sql::connection::Connection;
 use crate::store::sql::fault;
+use crate::store::{WriteCount, rules};
 
 /// The most writes that wait for the writer; who comes later waits for a place.
 pub(super) const MAX_QUEUE: usize = 1024;
@@ -78,9 +78,12 @@ impl Write {
     }
 }
 
-/// Why a store is not used any more.
+/// Why a store is not used any more, and what it has written.
 #[derive(Debug, Default)]
-pub(super) struct Shared(OnceLock<End>);
+pub(super) struct Shared {
+    end: OnceLock<End>,
+    pub(super) written: WriteCount,
+}
 
 #[derive(Debug)]
 enum End {
@@ -90,11 +93,11 @@ enum End {
 
 impl Shared {
     pub(super) fn is_closed(&self) -> bool {
-        matches!(self.0.get(), Some(End::Closed))
+        matches!(self.end.get(), Some(End::Closed))
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        match self.0.get() {
+        match self.end.get() {
             None => Ok(()),
             Some(_) => Err(self.gone()),
         }
@@ -103,7 +106,7 @@ impl Shared {
     /// Why there is no answer.
     pub(super) fn gone(&self) -> Error {
         let unavailable = |message| Error::new(ErrorKind::StoreUnavailable, message);
-        match self.0.get() {
+        match self.end.get() {
             Some(End::Closed) => rules::closed(),
             Some(End::Failed) => {
                 unavailable("a sync of the database file failed: check the disk and reopen it")
@@ -114,7 +117,7 @@ impl Shared {
 
     fn end(&self, end: End) {
         // The first reason stays.
-        let _ = self.0.set(end);
+        let _ = self.end.set(end);
     }
 }
 
@@ -124,7 +127,14 @@ pub(super) async fn run(mut opened: Opened, shared: Arc<Shared>, mut jobs: mpsc:
     while close.is_none() {
         match jobs.recv().await {
             Some(Job::Write(write)) => {
-                let failed = write_group(&mut opened.writer, write, &mut jobs, &mut close).await;
+                let failed = write_group(
+                    &mut opened.writer,
+                    write,
+                    &mut jobs,
+                    &mut close,
+                    &shared.written,
+                )
+                .await;
                 if failed.as_ref().is_err_and(fault::is_failed_sync) {
                     tracing::error!(path = %opened.file.display(), "a sync failed: the store must be reopened");
                     shared.end(End::Failed);
@@ -153,6 +163,7 @@ async fn write_group(
     first: Write,
     jobs: &mut mpsc::Receiver<Job>,
     close: &mut Option<oneshot::Sender<Result<()>>>,
+    count: &WriteCount,
 ) -> Result<()> {
     if let Err(error) = statement(writer, "BEGIN IMMEDIATE").await {
         let made = (first.0)(Err(error.clone())).await;
@@ -185,6 +196,8 @@ async fn write_group(
     if written.is_err() {
         // Fails if there is nothing left to roll back, which is as well.
         let _ = statement(writer, "ROLLBACK").await;
+    } else {
+        count.add(answers.len());
     }
     for answer in answers {
         answer(written.clone());

@@ -1,0 +1,270 @@
+//! A server, talked to by its own API.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use reqwest::{Client, Method, RequestBuilder, Response, Url, header};
+use serde_json::{Map, Value, json};
+use tutor_core::{Error, ErrorKind, Event, Result, Role, SessionId, TurnEvent, TurnId};
+
+use super::talk::{Brief, Replying, Said, Say};
+
+/// How long a connection may take.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+
+/// How long nothing may come: a server that lives says so every 15 seconds.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The longest event that is read, in bytes.
+const MAX_EVENT_BYTES: usize = 4 << 20;
+
+/// The longest answer that is no stream, in bytes.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+pub(super) struct Remote {
+    client: Client,
+    base: Url,
+    token: Option<String>,
+}
+
+impl fmt::Debug for Remote {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Remote({})", self.base)
+    }
+}
+
+impl Remote {
+    pub(super) fn new(url: &str, token: Option<String>) -> Result<Self> {
+        let wrong = "the URL of a server is like http://localhost:8000";
+        let base = Url::parse(url).map_err(|_| Error::new(ErrorKind::Config, wrong))?;
+        if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
+            return Err(Error::new(ErrorKind::Config, wrong));
+        }
+        // Fails only if the process has one already.
+        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .connect_timeout(CONNECT_TIME)
+            .read_timeout(SILENCE)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|error| {
+                Error::internal("the client cannot be made").with_source(error.without_url())
+            })?;
+        Ok(Self {
+            client,
+            base,
+            token,
+        })
+    }
+
+    /// A page of so many.
+    async fn page(&self, path: &[&str], limit: usize) -> Result<Value> {
+        let (client, request) = self.request(Method::GET, path)?.build_split();
+        let mut request = request.map_err(unreachable)?;
+        let query = format!("limit={limit}");
+        request.url_mut().set_query(Some(&query));
+        let request = RequestBuilder::from_parts(client, request);
+        read(self.send(request, None).await?).await
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| Error::internal("the URL has no path"))?
+            .pop_if_empty()
+            .extend(path);
+        let request = self.client.request(method, url);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        })
+    }
+
+    async fn send(&self, request: RequestBuilder, body: Option<Value>) -> Result<Response> {
+        let request = match body {
+            Some(body) => request
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(body.to_string()),
+            None => request,
+        };
+        let response = request.send().await.map_err(unreachable)?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        let body = read(response).await.unwrap_or_default();
+        let kind = body["code"].as_str().and_then(ErrorKind::from_code);
+        let detail = match &body["detail"] {
+            Value::String(detail) => detail.clone(),
+            Value::Array(problems) => {
+                let messages = problems
+                    .iter()
+                    .filter_map(|problem| problem["msg"].as_str());
+                messages.collect::<Vec<_>>().join("; ")
+            }
+            _ => "the server refused, and did not say why".to_owned(),
+        };
+        let kind = kind.unwrap_or(match status {
+            401 => ErrorKind::Unauthorized,
+            403 => ErrorKind::Forbidden,
+            404 => ErrorKind::NotFound,
+            422 => ErrorKind::InvalidInput,
+            _ => ErrorKind::Internal,
+        });
+        Err(Error::new(kind, detail).with_context("status", status))
+    }
+
+    async fn json(&self, method: Method, path: &[&str], body: Option<Value>) -> Result<Value> {
+        let response = self.send(self.request(method, path)?, body).await?;
+        read(response).await
+    }
+
+    pub(super) async fn ask(&self, say: Say) -> Result<Replying> {
+        let mut preferences = Map::new();
+        preferences.extend(say.model.map(|model| ("model".to_owned(), model.into())));
+        preferences.extend(
+            say.provider
+                .map(|name| ("provider".to_owned(), name.into())),
+        );
+        let mut body = json!({"stream": true, "preferences": preferences});
+        if let Some(session) = &say.session {
+            body["session_id"] = session.as_str().into();
+        }
+        match &say.regenerate {
+            Some(reply) => body["regenerate"] = reply.as_str().into(),
+            None => body["messages"] = json!([{"role": "user", "content": say.text}]),
+        }
+        let request = self.request(Method::POST, &["api", "chat"])?;
+        let response = self.send(request, Some(body)).await?;
+        let lines = Lines {
+            body: response.bytes_stream().boxed(),
+            buffer: BytesMut::new(),
+        };
+        Ok(stream::unfold(lines, async |mut lines| {
+            let event = lines.event().await.transpose()?;
+            Some((event, lines))
+        })
+        .boxed())
+    }
+
+    pub(super) async fn cancel(&self, turn: &TurnId) -> Result<()> {
+        let path = ["api", "turns", turn.as_str(), "cancel"];
+        self.json(Method::POST, &path, None).await.map(drop)
+    }
+
+    pub(super) async fn sessions(&self, limit: usize) -> Result<Vec<Brief>> {
+        let body = self.page(&["api", "sessions"], limit).await?;
+        list(&body["sessions"], |session| {
+            Some(Brief {
+                id: session["id"].as_str()?.parse().ok()?,
+                title: session["title"].as_str()?.to_owned(),
+                messages: session["message_count"].as_u64()?,
+            })
+        })
+    }
+
+    pub(super) async fn messages(&self, session: &SessionId, limit: usize) -> Result<Vec<Said>> {
+        let path = ["api", "sessions", session.as_str(), "messages"];
+        let body = self.page(&path, limit).await?;
+        list(&body["messages"], |message| {
+            Some(Said {
+                id: message["id"].as_str()?.parse().ok()?,
+                role: serde_json::from_value::<Role>(message["role"].clone()).ok()?,
+                text: text_of(&message["content"]),
+            })
+        })
+    }
+
+    pub(super) async fn rename(&self, session: &SessionId, title: &str) -> Result<()> {
+        let path = ["api", "sessions", session.as_str()];
+        let body = json!({"title": title});
+        self.json(Method::PATCH, &path, Some(body)).await.map(drop)
+    }
+}
+
+/// An event stream that is read line by line.
+struct Lines {
+    body: BoxStream<'static, reqwest::Result<Bytes>>,
+    buffer: BytesMut,
+}
+
+impl Lines {
+    /// The next event; `None` at the end. Comments and the other fields are passed over: the data
+    /// says all that they say.
+    async fn event(&mut self) -> Result<Option<Event>> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line = self.buffer.split_to(end + 1);
+                let Some(data) = line.strip_prefix(b"data: ") else {
+                    continue;
+                };
+                let event: TurnEvent = serde_json::from_slice(data).map_err(|_| strange())?;
+                return Ok(Some(event.event));
+            }
+            if self.buffer.len() > MAX_EVENT_BYTES {
+                return Err(strange());
+            }
+            match self.body.next().await {
+                Some(bytes) => self.buffer.extend_from_slice(&bytes.map_err(unreachable)?),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+async fn read(response: Response) -> Result<Value> {
+    let mut body = response.bytes_stream();
+    let mut read = BytesMut::new();
+    while let Some(bytes) = body.next().await {
+        read.extend_from_slice(&bytes.map_err(unreachable)?);
+        if read.len() > MAX_ANSWER_BYTES {
+            return Err(strange());
+        }
+    }
+    if read.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&read).map_err(|_| strange())
+}
+
+fn list<T>(list: &Value, of: impl Fn(&Value) -> Option<T>) -> Result<Vec<T>> {
+    let items = list.as_array().ok_or_else(strange)?;
+    items
+        .iter()
+        .map(|item| of(item).ok_or_else(strange))
+        .collect()
+}
+
+/// The text of a message's content.
+fn text_of(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts
+            .iter()
+            .filter_map(|part| part["text"].as_str())
+            .collect(),
+        _ => String::new(),
+    }
+}
+
+fn strange() -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        "what answers there is no Neuro Tutor of this version",
+    )
+}
+
+fn unreachable(error: reqwest::Error) -> Error {
+    let message = if error.is_timeout() {
+        "the server did not answer in time"
+    } else if error.is_connect() {
+        "the server cannot be reached: is it running, and is the URL right?"
+    } else {
+        "the connection to the server broke off"
+    };
+    Error::new(ErrorKind::Internal, message).with_source(error.without_url())
+}
