@@ -6,6 +6,8 @@
     reason = "a benchmark that cannot run has no result"
 )]
 
+pub mod load;
+
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;

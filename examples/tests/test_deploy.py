@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,14 +42,18 @@ def fetch(url: str) -> str:
 
 
 def test_every_metric_that_is_named_is_told_by_the_server(tmp_path: Path) -> None:
+    # A provider with a queue of its own, which nobody asks.
+    settings = '[providers.one]\nkind = "openai"\nbase_url = "http://127.0.0.1:9"\ndefault_model = "m"\nmax_concurrent = 1\n'
+    (tmp_path / "neuro-tutor.toml").write_text(settings)
     port = free_port()
-    with serve(tmp_path, DEMO_DELAY_MS="0", METRICS_LISTEN=f"127.0.0.1:{port}"):
+    with serve(tmp_path, METRICS_LISTEN=f"127.0.0.1:{port}"):
+        # The first look is counted when it has been answered.
+        fetch(f"http://127.0.0.1:{port}/metrics")
         told = set(re.findall(r"^# TYPE (\S+)", fetch(f"http://127.0.0.1:{port}/metrics"), re.MULTILINE))
     assert len(told) > 20
     for name in ("alerts.yml", "alerts.test.yml", "grafana-dashboard.json"):
         text = (DEPLOY / name).read_text()
         named = {re.sub(r"_(bucket|sum|count)$", "", metric) for metric in NAME.findall(text)}
-        # A word for the whole, in titles and ids.
         assert named and named <= told, f"{name}: {named - told}"
     shown = set(NAME.findall((DEPLOY / "grafana-dashboard.json").read_text()))
     shown = {re.sub(r"_(bucket|sum|count)$", "", metric) for metric in shown}
@@ -90,7 +95,9 @@ def say(url: str, stream: bool) -> urllib.request.Request | Any:
 @contextmanager
 def running(command: list[str], url: str, cwd: Path, env: dict[str, str] | None = None) -> Iterator[None]:
     """Runs a proxy, which answers at `url`."""
-    process = subprocess.Popen(command, cwd=cwd, env={**os.environ, **(env or {})}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    log = cwd / "proxy.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, cwd=cwd, env={**os.environ, **(env or {})}, stdout=out, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + 30
         while True:
@@ -98,7 +105,7 @@ def running(command: list[str], url: str, cwd: Path, env: dict[str, str] | None 
                 fetch(f"{url}/")
                 break
             except OSError:
-                assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
+                assert process.poll() is None and time.monotonic() < deadline, log.read_text()
                 time.sleep(0.05)
         yield
     finally:

@@ -27,6 +27,7 @@ mod output;
 mod progress;
 mod restore;
 mod serve;
+mod signals;
 mod users;
 mod verify;
 

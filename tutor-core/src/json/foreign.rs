@@ -21,6 +21,7 @@ use crate::store::rules::{
 use crate::store::{
     BegunTurn, Checkpoint, Durability, Existing, Expect, KeyRange, NewTurn, Record, RecordStore,
     RecordWrite, RunningTurn, SessionStore, StorageCheck, StoreInfo, TurnEnd, WholeSession,
+    Written,
 };
 use crate::turn::{Turn, TurnKey};
 
@@ -131,6 +132,7 @@ impl<F: Foreign> ForeignStore<F> {
                 location,
                 durability,
                 exclusive,
+                written: Written::default(),
             },
             keeps_records,
             checks: has("check"),

@@ -2,13 +2,14 @@
 
 use std::io::{IsTerminal, stdin};
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use tutor_core::{Error, Event, MessageId, OwnerId, Role, SessionId, TurnId};
 
 use super::failure::{DATA_NOT_USABLE, DONE, FAILED, Failure, INTERRUPTED};
 use super::runtime;
+use super::signals::Interrupts;
 use crate::config::{self, DataArgs, Settings, Vars};
 use crate::control::report::sentence;
 use crate::metrics::Metrics;
@@ -88,6 +89,8 @@ async fn talk(args: Args, vars: &Vars) -> Result<u8, Failure> {
         model: args.model.clone(),
         provider: args.provider.clone(),
         listed: Vec::new(),
+        interrupts: Interrupts::new()
+            .map_err(|error| Failure::new(FAILED, format!("Ctrl-C cannot be received: {error}")))?,
     };
     let outcome = chat.run(&args).await;
     let closed = chat.talk.close().await;
@@ -129,6 +132,7 @@ struct Chat {
     provider: Option<String>,
     /// The sessions that were listed last, to be opened by their numbers.
     listed: Vec<Brief>,
+    interrupts: Interrupts,
 }
 
 /// How a reply ended.
@@ -319,12 +323,14 @@ impl Chat {
                 return Ended::Failed;
             }
         };
+        // Those before were not about this reply.
+        while self.interrupts.next().now_or_never().is_some() {}
         let (mut turn, mut stopped): (Option<TurnId>, bool) = (None, false);
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
-                pressed = tokio::signal::ctrl_c() => {
-                    if stopped || pressed.is_err() {
+                () = self.interrupts.next() => {
+                    if stopped {
                         return Ended::Abandoned;
                     }
                     stopped = true;
@@ -354,6 +360,10 @@ impl Chat {
                     reply_message_id,
                     ..
                 })) => {
+                    // Ctrl-C may have come first.
+                    if stopped && let Err(error) = self.talk.cancel(&turn_id).await {
+                        self.screen.error(&error);
+                    }
                     turn = Some(turn_id);
                     self.session = Some(session_id);
                     self.last_reply = Some(reply_message_id);

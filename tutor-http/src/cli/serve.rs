@@ -12,7 +12,7 @@ use tutor_core::Tutor;
 use tutor_core::time::SystemRuntime;
 
 use super::failure::{ADDRESS_NOT_USABLE, DONE, Failure, INTERRUPTED, WRONG_CONFIGURATION};
-use super::runtime;
+use super::{runtime, signals};
 use crate::config::{Args, Settings, Vars};
 use crate::control::report::sentence;
 use crate::logs::Logs;
@@ -21,7 +21,6 @@ use crate::people::People;
 use crate::{AppState, Served, TlsFiles, control, logs, serve_as};
 
 mod reload;
-mod signals;
 
 use reload::{Reload, Source};
 use signals::Hangups;

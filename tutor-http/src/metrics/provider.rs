@@ -12,7 +12,32 @@ use tutor_core::provider::{
 };
 use tutor_core::{Result, Usage, async_trait};
 
-use super::{CompletionLabels, Metrics, ProviderLabels, TokenLabels};
+use super::{CompletionLabels, Metrics, ProviderLabels, Providers, TokenLabels};
+
+/// The kinds of tokens.
+const KINDS: [&str; 4] = ["input", "cached_input", "output", "reasoning"];
+
+impl Providers {
+    /// Counts from zero, so that the first thing that happens is seen as a change.
+    fn begin(&self, provider: &Arc<str>) {
+        let provider = Arc::clone(provider);
+        let labels = ProviderLabels {
+            provider: Arc::clone(&provider),
+        };
+        drop(self.first_token.get_or_create(&labels));
+        drop(self.seconds.get_or_create(&labels));
+        drop(self.cost.get_or_create(&labels));
+        for kind in KINDS {
+            let provider = Arc::clone(&provider);
+            drop(self.tokens.get_or_create(&TokenLabels { provider, kind }));
+        }
+        let outcome = "completed";
+        drop(
+            self.completions
+                .get_or_create(&CompletionLabels { provider, outcome }),
+        );
+    }
+}
 
 /// Counts what a provider does: how completions end, how long they take, what they consume.
 #[derive(Debug)]
@@ -25,7 +50,8 @@ pub struct MeteredProvider<P> {
 impl<P: Provider> MeteredProvider<P> {
     /// Counts the completions of `inner` under its name.
     pub fn new(inner: P, metrics: Metrics) -> Self {
-        let name = inner.info().name.into();
+        let name: Arc<str> = inner.info().name.into();
+        metrics.0.providers.begin(&name);
         Self {
             inner,
             name,
@@ -126,12 +152,13 @@ impl Drop for Meter {
         let took = self.began.elapsed().as_secs_f64();
         counts.seconds.get_or_create(&self.labels()).observe(took);
         let Some(usage) = self.usage else { return };
-        for (kind, tokens) in [
-            ("input", usage.input_tokens),
-            ("cached_input", usage.cached_input_tokens),
-            ("output", usage.output_tokens),
-            ("reasoning", usage.reasoning_tokens),
-        ] {
+        let tokens = [
+            usage.input_tokens,
+            usage.cached_input_tokens,
+            usage.output_tokens,
+            usage.reasoning_tokens,
+        ];
+        for (kind, tokens) in KINDS.into_iter().zip(tokens) {
             if let Some(tokens) = tokens {
                 let provider = Arc::clone(&self.provider);
                 let labels = TokenLabels { provider, kind };

@@ -25,6 +25,17 @@ pub struct MeteredStore {
 impl MeteredStore {
     /// Counts the writes of `inner`.
     pub fn new(inner: Arc<dyn Store>, metrics: Metrics) -> Self {
+        // From zero, so that the first thing that happens is seen as a change.
+        for operation in ["begin_turn", "finish_turn"] {
+            let code = ErrorKind::StoreUnavailable.code();
+            let counts = &metrics.0.store;
+            drop(counts.seconds.get_or_create(&OperationLabels { operation }));
+            drop(
+                counts
+                    .errors
+                    .get_or_create(&StoreErrorLabels { operation, code }),
+            );
+        }
         Self { inner, metrics }
     }
 

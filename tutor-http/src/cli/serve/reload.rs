@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tutor_core::provider::SharedProvider;
 use tutor_core::{Result, Tutor};
 
-use super::signals::Hangups;
+use crate::cli::signals::Hangups;
 use crate::config::{Args, Settings, Vars};
 use crate::control::report::sentence;
 use crate::logs::Logs;

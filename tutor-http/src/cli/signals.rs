@@ -1,4 +1,4 @@
-//! The signals that a server understands.
+//! The signals that commands understand.
 
 use tokio_util::sync::CancellationToken;
 
@@ -86,5 +86,38 @@ impl Hangups {
 
     pub(super) async fn next(&mut self) {
         std::future::pending().await
+    }
+}
+
+/// Ctrl-C, also if it is pressed while nobody waits for it.
+#[cfg(unix)]
+pub(super) struct Interrupts(tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Interrupts {
+    pub(super) fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        signal(SignalKind::interrupt()).map(Self)
+    }
+
+    pub(super) async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
+
+#[cfg(not(unix))]
+pub(super) struct Interrupts;
+
+#[cfg(not(unix))]
+impl Interrupts {
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    pub(super) async fn next(&mut self) {
+        // Without the signal there is nothing to wait for.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
