@@ -25,7 +25,7 @@ pub(crate) mod hub;
 mod draft;
 mod history;
 pub(crate) mod output;
-mod prepare;
+pub(crate) mod prepare;
 mod recover;
 mod run;
 mod schema;

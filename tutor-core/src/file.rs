@@ -114,6 +114,24 @@ impl Part {
     }
 }
 
+impl Part {
+    /// An image or a file, by what these bytes are: images of other types than the
+    /// [`IMAGE_TYPES`] are files. A name is shown with a file; images have none.
+    ///
+    /// # Errors
+    /// `invalid_input` if they are of no known type.
+    pub fn attachment(name: Option<&str>, bytes: &[u8]) -> Result<Self> {
+        if sniff(bytes).is_some_and(|found| IMAGE_TYPES.contains(&found)) {
+            return Self::image(bytes);
+        }
+        let mut part = Self::file("", bytes)?;
+        if let Self::File { name: shown, .. } = &mut part {
+            *shown = name.map(str::to_owned);
+        }
+        Ok(part)
+    }
+}
+
 fn image_type(bytes: &[u8]) -> Result<&'static str> {
     sniff(bytes)
         .filter(|found| IMAGE_TYPES.contains(found))
@@ -351,6 +369,11 @@ mod tests {
             let error = check(&refused, &limits).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{refused:?}");
         }
+        let image = Part::attachment(Some("a.png"), PNG).unwrap();
+        assert_eq!(image, Part::image(PNG).unwrap());
+        let file = Part::attachment(Some("a.txt"), b"text").unwrap();
+        assert_eq!(file, Part::file("a.txt", b"text").unwrap());
+        assert!(Part::attachment(None, b"\xff\xfe\xfd").is_err());
         assert!(Part::image(b"no image").is_err());
         assert!(Part::file("x", b"\xff\xfe\xfd").is_err());
     }

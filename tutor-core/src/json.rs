@@ -25,7 +25,7 @@ pub use foreign::{Foreign, ForeignStore, OPTIONAL_METHODS, RECORD_METHODS, SESSI
 pub use generator::Generator;
 pub use listing::{DEFAULT_SESSIONS, messages, new_session, session_changes, sessions};
 pub use nearest::nearest;
-pub use request::{chat_request, reply, turn};
+pub use request::{chat_request, context, reply, turn};
 pub use settings::{limits, provider, provider_info, tutor};
 pub use tool::{tool, tool_call};
 pub use transfer::{export_options, import_options};

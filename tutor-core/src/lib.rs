@@ -94,6 +94,7 @@ mod hidden;
 pub mod trace;
 pub mod store;
 pub mod transfer;
+pub mod items;
 pub mod provider;
 pub mod json;
 pub mod replay;

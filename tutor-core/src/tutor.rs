@@ -11,6 +11,7 @@ pub use crate::engine::context::Context;
 use crate::engine::{Asked, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{MessageId, OwnerId, SessionId, TurnId};
+use crate::limits::Limits;
 use crate::message::{Message, Metadata};
 use crate::provider::router::Router;
 use crate::provider::{Catalog, ModelInfo, ProviderInfo, SharedProvider};
@@ -385,6 +386,11 @@ impl Tutor {
             }
             None => Err(Error::not_found("provider", provider)),
         }
+    }
+
+    /// The bounds under which it works.
+    pub fn limits(&self) -> &Limits {
+        &self.engine.limits
     }
 
     /// What is known of models.

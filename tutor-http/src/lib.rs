@@ -43,6 +43,7 @@ mod wire;
 
 pub use bounds::Bounds;
 pub use edge::Origins;
+pub use encode::ui::UiMessageChunks;
 pub use routes::{openapi, router};
 pub use serve::handle::Server;
 pub use serve::{Served, bind, serve, serve_as};

@@ -1,4 +1,4 @@
-// Writes the ESM entry: it re-exports the CommonJS build, so that there is one copy of the classes and
+// Writes the ESM entries: they re-export the CommonJS build, so that there is one copy of the classes and
 // `instanceof` works across both.
 import { writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -6,7 +6,7 @@ import { createRequire } from 'node:module'
 const dist = new URL('../dist/', import.meta.url)
 const require = createRequire(import.meta.url)
 
-for (const entry of ['index']) {
+for (const entry of ['index', 'openai-agents']) {
   const names = Object.keys(require(`../dist/${entry}.js`)).filter((name) => name !== '__esModule')
   writeFileSync(
     new URL(`${entry}.mjs`, dist),

@@ -17,7 +17,9 @@
 use napi::bindgen_prelude::create_custom_tokio_runtime;
 
 mod chat;
+mod cli;
 mod data;
+mod items;
 mod open;
 mod provider;
 mod server;

@@ -1,6 +1,6 @@
 //! [`NativeStream`]: the events of a turn, in batches.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 
 use futures_util::FutureExt;
 use napi::bindgen_prelude::{Env, PromiseRaw};
@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tutor_core::{Error, Event, Result, TurnEvent, TurnId, TurnStream, json};
+use tutor_http::UiMessageChunks;
 
 use crate::data::{NativeError, Outcome, object, promise};
 use crate::tutor::{Slot, opened};
@@ -19,7 +20,7 @@ const BATCH: usize = 64;
 /// Some events of a turn.
 #[napi(object)]
 pub struct Batch {
-    /// A JSON array.
+    /// A JSON array of events, or of chunks.
     pub events: String,
     /// True if nothing comes after them.
     pub done: bool,
@@ -42,6 +43,8 @@ struct Shared {
     closed: CancellationToken,
     /// The turn is to be stopped; its last events are still wanted.
     stop: CancellationToken,
+    /// Where chunks of the AI SDK are wanted instead of events.
+    chunks: SyncMutex<Option<UiMessageChunks>>,
 }
 
 enum State {
@@ -66,6 +69,7 @@ impl NativeStream {
             state: Mutex::new(state),
             closed: CancellationToken::new(),
             stop: CancellationToken::new(),
+            chunks: SyncMutex::default(),
         });
         Self { shared }
     }
@@ -81,7 +85,13 @@ impl NativeStream {
             return None;
         };
         let first = stream.next().now_or_never()?;
-        Some(batch(&mut state, first))
+        Some(self.shared.batch(&mut state, first))
+    }
+
+    /// From now on batches have chunks of the AI SDK's UI message stream instead of events.
+    #[napi]
+    pub fn encode_chunks(&self) {
+        *lock(&self.shared.chunks) = Some(UiMessageChunks::new());
     }
 
     /// Waits for events, or for the end.
@@ -157,7 +167,7 @@ impl Shared {
                 }
                 first = stream.next() => first,
             };
-            batch(&mut state, first)
+            self.batch(&mut state, first)
         };
         tokio::select! {
             biased;
@@ -198,51 +208,65 @@ impl Shared {
         *state = State::Open(Box::new(stream));
         Ok(())
     }
+
+    /// `first`, and what else has come.
+    fn batch(&self, state: &mut State, first: Option<Arc<TurnEvent>>) -> Batch {
+        let mut events = Vec::with_capacity(BATCH);
+        let mut failure = None;
+        let mut done = first.is_none();
+        let mut next = first;
+        if let State::Open(stream) = state {
+            while let Some(event) = next.take() {
+                done = event.event.is_terminal();
+                if matches!(event.event, Event::TurnFailed { .. }) {
+                    failure = stream.error().map(|error| {
+                        error
+                            .with_context("turn", stream.turn_id())
+                            .with_context("session", stream.session_id())
+                            .into()
+                    });
+                }
+                events.push(event);
+                if !done && events.len() < BATCH {
+                    next = stream.next().now_or_never().flatten();
+                }
+            }
+        }
+        if done {
+            *state = State::Ended;
+        }
+        match self.written(&events) {
+            Ok(events) => Batch {
+                events,
+                done,
+                failure,
+                error: None,
+            },
+            Err(error) => {
+                *state = State::Ended;
+                let error =
+                    Error::internal("an event cannot be written as JSON").with_source(error);
+                Batch {
+                    error: Some(error.into()),
+                    ..empty()
+                }
+            }
+        }
+    }
+
+    /// Events, or what they are in chunks, as a JSON array.
+    fn written(&self, events: &[Arc<TurnEvent>]) -> serde_json::Result<String> {
+        if let Some(encoder) = &mut *lock(&self.chunks) {
+            let chunks: Vec<Value> = events.iter().flat_map(|it| encoder.encode(it)).collect();
+            return serde_json::to_string(&chunks);
+        }
+        let events: Vec<&TurnEvent> = events.iter().map(Arc::as_ref).collect();
+        serde_json::to_string(&events)
+    }
 }
 
-/// `first`, and what else has come.
-fn batch(state: &mut State, first: Option<Arc<TurnEvent>>) -> Batch {
-    let mut events = Vec::with_capacity(BATCH);
-    let mut failure = None;
-    let mut done = first.is_none();
-    let mut next = first;
-    if let State::Open(stream) = state {
-        while let Some(event) = next.take() {
-            done = event.event.is_terminal();
-            if matches!(event.event, Event::TurnFailed { .. }) {
-                failure = stream.error().map(|error| {
-                    error
-                        .with_context("turn", stream.turn_id())
-                        .with_context("session", stream.session_id())
-                        .into()
-                });
-            }
-            events.push(event);
-            if !done && events.len() < BATCH {
-                next = stream.next().now_or_never().flatten();
-            }
-        }
-    }
-    if done {
-        *state = State::Ended;
-    }
-    let events: Vec<&TurnEvent> = events.iter().map(Arc::as_ref).collect();
-    match serde_json::to_string(&events) {
-        Ok(events) => Batch {
-            events,
-            done,
-            failure,
-            error: None,
-        },
-        Err(error) => {
-            *state = State::Ended;
-            let error = Error::internal("an event cannot be written as JSON").with_source(error);
-            Batch {
-                error: Some(error.into()),
-                ..empty()
-            }
-        }
-    }
+fn lock<T>(mutex: &SyncMutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn left() -> Error {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use napi::bindgen_prelude::{Either, Env, FnArgs, Function, PromiseRaw};
 use napi_derive::napi;
-use serde_json::Value;
-use tutor_core::{Error, OwnerId, Result, SessionId, TurnId, Tutor, json};
+use serde_json::{Value, json};
+use tutor_core::{Error, MessageId, OwnerId, Result, SessionId, TurnId, Tutor, json};
 
 use crate::chat::ChatCall;
 use crate::data::{NativeError, Outcome, object, promise, value};
+use crate::items::NativeItems;
 use crate::open::{Opened, open};
 use crate::provider::{Bridge, Sink};
 use crate::server::NativeServer;
@@ -95,6 +96,16 @@ impl NativeTutor {
         self.slot
             .get()
             .map(|opened| opened.tutor.owner().to_string())
+    }
+
+    /// The most bytes that an image or a file may have.
+    #[napi(getter)]
+    pub fn max_attachment_bytes(&self) -> u32 {
+        let bytes = self
+            .slot
+            .get()
+            .map(|it| it.tutor.limits().max_attachment_bytes);
+        bytes.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX))
     }
 
     /// A question that is answered whole: `run()` asks, `cancel()` stops.
@@ -206,6 +217,76 @@ impl NativeTutor {
         })
     }
 
+    /// The messages that follow what a message follows.
+    #[napi]
+    pub fn siblings<'e>(
+        &self,
+        env: &'e Env,
+        session: String,
+        message: String,
+    ) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, |tutor| async move {
+            let (session, message) = (SessionId::new(session)?, MessageId::new(message)?);
+            value(tutor.siblings(&session, &message).await?)
+        })
+    }
+
+    /// Switches to the branch that ends with a message.
+    #[napi]
+    pub fn set_head<'e>(
+        &self,
+        env: &'e Env,
+        session: String,
+        message: String,
+    ) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, |tutor| async move {
+            let (session, message) = (SessionId::new(session)?, MessageId::new(message)?);
+            value(tutor.set_head(&session, &message).await?)
+        })
+    }
+
+    /// Deletes a message, perhaps with all that follows it.
+    #[napi]
+    pub fn delete_message<'e>(
+        &self,
+        env: &'e Env,
+        session: String,
+        message: String,
+        with_branch: bool,
+    ) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, move |tutor| async move {
+            let (session, message) = (SessionId::new(session)?, MessageId::new(message)?);
+            let deleted = tutor.delete_message(&session, &message, with_branch);
+            Ok(deleted.await?.into())
+        })
+    }
+
+    /// What a model would be sent.
+    #[napi]
+    pub fn context<'e>(
+        &self,
+        env: &'e Env,
+        session: String,
+        tokens: Option<u32>,
+    ) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, move |tutor| async move {
+            let tokens = tokens.and_then(|tokens| usize::try_from(tokens).ok());
+            let context = tutor.context(&SessionId::new(session)?, tokens).await?;
+            Ok(json::context(&context))
+        })
+    }
+
+    /// Removes everything of this owner.
+    #[napi]
+    pub fn erase<'e>(&self, env: &'e Env) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        let slot = Arc::clone(&self.slot);
+        promise(env, async move {
+            let Opened { tutor, store } = handle(&slot)?;
+            let erased = tutor.erase(&*store).await?;
+            Ok(json!({"sessions": erased.sessions, "records": erased.records}))
+        })
+    }
+
     /// The configured providers.
     #[napi]
     pub fn providers<'e>(&self, env: &'e Env) -> napi::Result<PromiseRaw<'e, Outcome>> {
@@ -226,6 +307,12 @@ impl NativeTutor {
             env,
             |tutor| async move { value(tutor.models(&provider).await?) },
         )
+    }
+
+    /// A list of items that are another library's.
+    #[napi]
+    pub fn items(&self, name: String) -> NativeItems {
+        NativeItems::new(Arc::clone(&self.slot), name)
     }
 
     /// What is stored, as lines of an export.

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'node:test'
 
 import { TurnStream } from 'neuro-tutor'
@@ -125,13 +124,14 @@ test('an aborted chat rejects with an AbortError when its turn has ended', async
   const tutor = await open(t, provider)
   const { id } = await tutor.createSession()
   const abort = new AbortController()
-  const reply = tutor.chat('tell me a story', { session: id, signal: abort.signal })
-  let session
-  while ((session = await tutor.session(id)).runningTurn === null) await sleep(1)
-  while (provider.seen.signal === undefined) await sleep(1)
+  const same = { session: id, idempotencyKey: 'k' }
+  const reply = tutor.chat('tell me a story', { ...same, signal: abort.signal })
+  await provider.seen.started.promise
+  const watched = tutor.stream('tell me a story', { ...same, detached: true })
+  assert.equal((await watched.next()).value.type, 'turn.started')
   abort.abort()
   await assert.rejects(reply, { name: 'AbortError' })
-  assert.equal((await tutor.turn(session.runningTurn)).status, 'cancelled')
+  assert.equal((await tutor.turn(watched.turnId)).status, 'cancelled')
   await provider.seen.finished.promise
 })
 

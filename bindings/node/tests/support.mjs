@@ -36,12 +36,13 @@ export function yields(...deltas) {
 
 /** A provider that yields some text, then waits until it is stopped; and what became of it. */
 export function endless(text = 'once upon a time') {
-  const seen = { signal: undefined, finished: Promise.withResolvers?.() ?? deferred() }
+  const seen = { signal: undefined, started: deferred(), finished: deferred() }
   return {
     name: 'endless',
     seen,
     async *stream(_request, { signal }) {
       seen.signal = signal
+      seen.started.resolve()
       try {
         yield text
         await once(signal, 'abort')

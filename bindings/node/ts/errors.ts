@@ -86,6 +86,11 @@ export class TutorError extends Error {
   /** Short facts: the ids of `turn` and `session`, the `field` that is wrong, the `provider`. */
   readonly context: Readonly<Record<string, string>>
 
+  /** What the provider calls the request that failed, if it said so: for its support. */
+  get requestId(): string | undefined {
+    return this.context['requestId']
+  }
+
   constructor(code: ErrorCode, message: string, options: TutorErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.code = code

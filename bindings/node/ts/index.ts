@@ -5,13 +5,16 @@
  * @packageDocumentation
  */
 export { type AiSdkModel, fromAiSdk } from './ai-sdk.js'
+export type { Attachment, Bytes } from './attachment.js'
 export { type ErrorCode, TutorError, type TutorErrorOptions } from './errors.js'
+export type { ChatOptions, Limits, ModelCard, StreamOptions, TutorOptions } from './options.js'
 export type { CompletionRequest, Delta, Deltas, Provider, ProviderKind, ProviderOptions } from './provider.js'
 export { Server, type ServeOptions } from './server.js'
 export { TurnStream } from './stream.js'
-export { type ChatOptions, type Limits, type StreamOptions, Tutor, type TutorOptions } from './tutor.js'
+export { Tutor } from './tutor.js'
 export type {
   Content,
+  Context,
   Failure,
   FinishReason,
   Imported,
@@ -26,6 +29,7 @@ export type {
   Turn,
   TurnEvent,
   TurnStatus,
+  UiMessageChunk,
   Usage,
 } from './types.js'
-export { toUIMessageChunks, toUIMessageStreamResponse, type UiMessageChunk } from './ui-message.js'
+export { fromUIMessage, toUIMessageChunks, toUIMessageStreamResponse, type UiMessage } from './ui-message.js'

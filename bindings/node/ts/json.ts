@@ -11,6 +11,7 @@ const OPAQUE = new Set([
   'context',
   'env',
   'metadata',
+  'output',
   'parameters',
   'preferences',
   'result',
@@ -32,6 +33,7 @@ const DURATIONS = new Set([
   'progressTimeout',
   'replayRetention',
   'timeout',
+  'toolTimeout',
   'totalTimeout',
   'turnTimeout',
   'window',
@@ -56,10 +58,17 @@ export function snake(value: unknown): unknown {
   for (const [name, member] of Object.entries(value)) {
     if (DURATIONS.has(name)) throw wrong(name, `write ${name}Ms, in milliseconds, instead of ${name}`)
     if (OPAQUE.has(name)) result[name] = member
+    else if (name === 'catalog') result[name] = named(member)
     else if (name.endsWith('Ms')) result[snakeName(name.slice(0, -2))] = seconds(name, member)
     else result[snakeName(name)] = snake(member)
   }
   return result
+}
+
+/** An object whose names are the caller's, and whose values are not. */
+function named(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
+  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, snake(member)]))
 }
 
 function seconds(name: string, millis: unknown): number | undefined {

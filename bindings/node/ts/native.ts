@@ -3,7 +3,17 @@ import { join } from 'node:path'
 
 import type * as Native from '../native/native.js'
 
-export type { Batch, ChatCall, NativeError, NativeServer, NativeStream, NativeTutor, Outcome, Sink } from '../native/native.js'
+export type {
+  Batch,
+  ChatCall,
+  NativeError,
+  NativeItems,
+  NativeServer,
+  NativeStream,
+  NativeTutor,
+  Outcome,
+  Sink,
+} from '../native/native.js'
 
 /** The platforms for which binaries are published, as they are named there. */
 const PUBLISHED = [

@@ -2,7 +2,7 @@ import { abortError, Causes, checkSignal, fromNative, TutorError } from './error
 import { camel } from './json.js'
 import type { Batch, NativeStream } from './native.js'
 import { toReply } from './reply.js'
-import type { Reply, TurnEvent } from './types.js'
+import type { Reply, TurnEvent, UiMessageChunk } from './types.js'
 
 /** Batches that are taken without waiting before the event loop gets a turn. */
 const FAIR = 16
@@ -21,23 +21,22 @@ const asyncDispose: typeof Symbol.asyncDispose =
  * watches: the turn goes on.
  */
 export class TurnStream implements AsyncIterableIterator<TurnEvent, undefined, undefined> {
-  readonly #open: () => NativeStream
+  readonly #open: () => Promise<NativeStream>
   readonly #causes: Causes
   readonly #signal: AbortSignal | undefined
-  readonly #events: AsyncGenerator<TurnEvent, undefined, undefined>
-  #native: NativeStream | undefined
+  #events: AsyncGenerator<TurnEvent, undefined, undefined> | undefined
+  #native: Promise<NativeStream> | undefined
   #over = false
   #turnId: string | undefined
   #sessionId: string | undefined
   #error: TutorError | undefined
 
   /** @internal */
-  constructor(open: () => NativeStream, causes: Causes, signal: AbortSignal | undefined, turnId?: string) {
+  constructor(open: () => Promise<NativeStream>, causes: Causes, signal: AbortSignal | undefined, turnId?: string) {
     this.#open = open
     this.#causes = causes
     this.#signal = signal
     this.#turnId = turnId
-    this.#events = this.#generate()
   }
 
   /** The turn; undefined until the first event has come. */
@@ -65,8 +64,8 @@ export class TurnStream implements AsyncIterableIterator<TurnEvent, undefined, u
       this.#over = true
       return
     }
-    this.#native ??= this.#open()
-    const { error } = await this.#native.cancel()
+    const native = await this.#begin()
+    const { error } = await native.cancel()
     if (error !== undefined && error !== null) throw fromNative(error, this.#causes)
   }
 
@@ -77,7 +76,8 @@ export class TurnStream implements AsyncIterableIterator<TurnEvent, undefined, u
   async reply(): Promise<Reply> {
     const signal = this.#signal
     checkSignal(signal)
-    const native = (this.#native ??= this.#open())
+    const native = await this.#begin()
+    checkSignal(signal)
     const abort = (): void => void native.close()
     signal?.addEventListener('abort', abort, { once: true })
     try {
@@ -112,20 +112,20 @@ export class TurnStream implements AsyncIterableIterator<TurnEvent, undefined, u
 
   /** The next event. Calls may overlap: they are answered in their order. */
   next(): Promise<IteratorResult<TurnEvent, undefined>> {
-    return this.#events.next()
+    return this.#read().next()
   }
 
   /** Leaves the stream; a pending `next()` is done. */
   async return(): Promise<IteratorResult<TurnEvent, undefined>> {
     // The generator would wait for the event that a pending `next()` waits for.
     await this.#leave()
-    return this.#events.return(undefined)
+    return this.#read().return(undefined)
   }
 
   /** Leaves the stream, and rejects with `error`. */
   async throw(error?: unknown): Promise<IteratorResult<TurnEvent, undefined>> {
     await this.#leave()
-    return this.#events.throw(error)
+    return this.#read().throw(error)
   }
 
   [Symbol.asyncIterator](): this {
@@ -136,21 +136,59 @@ export class TurnStream implements AsyncIterableIterator<TurnEvent, undefined, u
     await this.return()
   }
 
+  /**
+   * The same turn as chunks of the AI SDK's UI message stream, which the engine encodes. Only before the
+   * first event was read.
+   *
+   * @internal
+   */
+  async *chunks(): AsyncGenerator<UiMessageChunk, undefined, undefined> {
+    if (this.#events !== undefined) {
+      throw new TutorError('invalid_input', 'events of this stream were read already: make the response of a new one')
+    }
+    const chunks = this.#generate<UiMessageChunk>(async () => {
+      const native = await this.#begin()
+      native.encodeChunks()
+      return native
+    }, this.#seenChunk)
+    // Whoever reads on reads nothing.
+    this.#events = nothing()
+    yield* chunks
+  }
+
+  #read(): AsyncGenerator<TurnEvent, undefined, undefined> {
+    return (this.#events ??= this.#generate(() => this.#begin(), this.#seen))
+  }
+
+  #begin(): Promise<NativeStream> {
+    return (this.#native ??= this.#open().catch((error: unknown) => {
+      this.#over = true
+      throw error
+    }))
+  }
+
   async #leave(): Promise<void> {
     if (this.#over) return
     this.#over = true
-    await this.#native?.close()
+    if (this.#native === undefined) return
+    // What could not be opened need not be closed; whoever reads is told.
+    const native = await this.#native.catch(() => undefined)
+    await native?.close()
   }
 
-  async *#generate(): AsyncGenerator<TurnEvent, undefined, undefined> {
+  async *#generate<T>(
+    begin: () => Promise<NativeStream>,
+    seen: (event: { type: string }) => T,
+  ): AsyncGenerator<T, undefined, undefined> {
     const signal = this.#signal
     if (this.#over) return undefined
     checkSignal(signal)
-    const native = (this.#native ??= this.#open())
+    const native = await begin()
     const abort = (): void => void native.close()
     signal?.addEventListener('abort', abort, { once: true })
     try {
       for (let count = 1; ; count++) {
+        if (signal?.aborted) throw abortError(signal)
         const ready = count % FAIR === 0 ? undefined : native.poll()
         const batch: Batch = ready ?? (await native.next())
         if (signal?.aborted) throw abortError(signal)
@@ -159,7 +197,7 @@ export class TurnStream implements AsyncIterableIterator<TurnEvent, undefined, u
         for (const event of JSON.parse(batch.events) as { type: string }[]) {
           if (signal?.aborted) throw abortError(signal)
           // Most events by far, and nothing in them to spell differently.
-          yield event.type === 'text.delta' ? (event as TurnEvent) : this.#seen(camel<TurnEvent>(event))
+          yield event.type === 'text.delta' ? (event as T) : seen(event)
         }
         if (batch.done) {
           this.#over = true
@@ -177,11 +215,22 @@ export class TurnStream implements AsyncIterableIterator<TurnEvent, undefined, u
     }
   }
 
-  #seen(event: TurnEvent): TurnEvent {
+  readonly #seen = (plain: { type: string }): TurnEvent => {
+    const event = camel<TurnEvent>(plain)
     if (event.type === 'turn.started') {
       this.#turnId = event.turnId
       this.#sessionId = event.sessionId
     }
     return event
   }
+
+  readonly #seenChunk = (chunk: { type: string; messageMetadata?: { turnId: string; sessionId: string } }): UiMessageChunk => {
+    if (chunk.type === 'start') {
+      this.#turnId = chunk.messageMetadata?.turnId
+      this.#sessionId = chunk.messageMetadata?.sessionId
+    }
+    return chunk as UiMessageChunk
+  }
 }
+
+async function* nothing(): AsyncGenerator<never, undefined, undefined> {}

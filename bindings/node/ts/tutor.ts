@@ -1,101 +1,22 @@
 import { fileURLToPath } from 'node:url'
 
+import { asRequest } from './attachment.js'
 import { abortError, Causes, checkSignal, fromNative, TutorError } from './errors.js'
+import { Items } from './items.js'
 import { toJson } from './json.js'
 import { native, type NativeTutor, type Outcome } from './native.js'
-import { type Provider, type ProviderKind, type ProviderOptions, Providers } from './provider.js'
+import type { ChatOptions, StreamOptions, TutorOptions } from './options.js'
+import { type Provider, type ProviderOptions, Providers } from './provider.js'
 import { toReply, unwrap } from './reply.js'
 import { Server, type ServeOptions } from './server.js'
 import { TurnStream } from './stream.js'
-import type { Content, Imported, Message, Metadata, Page, Reply, Session, Turn } from './types.js'
+import type { Content, Context, Imported, Message, Metadata, Page, Reply, Session, Turn } from './types.js'
 
 /** Where data is kept when nobody says. */
 const LOCATION = 'neuro-tutor-data'
 
 const asyncDispose: typeof Symbol.asyncDispose =
   Symbol.asyncDispose ?? (Symbol.for('nodejs.asyncDispose') as typeof Symbol.asyncDispose)
-
-/** The engine's bounds. Every one has a default; reaching one is a clear error to the newcomer. */
-export interface Limits {
-  /** Turns running at a time, over all owners. One more is `overloaded`. */
-  maxLiveTurns?: number
-  /** Messages in one request. */
-  maxRequestMessages?: number
-  /** Bytes of one message, and of all messages of a request. More are `too_large`. */
-  maxRequestBytes?: number
-  /** Bytes of a request's preferences, or of a session's metadata, as JSON. */
-  maxObjectBytes?: number
-  /** Bytes of a reply. A longer one ends the turn with `too_large`; what had arrived is kept. */
-  maxReplyBytes?: number
-  /** Events of a turn. */
-  maxEvents?: number
-  /** How long a turn may take. Longer ends it with `timeout`; what had arrived is kept. */
-  turnTimeoutMs?: number
-  /** How often the partial reply of a running turn is saved. */
-  checkpointIntervalMs?: number
-  /** How long a running turn is believed to be alive without a sign of life. */
-  leaseMs?: number
-  /** How long the events of an ended turn stay in memory. */
-  replayRetentionMs?: number
-  /** Bytes of all events of ended turns in memory. */
-  replayBytes?: number
-  /** Tokens of history that a model is sent, by estimate. */
-  contextTokens?: number
-  /** How long closing waits for running turns. */
-  closeGraceMs?: number
-}
-
-/** How a tutor is opened. */
-export interface TutorOptions {
-  /**
-   * Who answers: built-in providers, by their kind or with options, and providers of your own. The
-   * first one is the default. Without any, the demo provider answers.
-   */
-  providers?: readonly (Provider | ProviderOptions | ProviderKind)[]
-  /** The name of the provider that answers when a request names none. */
-  defaultProvider?: string
-  /** Whose data this handle reads and writes; `local` by default. */
-  owner?: string
-  /** Instructions that precede every conversation. */
-  systemPrompt?: string
-  limits?: Limits
-}
-
-/** What can be said beside a message. */
-export interface ChatOptions {
-  /** The id of the conversation to go on with; a new one if absent. */
-  session?: string | undefined
-  /** A model's name, or `provider/name`. */
-  model?: string | undefined
-  /** A configured provider's name. */
-  provider?: string | undefined
-  /** The sampling temperature, 0 to 2. */
-  temperature?: number | undefined
-  /** The most tokens the reply may have. */
-  maxTokens?: number | undefined
-  /** Further members are stored with the session; unknown ones are named in a notice. */
-  preferences?: Metadata | undefined
-  /** A name for this request: sent again, it gives the same turn. */
-  idempotencyKey?: string | undefined
-  /** How long the whole turn may take. */
-  timeoutMs?: number | undefined
-  /** Answer from this message instead of the newest. */
-  parent?: string | undefined
-  /** The learner's message that this one replaces, on a branch beside it. */
-  edit?: string | undefined
-  /** The reply beside which another one is to be written; without a message. */
-  regenerate?: string | undefined
-  /** True if `session` is created if there is none of that id. */
-  createSession?: boolean | undefined
-  /** Stops the turn when it is aborted, and keeps what had arrived. */
-  signal?: AbortSignal | undefined
-}
-
-/** What can be said beside a message whose reply is streamed. */
-export interface StreamOptions extends ChatOptions {
-  /** True if the turn goes on when this stream is left. */
-  detached?: boolean | undefined
-}
 
 /**
  * A tutor: conversations with learners, durable and streamed.
@@ -184,7 +105,9 @@ export class Tutor {
   async chat(message: Content | undefined, options: ChatOptions = {}): Promise<Reply> {
     const { signal, ...rest } = options
     checkSignal(signal)
-    const call = this.#native.chat(toJson({ ...rest, message }))
+    const request = await asRequest(message, rest, this.#native.maxAttachmentBytes)
+    checkSignal(signal)
+    const call = this.#native.chat(request)
     const abort = (): void => call.cancel()
     signal?.addEventListener('abort', abort, { once: true })
     try {
@@ -207,7 +130,10 @@ export class Tutor {
    */
   stream(message: Content | undefined, options: StreamOptions = {}): TurnStream {
     const { signal, ...rest } = options
-    const open = () => this.#native.stream(toJson({ ...rest, message, streamed: true }))
+    const open = async () => {
+      const request = await asRequest(message, { ...rest, streamed: true }, this.#native.maxAttachmentBytes)
+      return this.#native.stream(request)
+    }
     return new TurnStream(open, this.#causes, signal)
   }
 
@@ -219,7 +145,7 @@ export class Tutor {
    */
   events(turnId: string, options: { after?: number; signal?: AbortSignal } = {}): TurnStream {
     const { after = 0, signal } = options
-    const open = () => this.#native.events(text('turnId', turnId), Number(after))
+    const open = async () => this.#native.events(text('turnId', turnId), Number(after))
     return new TurnStream(open, this.#causes, signal, turnId)
   }
 
@@ -277,6 +203,75 @@ export class Tutor {
     options: { limit?: number; before?: string; after?: string; leaf?: string; all?: boolean } = {},
   ): Promise<Page<Message>> {
     return this.#result(this.#native.messages(text('sessionId', sessionId), toJson(options)))
+  }
+
+  /**
+   * The messages that follow what this one follows, itself among them, as they were stored: replies that
+   * were written again, or a learner's message as it was edited. Fails with `not_found`.
+   */
+  async siblings(sessionId: string, messageId: string): Promise<Message[]> {
+    return this.#result(this.#native.siblings(text('sessionId', sessionId), text('messageId', messageId)))
+  }
+
+  /**
+   * Switches the active branch to the one that ends with this message: the next message follows it. Fails
+   * with `not_found`.
+   */
+  async setHead(sessionId: string, messageId: string): Promise<Session> {
+    return this.#result(this.#native.setHead(text('sessionId', sessionId), text('messageId', messageId)))
+  }
+
+  /**
+   * Deletes a message for good, with the turn that wrote or answered it; with `withBranch` also all that
+   * follows it, on every branch. Gives how many messages were deleted.
+   *
+   * Fails with `not_found`, and with `conflict` if other messages follow this one and `withBranch` is not
+   * true, or while a turn runs in the session.
+   */
+  async deleteMessage(
+    sessionId: string,
+    messageId: string,
+    options: { withBranch?: boolean } = {},
+  ): Promise<number> {
+    const { withBranch = false } = options
+    const session = text('sessionId', sessionId)
+    return this.#result(this.#native.deleteMessage(session, text('messageId', messageId), withBranch === true))
+  }
+
+  /**
+   * What a model would be sent of a conversation as it is now, before the next message: within `tokens`,
+   * or within what the limits and the window of the session's model allow.
+   *
+   * @example
+   * ```ts
+   * const { messages, leftOut } = await tutor.context(session.id, { tokens: 4000 })
+   * ```
+   *
+   * Fails with `not_found`.
+   */
+  async context(sessionId: string, options: { tokens?: number } = {}): Promise<Context> {
+    const { tokens } = options
+    if (tokens !== undefined && !(Number.isInteger(tokens) && tokens >= 0 && tokens <= 0xffff_ffff)) {
+      throw new TutorError('invalid_input', 'tokens is a whole number from 0', { context: { field: 'tokens' } })
+    }
+    return this.#result(this.#native.context(text('sessionId', sessionId), tokens))
+  }
+
+  /**
+   * Removes everything that is this owner's: running turns are stopped, and all conversations and records
+   * deleted. It cannot be undone. Interrupted, it has removed some; called again, it removes the rest.
+   */
+  async erase(): Promise<{ sessions: number; records: number }> {
+    return this.#result(this.#native.erase())
+  }
+
+  /**
+   * A list of items that are another library's.
+   *
+   * @internal
+   */
+  items(name: string): Items {
+    return new Items(this.#native.items(text('sessionId', name)), this.#causes)
   }
 
   /** The configured providers, the default first. `models` is null where any name may be asked for. */

@@ -105,6 +105,26 @@ export interface Session {
   preferences: Metadata
   /** The caller's own data. */
   metadata: Metadata
+  /** True if the title is the caller's own: it is never replaced. */
+  ownTitle: boolean
+  /** What stands for messages that are too old to be sent: a text, and the newest message it covers. */
+  summary?: { text: string; through: string; madeAt: string }
+}
+
+/** What of a conversation a model is sent. */
+export interface Context {
+  /** The instructions, which are always sent whole. */
+  system: string | null
+  /** The conversation, oldest first. A summary of what is left out comes first, as the user's words. */
+  messages: { role: 'user' | 'assistant'; content: Content }[]
+  /** About how many tokens all this is. */
+  tokens: number
+  /** The id of the newest message that is left out; null if everything is sent. */
+  leftOut: string | null
+  /** True if a summary stands for all that is left out. */
+  summarized: boolean
+  /** What the caller should know about it. */
+  notices: Notice[]
 }
 
 /** How far a turn is. */
@@ -176,7 +196,7 @@ export type TurnEvent = { /** The place in the turn, from 1. */ seq: number } & 
   /** The model asks for a tool. `arguments` is an object, or the text that it wrote instead. */
   | { type: 'tool.call'; callId: string; name: string; arguments: unknown }
   /** What a tool answered. */
-  | { type: 'tool.result'; callId: string; result: unknown }
+  | { type: 'tool.result'; callId: string; result: unknown; isError?: boolean }
   /** A retry replaces what was sent: drop all text, reasoning and calls so far. */
   | { type: 'attempt.restarted'; attempt: number; reason: string }
   | ({ type: 'notice' } & Notice)
@@ -229,3 +249,6 @@ export interface Imported {
   /** Records that were left out since everything becomes one owner's. */
   leftOut: number
 }
+
+/** A chunk of the AI SDK's UI message stream. */
+export type UiMessageChunk = { type: string } & Record<string, unknown>

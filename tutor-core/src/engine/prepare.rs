@@ -427,7 +427,7 @@ fn too_large(what: &str, max: usize) -> Error {
     )
 }
 
-/// A digest of everything in a request that decides its answer: FNV-1a, stable for ever.
+/// A digest of everything in a request that decides its answer.
 pub(super) fn fingerprint(request: &ChatRequest) -> u64 {
     let messages: Vec<_> = request
         .messages
@@ -450,7 +450,12 @@ pub(super) fn fingerprint(request: &ChatRequest) -> u64 {
     if let Some(output) = &request.output {
         json.extend(serde_json::to_vec(output).unwrap_or_default());
     }
-    json.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+    digest(&json)
+}
+
+/// FNV-1a, stable for ever.
+pub(crate) fn digest(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }

@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{MessageId, SessionId};
 use crate::message::{Content, Metadata, Role};
 use crate::turn::{ChatRequest, InputMessage, Preferences, Reply, Turn};
+use crate::tutor::Context;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,6 +100,20 @@ pub fn reply(reply: &Reply) -> Value {
     })
 }
 
+/// What a model would be sent: `system` (or `null`), `messages` (each with `role` and `content`),
+/// `tokens`, `left_out` (the id of the newest message that is not sent, or `null`), `summarized`,
+/// and `notices`.
+pub fn context(context: &Context) -> Value {
+    json!({
+        "system": context.system,
+        "messages": context.messages,
+        "tokens": context.tokens,
+        "left_out": context.left_out,
+        "summarized": context.summarized,
+        "notices": context.notices,
+    })
+}
+
 /// A turn, without what only stores and recovery need.
 pub fn turn(turn: &Turn) -> Value {
     json!({
@@ -125,6 +140,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::provider::PromptMessage;
 
     fn parse(value: Value) -> Result<ChatRequest> {
         chat_request(serde_json::from_value(value).unwrap())
@@ -148,6 +164,24 @@ mod tests {
         assert_eq!(request.timeout, Some(Duration::from_millis(1500)));
         assert_eq!(request.parent_id.unwrap().as_str(), "p");
         assert!(request.detached && !request.streamed);
+    }
+
+    #[test]
+    fn a_context_says_what_would_be_sent() {
+        let known = Context {
+            system: Some("Be kind.".into()),
+            messages: vec![PromptMessage {
+                role: Role::User,
+                content: "hi".into(),
+            }],
+            tokens: 7,
+            ..Context::default()
+        };
+        let expected = json!({
+            "system": "Be kind.", "messages": [{"role": "user", "content": "hi"}], "tokens": 7,
+            "left_out": null, "summarized": false, "notices": [],
+        });
+        assert_eq!(context(&known), expected);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::OwnerId;
 use crate::limits::Limits;
 use crate::message::Metadata;
-use crate::provider::{KeySource, ModelChoice, ProviderConfig, ProviderInfo};
+use crate::provider::{Catalog, KeySource, ModelChoice, ProviderConfig, ProviderInfo};
 use crate::tutor::{Tutor, TutorBuilder};
 
 /// A built-in provider from the options of [`ProviderConfig::from_options`]; it is called `kind`
@@ -89,8 +89,10 @@ pub fn limits(members: Metadata) -> Result<Limits> {
     Ok(limits)
 }
 
-/// What a tutor is made with, besides its store and its providers: `default_provider`, `owner`,
-/// `system_prompt` and [`limits`].
+/// What a tutor is made with, besides its store, its providers and its tools: `default_provider`,
+/// `owner`, `system_prompt`, [`limits`], `improve_titles` and `summarize` (true or false), and
+/// `catalog`: what is known of models beyond the built-in [`Catalog`], by their names, such as
+/// `{"my-model": {"context_window": 8192, "input": 0.5, "output": 1.5}}`.
 ///
 /// # Errors
 /// `config`, naming the member.
@@ -108,6 +110,18 @@ pub fn tutor(members: Metadata) -> Result<TutorBuilder> {
     }
     if let Some(bounds) = fields.object("limits")? {
         builder = builder.limits(limits(bounds)?);
+    }
+    if fields.flag("improve_titles")? {
+        builder = builder.improve_titles(true);
+    }
+    if fields.flag("summarize")? {
+        builder = builder.summarize(true);
+    }
+    if let Some(cards) = fields.object("catalog")? {
+        let catalog = Catalog::built_in()
+            .with_json(&json!({"models": cards}).to_string())
+            .map_err(|error| error.with_context("field", "catalog"))?;
+        builder = builder.catalog(catalog);
     }
     fields.end()?;
     Ok(builder)
@@ -171,9 +185,15 @@ mod tests {
 
     #[test]
     fn a_tutor_takes_what_it_knows_and_refuses_the_rest() {
-        let known = json!({"owner": "ada", "system_prompt": "p", "limits": {"max_events": 5}});
+        let known = json!({
+            "owner": "ada", "system_prompt": "p", "limits": {"max_events": 5},
+            "improve_titles": true, "summarize": false,
+            "catalog": {"mine/tiny": {"context_window": 1000}},
+        });
         assert!(tutor(map(known)).is_ok());
         for (value, field) in [
+            (json!({"summarize": "canary"}), "summarize"),
+            (json!({"catalog": {"mine/tiny": {"canary": 1}}}), "catalog"),
             (json!({"system_prompt": 5}), "system_prompt"),
             (json!({"limits": {"max_events": "x"}}), "max_events"),
             (json!({"system_promt": "x"}), "system_promt"),

@@ -6,8 +6,11 @@ use super::Tutor;
 use crate::error::{Error, Result};
 use crate::id::SessionId;
 use crate::message::Audience;
-use crate::store::WholeSession;
-use crate::transfer::{ExportOptions, Exporter, ImportOptions, Importer, OnConflict};
+use crate::session::MAX_PAGE;
+use crate::store::{Store, WholeSession};
+use crate::transfer::{
+    Erased, ExportOptions, Exporter, ImportOptions, Importer, OnConflict, erase_owner,
+};
 
 impl Tutor {
     /// An export of this owner's conversations, as the learner may see them.
@@ -40,5 +43,26 @@ impl Tutor {
             .await?
             .ok_or_else(|| Error::not_found("session", id))?;
         Ok(whole.seen_by(Audience::Learner))
+    }
+
+    /// Removes everything that is this owner's from `store`, which is this tutor's, as
+    /// [`erase_owner`] does; running turns are cancelled first, so that none of them comes back.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn erase(&self, store: &dyn Store) -> Result<Erased> {
+        let mut sessions = 0;
+        loop {
+            let ids = store.session_ids(&self.owner, None, MAX_PAGE).await?;
+            if ids.is_empty() {
+                break;
+            }
+            for id in ids {
+                sessions += u64::from(self.delete_session(&id).await?);
+            }
+        }
+        let mut erased = erase_owner(store, &self.owner, &mut |_| ()).await?;
+        erased.sessions += sessions;
+        Ok(erased)
     }
 }

@@ -11,9 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tutor_core::store::{Location, Store, verify, verify::Verified};
-use tutor_core::transfer::{
-    Counts, ExportOptions, Exporter, ImportOptions, Importer, OnConflict, erase_owner,
-};
+use tutor_core::transfer::{Counts, ExportOptions, Exporter, ImportOptions, Importer, OnConflict};
 use tutor_core::{Error, OwnerId, Result, Tutor};
 
 use super::frame::{self, Kind};
@@ -217,21 +215,9 @@ async fn tell<T, W: Future<Output = Result<T>>>(
     }
 }
 
-/// Also ends their running turns, so that none of them comes back.
 async fn erase(store: &Arc<dyn Store>, tutor: &Tutor, owner: &OwnerId) -> Result<Value> {
-    let theirs = tutor.for_owner(owner.clone());
-    let mut sessions = 0;
-    loop {
-        let ids = store.session_ids(owner, None, 100).await?;
-        if ids.is_empty() {
-            break;
-        }
-        for id in ids {
-            sessions += u64::from(theirs.delete_session(&id).await?);
-        }
-    }
-    let erased = erase_owner(store, owner, &mut |_| ()).await?;
-    Ok(json!({"sessions": sessions + erased.sessions, "records": erased.records}))
+    let erased = tutor.for_owner(owner.clone()).erase(store).await?;
+    Ok(json!({"sessions": erased.sessions, "records": erased.records}))
 }
 
 #[cfg(test)]

@@ -39,6 +39,33 @@ impl Sdk {
     }
 }
 
+/// The events of one turn as chunks of the AI SDK's UI message stream, for a host that sends them by
+/// itself. Every release since 5.0.0 reads them.
+#[derive(Debug)]
+pub struct UiMessageChunks(Ui);
+
+impl UiMessageChunks {
+    /// The chunks of one turn, of which nothing was sent yet.
+    #[expect(
+        clippy::new_without_default,
+        reason = "it is the beginning of something, not a value"
+    )]
+    pub fn new() -> Self {
+        Self(Ui::new(Sdk::default()))
+    }
+
+    /// The chunks that the next event is: JSON objects with a `type`; none if there is no word for
+    /// it.
+    pub fn encode(&mut self, event: &TurnEvent) -> Vec<Value> {
+        let mut chunks = Vec::new();
+        let _ = self.0.chunks(event, &mut |chunk| chunks.push(chunk));
+        chunks
+    }
+}
+
+/// Where chunks go.
+type Put<'a> = &'a mut dyn FnMut(Value);
+
 /// The chunks of one message.
 #[derive(Debug)]
 pub(crate) struct Ui {
@@ -90,67 +117,58 @@ impl Ui {
         format!("b{}", self.blocks)
     }
 
-    fn delta(&mut self, kind: Kind, text: &str, out: &mut BytesMut) {
+    fn delta(&mut self, kind: Kind, text: &str, put: Put<'_>) {
         if self.open != Some(kind) {
-            self.fill(out);
+            self.fill(put);
             self.blocks += 1;
-            data(
-                out,
-                &json!({"type": kind.chunk("start"), "id": self.block_id()}),
-            );
+            put(json!({"type": kind.chunk("start"), "id": self.block_id()}));
             self.open = Some(kind);
         }
-        data(
-            out,
-            &json!({"type": kind.chunk("delta"), "id": self.block_id(), "delta": text}),
-        );
+        put(json!({"type": kind.chunk("delta"), "id": self.block_id(), "delta": text}));
     }
 
-    fn close(&mut self, out: &mut BytesMut) {
+    fn close(&mut self, put: Put<'_>) {
         if let Some(kind) = self.open.take() {
-            data(
-                out,
-                &json!({"type": kind.chunk("end"), "id": self.block_id()}),
-            );
+            put(json!({"type": kind.chunk("end"), "id": self.block_id()}));
         }
     }
 
     /// Makes room for a new part.
-    fn fill(&mut self, out: &mut BytesMut) {
-        self.close(out);
+    fn fill(&mut self, put: Put<'_>) {
+        self.close(put);
         if self.step == Step::Answered {
-            self.next_step(out);
+            self.next_step(put);
         }
         self.step = Step::Filled;
     }
 
-    fn next_step(&mut self, out: &mut BytesMut) {
-        data(out, &json!({"type": "finish-step"}));
-        data(out, &json!({"type": "start-step"}));
+    fn next_step(&mut self, put: Put<'_>) {
+        put(json!({"type": "finish-step"}));
+        put(json!({"type": "start-step"}));
         self.step = Step::Empty;
     }
 
-    fn restart(&mut self, out: &mut BytesMut) {
+    fn restart(&mut self, put: Put<'_>) {
         if self.step == Step::Empty {
             return;
         }
-        self.close(out);
+        self.close(put);
         if self.sdk >= Sdk::V7_0_77 {
-            data(out, &json!({"type": "reset-step"}));
+            put(json!({"type": "reset-step"}));
             self.step = Step::Empty;
             return;
         }
-        self.next_step(out);
+        self.next_step(put);
         let what = json!({"code": "attempt_restarted",
             "message": "the reply above broke off, and begins anew"});
-        data(out, &json!({"type": "data-notice", "data": what}));
+        put(json!({"type": "data-notice", "data": what}));
     }
 
-    fn finish(&mut self, reason: FinishReason, status: TurnStatus, out: &mut BytesMut) {
-        self.close(out);
-        data(out, &json!({"type": "finish-step"}));
+    fn finish(&mut self, reason: FinishReason, status: TurnStatus, put: Put<'_>) {
+        self.close(put);
+        put(json!({"type": "finish-step"}));
         if status == TurnStatus::Cancelled {
-            data(out, &json!({"type": "abort"}));
+            put(json!({"type": "abort"}));
             return;
         }
         let mut metadata = Map::new();
@@ -162,15 +180,11 @@ impl Ui {
         if self.sdk >= Sdk::V5_0_92 {
             chunk["finishReason"] = json!(reason_name(reason));
         }
-        data(out, &chunk);
+        put(chunk);
     }
-}
 
-impl Encoder for Ui {
-    const HEADERS: &'static [(&'static str, &'static str)] =
-        &[("x-vercel-ai-ui-message-stream", "v1")];
-
-    fn event(&mut self, event: &TurnEvent, out: &mut BytesMut) -> Flow {
+    /// The chunks that an event is, in order.
+    fn chunks(&mut self, event: &TurnEvent, put: Put<'_>) -> Flow {
         match &event.event {
             Event::TurnStarted {
                 turn_id,
@@ -182,24 +196,20 @@ impl Encoder for Ui {
             } => {
                 let metadata = json!({"sessionId": session_id, "turnId": turn_id,
                     "provider": provider, "model": model});
-                data(
-                    out,
-                    &json!({"type": "start", "messageId": reply_message_id,
-                        "messageMetadata": metadata}),
-                );
-                data(out, &json!({"type": "start-step"}));
+                put(json!({"type": "start", "messageId": reply_message_id,
+                        "messageMetadata": metadata}));
+                put(json!({"type": "start-step"}));
             }
-            Event::TextDelta { text } => self.delta(Kind::Text, text, out),
-            Event::ReasoningDelta { text } => self.delta(Kind::Reasoning, text, out),
+            Event::TextDelta { text } => self.delta(Kind::Text, text, put),
+            Event::ReasoningDelta { text } => self.delta(Kind::Reasoning, text, put),
             Event::ToolCall {
                 call_id,
                 name,
                 arguments,
             } => {
-                self.fill(out);
-                data(
-                    out,
-                    &json!({"type": "tool-input-available", "toolCallId": call_id,
+                self.fill(put);
+                put(
+                    json!({"type": "tool-input-available", "toolCallId": call_id,
                         "toolName": name, "input": arguments}),
                 );
             }
@@ -208,7 +218,7 @@ impl Encoder for Ui {
                 result,
                 is_error,
             } => {
-                self.close(out);
+                self.close(put);
                 self.step = Step::Answered;
                 let answer = if *is_error {
                     let why = match result {
@@ -220,16 +230,13 @@ impl Encoder for Ui {
                     json!({"type": "tool-output-available", "toolCallId": call_id,
                         "output": result})
                 };
-                data(out, &answer);
+                put(answer);
             }
-            Event::AttemptRestarted { .. } => self.restart(out),
-            Event::Notice(notice) => data(
-                out,
-                &json!({"type": "data-notice", "transient": true,
-                    "data": {"code": notice.code, "message": notice.message}}),
-            ),
+            Event::AttemptRestarted { .. } => self.restart(put),
+            Event::Notice(notice) => put(json!({"type": "data-notice", "transient": true,
+                    "data": {"code": notice.code, "message": notice.message}})),
             Event::Data { name, value } => {
-                data(out, &json!({"type": format!("data-{name}"), "data": value}));
+                put(json!({"type": format!("data-{name}"), "data": value}));
             }
             Event::Usage(usage) => self.usage = Some(*usage),
             Event::TurnFinished {
@@ -237,18 +244,29 @@ impl Encoder for Ui {
                 status,
                 ..
             } => {
-                self.finish(*finish_reason, *status, out);
-                out.put_slice(DONE);
+                self.finish(*finish_reason, *status, put);
                 return Flow::End;
             }
             Event::TurnFailed { error, .. } => {
-                data(out, &json!({"type": "error", "errorText": error.message}));
-                out.put_slice(DONE);
+                put(json!({"type": "error", "errorText": error.message}));
                 return Flow::End;
             }
             _ => {}
         }
         Flow::On
+    }
+}
+
+impl Encoder for Ui {
+    const HEADERS: &'static [(&'static str, &'static str)] =
+        &[("x-vercel-ai-ui-message-stream", "v1")];
+
+    fn event(&mut self, event: &TurnEvent, out: &mut BytesMut) -> Flow {
+        let flow = self.chunks(event, &mut |chunk| data(out, &chunk));
+        if flow.is_over() {
+            out.put_slice(DONE);
+        }
+        flow
     }
 
     /// Without `[DONE]`: clients of this protocol come back by their resume route.
@@ -294,7 +312,13 @@ mod tests {
         let (out, flow) = run(&mut Ui::new(sdk), events);
         assert_eq!(flow, Flow::End);
         assert!(out.ends_with("data: [DONE]\n\n"));
-        frames(&out)
+        let sent = frames(&out);
+        if sdk == Sdk::default() {
+            let mut encoder = UiMessageChunks::new();
+            let same: Vec<Value> = events.iter().flat_map(|it| encoder.encode(it)).collect();
+            assert_eq!(sent, same);
+        }
+        sent
     }
 
     fn kinds(chunks: &[Value]) -> Vec<&str> {

@@ -1,0 +1,136 @@
+import type { Attachment } from './attachment.js'
+import type { Provider, ProviderKind, ProviderOptions } from './provider.js'
+import type { Metadata } from './types.js'
+
+/** The engine's bounds. Every one has a default; reaching one is a clear error to the newcomer. */
+export interface Limits {
+  /** Turns running at a time, over all owners. One more is `overloaded`. */
+  maxLiveTurns?: number
+  /** Turns of one owner running at a time. One more is `rate_limited`. */
+  maxLiveTurnsPerOwner?: number
+  /** Messages in one request. */
+  maxRequestMessages?: number
+  /** Bytes of one message, and of all messages of a request. More are `too_large`. */
+  maxRequestBytes?: number
+  /** Bytes of one image or file that is sent in a message. More are `too_large`. */
+  maxAttachmentBytes?: number
+  /** Images and files in all messages of a request. More are `too_large`. */
+  maxAttachments?: number
+  /** Bytes of a request's preferences, or of a session's metadata, as JSON. */
+  maxObjectBytes?: number
+  /** Bytes of a reply. A longer one ends the turn with `too_large`; what had arrived is kept. */
+  maxReplyBytes?: number
+  /** Events of a turn. */
+  maxEvents?: number
+  /** How long a turn may take. Longer ends it with `timeout`; what had arrived is kept. */
+  turnTimeoutMs?: number
+  /** How often the partial reply of a running turn is saved. */
+  checkpointIntervalMs?: number
+  /** How long a running turn is believed to be alive without a sign of life. */
+  leaseMs?: number
+  /** How long the events of an ended turn stay in memory. */
+  replayRetentionMs?: number
+  /** Bytes of all events of ended turns in memory. */
+  replayBytes?: number
+  /**
+   * Tokens that a model is sent at most, by estimate, also if its window is larger. Older messages are
+   * left out.
+   */
+  contextTokens?: number
+  /** Tokens of a model's window that are kept free for the reply. */
+  replyTokens?: number
+  /** Tokens that a summary of a conversation's beginning may have. */
+  summaryTokens?: number
+  /** How often in a turn a model may call tools and go on. Once more ends it with `too_large`. */
+  maxToolRounds?: number
+  /** Tools that a model may call at a time. It is told that further calls were not made. */
+  maxToolCalls?: number
+  /** How long a tool may take. The model is told that a slower one did not answer. */
+  toolTimeoutMs?: number
+  /** Bytes of a tool's result as JSON. The model is told that a longer one was too long. */
+  maxToolResultBytes?: number
+  /** How long closing waits for running turns. */
+  closeGraceMs?: number
+}
+
+/** How a tutor is opened. */
+export interface TutorOptions {
+  /**
+   * Who answers: built-in providers, by their kind or with options, and providers of your own. The
+   * first one is the default. Without any, the demo provider answers.
+   */
+  providers?: readonly (Provider | ProviderOptions | ProviderKind)[]
+  /** The name of the provider that answers when a request names none. */
+  defaultProvider?: string
+  /** Whose data this handle reads and writes; `local` by default. */
+  owner?: string
+  /** Instructions that precede every conversation. */
+  systemPrompt?: string
+  limits?: Limits
+  /**
+   * True to have the provider make a better title after a conversation's first turn, in the background.
+   * Costs tokens. A title of the caller's own is never replaced.
+   */
+  improveTitles?: boolean
+  /**
+   * True to have the provider summarize, in the background, messages that are too old to be sent, and to
+   * send the summary in their place. Costs tokens.
+   */
+  summarize?: boolean
+  /** What is known of models beyond what is built in, by their names. */
+  catalog?: Readonly<Record<string, ModelCard>>
+}
+
+/** What is known of a model. Prices are US dollars per million tokens. */
+export interface ModelCard {
+  /** The most tokens of a prompt. */
+  contextWindow?: number
+  /** The most tokens of a reply. */
+  maxOutput?: number
+  /** The price of what is sent; without it nothing is known of the price. */
+  input?: number
+  /** The price of what is received, reasoning included. */
+  output?: number
+  /** The price of what is read from the provider's cache; that of `input` if absent. */
+  cacheRead?: number
+  /** The price of what is written to the provider's cache; that of `input` if absent. */
+  cacheWrite?: number
+}
+
+/** What can be said beside a message. */
+export interface ChatOptions {
+  /** The id of the conversation to go on with; a new one if absent. */
+  session?: string | undefined
+  /** A model's name, or `provider/name`. */
+  model?: string | undefined
+  /** A configured provider's name. */
+  provider?: string | undefined
+  /** The sampling temperature, 0 to 2. */
+  temperature?: number | undefined
+  /** The most tokens the reply may have. */
+  maxTokens?: number | undefined
+  /** Further members are stored with the session; unknown ones are named in a notice. */
+  preferences?: Metadata | undefined
+  /** A name for this request: sent again, it gives the same turn. */
+  idempotencyKey?: string | undefined
+  /** How long the whole turn may take. */
+  timeoutMs?: number | undefined
+  /** Answer from this message instead of the newest. */
+  parent?: string | undefined
+  /** The learner's message that this one replaces, on a branch beside it. */
+  edit?: string | undefined
+  /** The reply beside which another one is to be written; without a message. */
+  regenerate?: string | undefined
+  /** True if `session` is created if there is none of that id. */
+  createSession?: boolean | undefined
+  /** Images and files that are sent with the message. */
+  attachments?: readonly Attachment[] | undefined
+  /** Stops the turn when it is aborted, and keeps what had arrived. */
+  signal?: AbortSignal | undefined
+}
+
+/** What can be said beside a message whose reply is streamed. */
+export interface StreamOptions extends ChatOptions {
+  /** True if the turn goes on when this stream is left. */
+  detached?: boolean | undefined
+}

@@ -1,0 +1,454 @@
+//! [`ItemLog`]: a list of JSON items, kept for another library.
+//!
+//! Libraries that run agents keep a list of items of their own: messages, calls, results, reasoning.
+//! Such a list has to come back exactly, so it is no conversation of the engine, which understands
+//! what it stores. It is kept in records, and is exported and erased with its owner.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::engine::prepare::digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{OwnerId, SessionId};
+use crate::session::MAX_PAGE;
+use crate::store::{Expect, KeyRange, RecordStore, RecordWrite};
+
+/// The most bytes of one item.
+pub const MAX_ITEM_BYTES: usize = 16 << 20;
+
+/// How often a change is tried again that another one came before.
+const MAX_ATTEMPTS: usize = 32;
+
+/// How many items there are: eight bytes, big-endian.
+const COUNTS: &str = "item_counts";
+/// The items, numbered from 0 behind the list's name.
+const ITEMS: &str = "items";
+/// Changes that were made under a name, by their fingerprints.
+const OPERATIONS: &str = "item_operations";
+
+/// A list of JSON items under a name. Cheap to clone; as many handles as one likes may change it
+/// at the same time.
+#[derive(Clone)]
+pub struct ItemLog {
+    store: Arc<dyn RecordStore>,
+    owner: OwnerId,
+    name: SessionId,
+}
+
+impl fmt::Debug for ItemLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ItemLog")
+            .field("owner", &self.owner)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long the list is, and at which version of its record.
+struct Length {
+    count: u64,
+    expect: Expect,
+}
+
+impl ItemLog {
+    /// The list of this owner under this name. It exists once it has an item.
+    pub fn new(store: Arc<dyn RecordStore>, owner: OwnerId, name: SessionId) -> Self {
+        Self { store, owner, name }
+    }
+
+    /// The newest `limit` items (all if `None`), oldest first, as the texts that were appended.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn latest(&self, limit: Option<usize>) -> Result<Vec<String>> {
+        loop {
+            let Length { count, .. } = self.length().await?;
+            let wanted = limit.and_then(|limit| u64::try_from(limit).ok());
+            let first = count.saturating_sub(wanted.unwrap_or(count));
+            let items = self.read(first, count).await?;
+            // Fewer only if some were removed in between.
+            if items.len() as u64 == count - first {
+                return Ok(items);
+            }
+        }
+    }
+
+    /// Appends items, all or none. Each is a text of JSON.
+    ///
+    /// # Errors
+    /// `invalid_input` for what is no JSON; `too_large` for an item of more than
+    /// [`MAX_ITEM_BYTES`]; errors of the store.
+    pub async fn append(&self, items: Vec<String>) -> Result<()> {
+        self.replace_end(None, Vec::new(), items).await
+    }
+
+    /// Removes the newest item and returns it; `None` if there is none.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn pop(&self) -> Result<Option<String>> {
+        for _ in 0..MAX_ATTEMPTS {
+            let length = self.length().await?;
+            let Some(last) = length.count.checked_sub(1) else {
+                return Ok(None);
+            };
+            let Some(item) = self.read(last, length.count).await?.pop() else {
+                continue;
+            };
+            let writes = vec![self.counted(last, length.expect), self.item(last, None)];
+            if self.commit(writes).await? {
+                return Ok(Some(item));
+            }
+        }
+        Err(busy())
+    }
+
+    /// Removes all items, and forgets the names of changes.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn clear(&self) -> Result<()> {
+        for _ in 0..MAX_ATTEMPTS {
+            let length = self.length().await?;
+            let mut writes = vec![RecordWrite {
+                value: None,
+                ..self.counted(0, length.expect)
+            }];
+            writes.extend((0..length.count).map(|index| self.item(index, None)));
+            for key in self.keys(OPERATIONS).await? {
+                writes.push(write(OPERATIONS, key, None, Expect::Any));
+            }
+            if self.commit(writes).await? {
+                return Ok(());
+            }
+        }
+        Err(busy())
+    }
+
+    /// Replaces the end of the list, which must be `expected`, by `replacement`, all or nothing.
+    /// Under a name (`operation`) it is made once: again, it does nothing.
+    ///
+    /// # Errors
+    /// `conflict` if the list does not end with `expected`, or another change was made under this
+    /// name; `invalid_input` for what is no JSON, and for an empty name; `too_large` for an item of
+    /// more than [`MAX_ITEM_BYTES`]; errors of the store.
+    pub async fn replace_end(
+        &self,
+        operation: Option<&str>,
+        expected: Vec<String>,
+        replacement: Vec<String>,
+    ) -> Result<()> {
+        let expected = values(&expected)?;
+        let wanted = values(&replacement)?;
+        let operation = operation
+            .map(|name| self.operation(name, &expected, &wanted))
+            .transpose()?;
+        if operation.is_none() && expected.is_empty() && replacement.is_empty() {
+            return Ok(());
+        }
+        let removed = expected.len() as u64;
+        for _ in 0..MAX_ATTEMPTS {
+            if let Some((key, fingerprint)) = &operation
+                && let Some(done) = self.store.get(OPERATIONS, key).await?
+            {
+                return if done.value == *fingerprint {
+                    Ok(())
+                } else {
+                    Err(Error::conflict(
+                        "another change was made under this name: use a new name for a new change",
+                    ))
+                };
+            }
+            let length = self.length().await?;
+            let kept = length.count.checked_sub(removed).ok_or_else(mismatch)?;
+            let end = self.read(kept, length.count).await?;
+            if removed > 0 && values(&end)? != expected {
+                if self.length().await?.expect == length.expect {
+                    return Err(mismatch());
+                }
+                continue;
+            }
+            let added = replacement.len() as u64;
+            let mut writes = vec![self.counted(kept + added, length.expect)];
+            for (index, text) in (kept..).zip(&replacement) {
+                writes.push(self.item(index, Some(text)));
+            }
+            writes.extend((kept + added..length.count).map(|index| self.item(index, None)));
+            if let Some((key, fingerprint)) = &operation {
+                let done = Some(fingerprint.clone());
+                writes.push(write(OPERATIONS, key.clone(), done, Expect::Absent));
+            }
+            if self.commit(writes).await? {
+                return Ok(());
+            }
+        }
+        Err(busy())
+    }
+
+    fn operation(
+        &self,
+        name: &str,
+        expected: &[Value],
+        replacement: &[Value],
+    ) -> Result<(String, Vec<u8>)> {
+        if name.trim().is_empty() {
+            return Err(Error::invalid_input("the name of a change is not empty"));
+        }
+        // `Value` sorts members, so that equal changes have equal texts.
+        let text = serde_json::to_vec(&(expected, replacement))
+            .map_err(|error| Error::internal("items cannot be written").with_source(error))?;
+        Ok((
+            format!("{}{name}", self.prefix()),
+            digest(&text).to_be_bytes().to_vec(),
+        ))
+    }
+
+    async fn length(&self) -> Result<Length> {
+        let Some(record) = self.store.get(COUNTS, &self.key()).await? else {
+            return Ok(Length {
+                count: 0,
+                expect: Expect::Absent,
+            });
+        };
+        let bytes = record.value.as_slice().try_into().map_err(|_| {
+            Error::new(
+                ErrorKind::DataCorrupt,
+                "the length of a list of items is damaged",
+            )
+            .with_context("key", self.key())
+        })?;
+        Ok(Length {
+            count: u64::from_be_bytes(bytes),
+            expect: Expect::Version(record.version),
+        })
+    }
+
+    /// The items from `first` to before `end`, as far as they are there.
+    async fn read(&self, first: u64, end: u64) -> Result<Vec<String>> {
+        let mut items = Vec::new();
+        let mut next = first;
+        while next < end {
+            let limit = usize::try_from(end - next)
+                .unwrap_or(MAX_PAGE)
+                .min(MAX_PAGE);
+            let range = KeyRange {
+                prefix: self.prefix(),
+                after: next.checked_sub(1).map(|before| self.item_key(before)),
+            };
+            let page = self.store.scan(ITEMS, range, limit).await?;
+            let found = page.len();
+            for record in page {
+                if record.key != self.item_key(next) {
+                    return Ok(items);
+                }
+                items.push(String::from_utf8(record.value).map_err(|_| {
+                    Error::new(ErrorKind::DataCorrupt, "an item is damaged")
+                        .with_context("key", record.key)
+                })?);
+                next += 1;
+            }
+            if found < limit {
+                break;
+            }
+        }
+        Ok(items)
+    }
+
+    async fn keys(&self, kind: &str) -> Result<Vec<String>> {
+        let mut keys: Vec<String> = Vec::new();
+        loop {
+            let range = KeyRange {
+                prefix: self.prefix(),
+                after: keys.last().cloned(),
+            };
+            let page = self.store.scan(kind, range, MAX_PAGE).await?;
+            let found = page.len();
+            keys.extend(page.into_iter().map(|record| record.key));
+            if found < MAX_PAGE {
+                return Ok(keys);
+            }
+        }
+    }
+
+    /// False if the list has changed since its length was read.
+    async fn commit(&self, writes: Vec<RecordWrite>) -> Result<bool> {
+        match self.store.commit(writes).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn counted(&self, count: u64, expect: Expect) -> RecordWrite {
+        write(
+            COUNTS,
+            self.key(),
+            Some(count.to_be_bytes().to_vec()),
+            expect,
+        )
+    }
+
+    fn item(&self, index: u64, text: Option<&str>) -> RecordWrite {
+        let bytes = text.map(|text| text.as_bytes().to_vec());
+        write(ITEMS, self.item_key(index), bytes, Expect::Any)
+    }
+
+    fn key(&self) -> String {
+        format!("{}/{}", self.owner, self.name)
+    }
+
+    fn prefix(&self) -> String {
+        format!("{}/", self.key())
+    }
+
+    /// In the order of the items.
+    fn item_key(&self, index: u64) -> String {
+        format!("{}{index:020}", self.prefix())
+    }
+}
+
+fn write(kind: &str, key: String, value: Option<Vec<u8>>, expect: Expect) -> RecordWrite {
+    RecordWrite {
+        kind: kind.to_owned(),
+        key,
+        value,
+        expect,
+    }
+}
+
+/// What the texts say.
+fn values(items: &[String]) -> Result<Vec<Value>> {
+    let read = |text: &String| {
+        if text.len() > MAX_ITEM_BYTES {
+            let message = format!("an item has more than {MAX_ITEM_BYTES} bytes");
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
+        serde_json::from_str(text).map_err(|_| Error::invalid_input("an item is no JSON"))
+    };
+    items.iter().map(read).collect()
+}
+
+fn mismatch() -> Error {
+    Error::conflict("the list of items does not end as expected: read it again, then decide")
+}
+
+fn busy() -> Error {
+    Error::conflict("the list of items keeps changing: try again in a moment").retryable(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    fn log(store: &Arc<MemoryStore>, owner: &str, name: &str) -> ItemLog {
+        let store: Arc<dyn RecordStore> = Arc::<MemoryStore>::clone(store);
+        let (owner, name) = (OwnerId::new(owner).unwrap(), SessionId::new(name).unwrap());
+        ItemLog::new(store, owner, name)
+    }
+
+    fn texts(range: std::ops::Range<u32>) -> Vec<String> {
+        range.map(|n| format!("{{\"n\": {n}}}")).collect()
+    }
+
+    #[tokio::test]
+    async fn items_come_back_as_they_were_written_in_their_order() {
+        let store = Arc::new(MemoryStore::new());
+        let list = log(&store, "ada", "a");
+        assert_eq!(list.latest(None).await.unwrap(), Vec::<String>::new());
+        list.append(Vec::new()).await.unwrap();
+        list.append(texts(0..3)).await.unwrap();
+        list.append(texts(3..450)).await.unwrap();
+        assert_eq!(list.latest(None).await.unwrap(), texts(0..450));
+        assert_eq!(list.latest(Some(2)).await.unwrap(), texts(448..450));
+        assert_eq!(list.latest(Some(0)).await.unwrap(), Vec::<String>::new());
+        assert_eq!(list.latest(Some(9999)).await.unwrap().len(), 450);
+        for n in (447..450).rev() {
+            assert_eq!(list.pop().await.unwrap(), texts(n..n + 1).pop());
+        }
+        list.append(texts(0..1)).await.unwrap();
+        assert_eq!(
+            list.latest(Some(2)).await.unwrap(),
+            [texts(446..447), texts(0..1)].concat()
+        );
+        list.clear().await.unwrap();
+        assert_eq!(list.pop().await.unwrap(), None);
+        assert!(store.kinds().await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn lists_do_not_mix() {
+        let store = Arc::new(MemoryStore::new());
+        let lists = [
+            log(&store, "a", "b"),
+            log(&store, "a", "bc"),
+            log(&store, "ab", "b"),
+        ];
+        for (list, n) in lists.iter().zip(0..) {
+            list.append(texts(n..n + 1)).await.unwrap();
+            list.replace_end(Some("once"), vec![], texts(n..n + 1))
+                .await
+                .unwrap();
+        }
+        lists[0].clear().await.unwrap();
+        assert_eq!(lists[1].latest(None).await.unwrap().len(), 2);
+        assert_eq!(lists[2].latest(None).await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_change_under_a_name_is_made_once_and_only_where_the_end_is_as_expected() {
+        let store = Arc::new(MemoryStore::new());
+        let list = log(&store, "ada", "a");
+        list.append(texts(0..3)).await.unwrap();
+        // Compared by what they say, not by their blanks and the order of their members.
+        let end = || vec!["{\"n\":1}".to_owned(), " {\"n\":2} ".to_owned()];
+        for _ in 0..2 {
+            list.replace_end(Some("x"), end(), texts(7..8))
+                .await
+                .unwrap();
+            assert_eq!(
+                list.latest(None).await.unwrap(),
+                [texts(0..1), texts(7..8)].concat()
+            );
+        }
+        for (name, expected) in [(Some("x"), vec![]), (Some("y"), end()), (None, texts(0..9))] {
+            let error = list
+                .replace_end(name, expected, texts(1..2))
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+        }
+        let longer = list.replace_end(None, texts(7..8), texts(1..5)).await;
+        longer.unwrap();
+        assert_eq!(list.latest(None).await.unwrap(), texts(0..5));
+        for (name, items) in [(Some(" "), texts(0..1)), (None, vec!["{".to_owned()])] {
+            let error = list.replace_end(name, vec![], items).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
+        assert_eq!(list.latest(None).await.unwrap(), texts(0..5));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_changes_at_the_same_time_none_is_lost() {
+        let store = Arc::new(MemoryStore::new());
+        let tasks = (0..8).map(|n| {
+            let list = log(&store, "ada", "a");
+            tokio::spawn(async move {
+                for _ in 0..10 {
+                    while let Err(error) = list.append(texts(n..n + 1)).await {
+                        assert!(error.is_retryable(), "{error}");
+                    }
+                }
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        let mut items = log(&store, "ada", "a").latest(None).await.unwrap();
+        items.sort();
+        assert_eq!(items.len(), 80);
+        assert!((0..8).all(|n| items.iter().filter(|it| **it == texts(n..n + 1)[0]).count() == 10));
+    }
+}
