@@ -3,10 +3,10 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use napi::bindgen_prelude::{Buffer, Env, PromiseRaw};
+use napi::bindgen_prelude::{Env, PromiseRaw};
 use napi_derive::napi;
 use serde_json::Value;
-use tutor_core::message::{Metadata, Part};
+use tutor_core::message::Metadata;
 use tutor_core::{Error, Result, json};
 
 /// An error, to be thrown by the TypeScript side.
@@ -57,18 +57,6 @@ pub(crate) fn promise<'e>(
     work: impl Future<Output = Result<Value>> + Send + 'static,
 ) -> napi::Result<PromiseRaw<'e, Outcome>> {
     env.spawn_future(async move { Ok(Outcome::from(work.await)) })
-}
-
-/// An image or a file as a part of a message, by what its bytes are.
-#[napi]
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "napi hands over what JavaScript may free"
-)]
-pub(crate) fn attachment(bytes: Buffer, name: Option<String>) -> Outcome {
-    Part::attachment(name.as_deref(), &bytes)
-        .and_then(value)
-        .into()
 }
 
 /// Reads an object that the TypeScript side wrote.

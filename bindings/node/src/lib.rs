@@ -17,7 +17,6 @@
 use napi::bindgen_prelude::create_custom_tokio_runtime;
 
 mod chat;
-mod cli;
 mod data;
 mod items;
 mod open;

@@ -1,4 +1,4 @@
-//! The HTTP server in this process.
+//! The HTTP server in this process, and the command line.
 
 use napi::bindgen_prelude::{Env, PromiseRaw};
 use napi_derive::napi;
@@ -42,6 +42,14 @@ impl NativeServer {
             let address = server.listen(&host, port, state).await?;
             Ok(json!({ "host": address.ip().to_string(), "port": address.port() }))
         })
+    }
+
+    /// Does what a command line says, `args[0]` being the program's name, and gives the exit code.
+    /// Blocks until it is done, and handles the signals of the process: for a process that does
+    /// nothing else.
+    #[napi]
+    pub fn command_line(args: Vec<String>) -> u8 {
+        tutor_http::cli::main(args)
     }
 
     /// Takes no new connection.

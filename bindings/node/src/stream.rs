@@ -136,8 +136,9 @@ impl NativeStream {
         self.shared.closed.cancel();
         let shared = Arc::clone(&self.shared);
         promise(env, async move {
-            let state = std::mem::replace(&mut *shared.state.lock().await, State::Ended);
-            if let State::Open(stream) = state {
+            // Held to the end: whoever closes it too waits as well.
+            let mut state = shared.state.lock().await;
+            if let State::Open(stream) = std::mem::replace(&mut *state, State::Ended) {
                 stream.close().await;
             }
             Ok(Value::Null)

@@ -3,9 +3,10 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use napi::bindgen_prelude::{Either, Env, FnArgs, Function, PromiseRaw};
+use napi::bindgen_prelude::{Buffer, Either, Env, FnArgs, Function, PromiseRaw};
 use napi_derive::napi;
 use serde_json::{Value, json};
+use tutor_core::message::Part;
 use tutor_core::{Error, MessageId, OwnerId, Result, SessionId, TurnId, Tutor, json};
 
 use crate::chat::ChatCall;
@@ -96,6 +97,14 @@ impl NativeTutor {
         self.slot
             .get()
             .map(|opened| opened.tutor.owner().to_string())
+    }
+
+    /// An image or a file as a part of a message, by what its bytes are.
+    #[napi]
+    pub fn attachment(bytes: Buffer, name: Option<String>) -> Outcome {
+        Part::attachment(name.as_deref(), &bytes)
+            .and_then(value)
+            .into()
     }
 
     /// The most bytes that an image or a file may have.

@@ -33,7 +33,7 @@ test('the command line has the exit codes and the streams of the binary', async 
   const wrong = await cli(t, ['--no-such-option'])
   assert.deepEqual([wrong.code, wrong.stdout], [2, ''])
   assert.match(wrong.stderr, /--no-such-option/)
-  const absent = await cli(t, ['--config', 'absent.toml', 'config'], { cwd })
+  const absent = await cli(t, ['config', '--config', 'absent.toml'], { cwd })
   assert.notEqual(absent.code, 0)
   assert.match(absent.stderr, /absent\.toml/)
 })
@@ -53,11 +53,12 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
   test(`a server ends by ${signal} with code 0, and its data is free`, async (t) => {
     const cwd = directory(t)
     const { child, ended } = start(t, ['serve', '--port', '0', '--data', 'data'], { cwd })
-    let url
-    for await (const line of createInterface(child.stderr)) {
-      url = /http:\/\/127\.0\.0\.1:\d+/.exec(line)?.[0]
-      if (url !== undefined) break
-    }
+    const url = await new Promise((resolve) => {
+      createInterface(child.stdout).on('line', (line) => {
+        const found = /http:\/\/127\.0\.0\.1:\d+$/.exec(line)
+        if (found) resolve(found[0])
+      })
+    })
     assert.equal((await fetch(url)).status, 200)
     child.kill(signal)
     const { code, signal: by } = await ended

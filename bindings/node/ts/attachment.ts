@@ -94,7 +94,7 @@ function unreadable(path: string, cause?: unknown): TutorError {
 
 function toPart(bytes: Uint8Array, name: unknown): Part {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  const outcome = native.attachment(buffer, typeof name === 'string' && name !== '' ? name : undefined)
+  const outcome = native.NativeTutor.attachment(buffer, typeof name === 'string' && name !== '' ? name : undefined)
   return unwrap<Part>(outcome, NONE)
 }
 

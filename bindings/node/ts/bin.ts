@@ -17,7 +17,7 @@ function main(): number {
     console.error(`neuro-tutor: ${error instanceof Error ? error.message : String(error)}`)
     return 1
   }
-  return native.cli(['neuro-tutor', ...process.argv.slice(2)])
+  return native.NativeServer.commandLine(['neuro-tutor', ...process.argv.slice(2)])
 }
 
 process.exit(main())
