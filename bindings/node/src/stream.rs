@@ -1,5 +1,6 @@
 //! [`NativeStream`]: the events of a turn, in batches.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 
 use futures_util::FutureExt;
@@ -45,12 +46,16 @@ struct Shared {
     stop: CancellationToken,
     /// Where chunks of the AI SDK are wanted instead of events.
     chunks: SyncMutex<Option<UiMessageChunks>>,
+    /// The question asks for JSON.
+    has_output: AtomicBool,
 }
 
 enum State {
     Ask(String),
     Follow(String, f64),
     Open(Box<TurnStream>),
+    /// All events have crossed; whether they were read by then, JavaScript knows.
+    Read(TurnId),
     Ended,
 }
 
@@ -70,6 +75,7 @@ impl NativeStream {
             closed: CancellationToken::new(),
             stop: CancellationToken::new(),
             chunks: SyncMutex::default(),
+            has_output: AtomicBool::new(false),
         });
         Self { shared }
     }
@@ -118,7 +124,7 @@ impl NativeStream {
             let turn = match &*state {
                 State::Open(stream) => stream.turn_id().clone(),
                 State::Follow(turn, _) => TurnId::new(turn)?,
-                State::Ask(_) | State::Ended => {
+                State::Ask(_) | State::Read(_) | State::Ended => {
                     *state = State::Ended;
                     return Ok(Value::Null);
                 }
@@ -180,6 +186,13 @@ impl Shared {
     async fn reply(&self) -> Result<Value> {
         let mut state = self.state.lock().await;
         self.open(&mut state).await?;
+        if let State::Read(turn) = &*state {
+            // Events had come faster than they were read.
+            let stream = opened(&self.slot)?.events(turn, 0).await?;
+            *state = State::Open(Box::new(
+                stream.with_output(self.has_output.load(Ordering::Relaxed)),
+            ));
+        }
         let State::Open(stream) = &mut *state else {
             return Err(left());
         };
@@ -194,9 +207,11 @@ impl Shared {
 
     async fn open(&self, state: &mut State) -> Result<()> {
         let stream = match &*state {
-            State::Open(_) | State::Ended => return Ok(()),
+            State::Open(_) | State::Read(_) | State::Ended => return Ok(()),
             State::Ask(request) => {
                 let request = json::chat_request(object(request)?)?;
+                self.has_output
+                    .store(request.output.is_some(), Ordering::Relaxed);
                 opened(&self.slot)?.stream(request).await?
             }
             State::Follow(turn, after) => {
@@ -234,7 +249,10 @@ impl Shared {
             }
         }
         if done {
-            *state = State::Ended;
+            *state = match state {
+                State::Open(stream) => State::Read(stream.turn_id().clone()),
+                _ => State::Ended,
+            };
         }
         match self.written(&events) {
             Ok(events) => Batch {

@@ -46,8 +46,10 @@ impl TurnStream {
         }
     }
 
-    /// Has the reply read as JSON.
-    pub(crate) fn with_output(mut self, has_output: bool) -> Self {
+    /// Has the reply read as JSON, as it is if its request asked for JSON: for the events of a turn
+    /// that are read again.
+    #[must_use]
+    pub fn with_output(mut self, has_output: bool) -> Self {
         self.has_output = has_output;
         self
     }
