@@ -1,6 +1,7 @@
 //! What [`Tutor`](crate::Tutor) runs: the turn, from its begin to its end.
 
 use std::fmt;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio_util::sync::CancellationToken;
@@ -14,9 +15,10 @@ use crate::message::Message;
 use crate::provider::Catalog;
 use crate::provider::router::Router;
 use crate::session::{Branch, MessageQuery, MessageRange, SessionKey};
-use crate::store::SharedStore;
-use crate::time::SharedRuntime;
+use crate::store::{RecordStore, SharedStore, rules};
+use crate::time::{SharedRuntime, Timestamp};
 use crate::turn::{ChatRequest, Turn, TurnKey, TurnStatus};
+use crate::usage::ledger::Ledger;
 
 mod background;
 pub(crate) mod branch;
@@ -27,6 +29,7 @@ mod history;
 pub(crate) mod output;
 pub(crate) mod prepare;
 mod recover;
+mod results;
 mod run;
 mod schema;
 #[cfg(test)]
@@ -44,19 +47,23 @@ const MAX_ATTEMPTS: usize = 4;
 pub(crate) struct Engine {
     pub(crate) store: SharedStore,
     pub(crate) providers: RwLock<Arc<Router>>,
+    /// Where what is not a conversation is kept; `None` if nowhere.
+    pub(crate) records: Option<Arc<dyn RecordStore>>,
     pub(crate) hub: Hub,
     pub(crate) runtime: SharedRuntime,
     /// What models cost.
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) limits: Limits,
+    /// What owners use.
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) system_prompt: Option<String>,
     pub(crate) tools: tools::Toolbox,
     pub(crate) files: Option<SharedFileSource>,
     pub(crate) improves_titles: bool,
     pub(crate) summarizes: bool,
     pub(crate) summarizing: background::Summarizing,
-    /// Turns that were ended when the engine was built.
-    pub(crate) recovered: usize,
+    /// Turns that nobody ran any more and that this engine ended.
+    pub(crate) recovered: AtomicUsize,
     /// Names this engine in the turns that it runs.
     pub(crate) instance: String,
     pub(crate) tasks: TaskTracker,
@@ -106,13 +113,13 @@ impl Engine {
     }
 
     /// Begins the turn that `request` asks for, or finds the one that it began earlier. When this
-    /// returns, the learner's words are stored.
+    /// returns, the learner's words are stored. True if the turn is new.
     pub(crate) async fn begin(
         self: &Arc<Self>,
         owner: crate::OwnerId,
         request: ChatRequest,
         cancel: CancellationToken,
-    ) -> Result<Asked> {
+    ) -> Result<(Asked, bool)> {
         if self.closing.is_cancelled() {
             return Err(Error::new(
                 ErrorKind::Overloaded,
@@ -125,9 +132,9 @@ impl Engine {
         let mut attempt = 1;
         loop {
             if let Some(turn) = self.taken(&owner, &request, fingerprint).await? {
-                return self.find(turn).await;
+                return Ok((self.find(turn).await?, false));
             }
-            let prepared = match self.prepare(&owner, &request, fingerprint).await {
+            let mut prepared = match self.prepare(&owner, &request, fingerprint).await {
                 Ok(prepared) => prepared,
                 Err(error)
                     if attempt < MAX_ATTEMPTS && self.reclaim_blocker(&owner, &error).await? =>
@@ -137,9 +144,14 @@ impl Engine {
                 }
                 Err(error) => return Err(error),
             };
-            match self.launch(prepared, &request, cancel.clone()).await {
-                Ok(run::Launched::New(live, turn)) => return Ok(Asked::Live(live, turn)),
-                Ok(run::Launched::Existing(turn)) => return self.find(turn).await,
+            let (began, turn) = self.reserve(&mut prepared).await?;
+            let launched = self.launch(prepared, &request, cancel.clone()).await;
+            if !matches!(launched, Ok(run::Launched::New(..))) {
+                self.ledger.release(&owner, began, &turn);
+            }
+            match launched {
+                Ok(run::Launched::New(live, turn)) => return Ok((Asked::Live(live, turn), true)),
+                Ok(run::Launched::Existing(turn)) => return Ok((self.find(turn).await?, false)),
                 Err(error)
                     if attempt < MAX_ATTEMPTS && self.may_prepare_again(&owner, &error).await? =>
                 {
@@ -148,6 +160,19 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Reserves what the turn may need, and bounds its reply by what there is.
+    async fn reserve(&self, prepared: &mut prepare::Prepared) -> Result<(Timestamp, TurnId)> {
+        let turn = &prepared.new_turn.turn;
+        let (began, id, owner) = (turn.started_at, turn.id.clone(), turn.owner.clone());
+        let wish = prepared.wish.clone();
+        let wished = wish.output_tokens;
+        let granted = self.ledger.reserve(&owner, began, wish).await?;
+        if let Some(granted) = granted.filter(|granted| *granted < wished) {
+            prepared.completion.max_tokens = Some(granted);
+        }
+        Ok((began, id))
     }
 
     /// The turn that has taken the request's idempotency key.
@@ -162,9 +187,7 @@ impl Engine {
         };
         match self.store.turn_by_key(owner, key).await? {
             Some(turn) if turn.fingerprint == fingerprint => Ok(Some(turn)),
-            Some(_) => Err(Error::conflict(
-                "this idempotency key was used for another request: use a new key for a new request",
-            )),
+            Some(turn) => Err(rules::key_reused(&turn.id)),
             None => Ok(None),
         }
     }
@@ -267,4 +290,12 @@ impl Engine {
         }
         self.store.close().await
     }
+}
+
+/// What needs records, in a tutor that keeps none.
+pub(crate) fn no_records() -> Error {
+    Error::new(
+        ErrorKind::Config,
+        "this tutor keeps nothing but conversations: give its builder a place for records, too",
+    )
 }

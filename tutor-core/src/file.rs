@@ -12,6 +12,12 @@ use crate::id::OwnerId;
 use crate::limits::Limits;
 use crate::message::{Content, Part};
 
+#[cfg(feature = "files")]
+mod store;
+
+#[cfg(feature = "files")]
+pub use store::{FileBounds, FileInfo, FileStore, Upload};
+
 /// The image types that models can look at.
 pub const IMAGE_TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 

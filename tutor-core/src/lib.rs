@@ -72,6 +72,7 @@
 //! * `provider-anthropic`: Anthropic Messages.
 //! * `provider-gemini`: Google Gemini.
 //! * `provider-ollama`: Ollama's own protocol.
+//! * `files`: [`file::FileStore`], uploaded files.
 //! * `tokenizer`: counts tokens as current OpenAI models do, instead of by estimate.
 //! * `conformance`: the laws of stores and providers, for tests.
 //!
@@ -88,6 +89,7 @@ pub mod error;
 pub mod id;
 pub mod time;
 pub mod limits;
+pub mod usage;
 pub mod tutor;
 mod engine;
 mod hidden;

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, ErrorInfo, Result};
 use crate::event::Notice;
 use crate::hidden::HiddenObject;
 use crate::id::{MessageId, OwnerId, SessionId, TurnId};
-use crate::message::{Content, FinishReason, Message, Metadata, Role, Usage};
+use crate::message::{Content, FinishReason, Message, Metadata, Part, Role, Usage};
 use crate::provider::context::Extensions;
 use crate::time::Timestamp;
-use crate::tool::{OutputSchema, SharedTool, Tool};
+use crate::tool::{OutputSchema, SharedTool, Tool, ToolSpec};
 use crate::trace::Trace;
 
 /// One exchange: what the learner said, and the tutor's reply.
@@ -166,6 +167,10 @@ pub struct ChatRequest {
     pub output: Option<OutputSchema>,
     /// Tools for this turn, besides those of the [`Tutor`](crate::Tutor).
     pub tools: Vec<SharedTool>,
+    /// Tools that the caller runs itself. A reply that asks for one ends with `tool_calls`; the
+    /// next request brings the results, as [`Part::ToolResult`](crate::message::Part::ToolResult)
+    /// of a message with the role user, and the model goes on.
+    pub client_tools: Vec<ToolSpec>,
     /// What a binding needs to carry to its own providers and stores.
     pub extensions: Extensions,
 }
@@ -262,6 +267,13 @@ impl ChatRequest {
         self
     }
 
+    /// Adds a tool that the caller runs itself: see [`client_tools`](Self::client_tools).
+    #[must_use]
+    pub fn with_client_tool(mut self, tool: ToolSpec) -> Self {
+        self.client_tools.push(tool);
+        self
+    }
+
     /// Lets the turn go on when nobody listens to it any more.
     #[must_use]
     pub fn detached(mut self) -> Self {
@@ -308,6 +320,18 @@ impl InputMessage {
             role: Role::User,
             content: content.into(),
         }
+    }
+
+    /// What a tool answered that the caller ran: see
+    /// [`ChatRequest::client_tools`](ChatRequest::client_tools). A failure's `result` says why.
+    pub fn tool_result(call_id: impl Into<String>, result: Value, is_error: bool) -> Self {
+        Self::user(Content::Parts(vec![Part::ToolResult {
+            call_id: call_id.into(),
+            // That of the call.
+            name: String::new(),
+            result,
+            is_error,
+        }]))
     }
 }
 

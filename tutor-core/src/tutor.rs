@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 pub use crate::engine::branch::MAX_SIBLINGS;
 pub use crate::engine::context::Context;
-use crate::engine::{Asked, Engine};
+use crate::engine::{Asked, Engine, no_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{MessageId, OwnerId, SessionId, TurnId};
 use crate::limits::Limits;
@@ -22,12 +23,17 @@ use crate::session::{
 use crate::store::StoreInfo;
 use crate::trace::Trace;
 use crate::turn::{ChatRequest, Reply, Turn, TurnKey};
+use crate::usage::{self, DayUsage, UsageQuery};
 
 mod builder;
+mod feedback;
+mod search;
 mod stream;
 mod transfer;
 
 pub use builder::TutorBuilder;
+pub use feedback::{Feedback, MAX_COMMENT_CHARS, Rating};
+pub use search::{MAX_QUERY_CHARS, MAX_WORDS};
 pub use stream::TurnStream;
 
 /// A tutor: conversations with learners, durable and streamed.
@@ -56,7 +62,7 @@ impl Tutor {
     #[cfg(feature = "store-sled")]
     pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Self> {
         let store = crate::store::SledStore::open(path).await?;
-        Self::builder().store(store).build().await
+        Self::builder().data(store).build().await
     }
 
     /// The same tutor for another owner.
@@ -98,7 +104,8 @@ impl Tutor {
     ///
     /// # Errors
     /// Before anything is stored: `invalid_input`, `too_large`; `not_found` for the session or a
-    /// message; `rate_limited` if the owner has as many turns running as one may have; `conflict`
+    /// message; `rate_limited` if the owner has as many turns running as one may have, or has used
+    /// their [quota](TutorBuilder::quota); `conflict`
     /// if the session has a running turn (its id is in the context as
     /// `turn`) or the idempotency key names another request; `overloaded`; errors of the store.
     /// Later failures are the stream's last event.
@@ -107,15 +114,15 @@ impl Tutor {
         let has_output = request.output.is_some();
         let cancel = CancellationToken::new();
         let guard = (!request.detached).then(|| cancel.clone().drop_guard());
-        let asked = self
+        let begin = self
             .engine
-            .begin(self.owner.clone(), request, cancel.clone())
-            .await?;
+            .begin(self.owner.clone(), request, cancel.clone());
+        let (asked, is_new) = begin.await?;
         let stream = match asked {
             Asked::Live(live, turn) => TurnStream::live(live, turn, 0, guard),
             Asked::Ended(turn) => self.replay(turn, 0).await?,
         };
-        Ok(stream.with_output(has_output))
+        Ok(stream.with_output(has_output).with_replay(!is_new))
     }
 
     /// The events of a turn after number `after` (0 for all): first those that have happened,
@@ -270,6 +277,7 @@ impl Tutor {
             },
             Ok(None) => {}
         }
+        self.forget_feedback(id).await?;
         self.engine.store.delete_session(&key).await
     }
 
@@ -328,7 +336,9 @@ impl Tutor {
         with_branch: bool,
     ) -> Result<u64> {
         let key = self.session_key(session);
-        self.engine.delete_message(&key, id, with_branch).await
+        let deleted = self.engine.delete_message(&key, id, with_branch).await?;
+        self.forget_orphaned_feedback(session).await?;
+        Ok(deleted)
     }
 
     /// What a model would be sent of a conversation as it is now, before the next message: within
@@ -342,10 +352,30 @@ impl Tutor {
         self.engine.context_of(&key, tokens).await
     }
 
-    /// Turns that a crash had left running and that were ended when this tutor was built, over all
-    /// owners.
+    /// The turn that this idempotency key names.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn turn_by_key(&self, idempotency_key: &str) -> Result<Option<Turn>> {
+        let store = &self.engine.store;
+        store.turn_by_key(&self.owner, idempotency_key).await
+    }
+
+    /// Stops all turns of this owner that run here, and waits until they have ended.
+    pub async fn cancel_all(&self) {
+        let live = self.engine.hub.live_of(&self.owner);
+        for turn in &live {
+            turn.cancel.cancel();
+        }
+        for turn in live {
+            turn.ended().await;
+        }
+    }
+
+    /// Turns that nobody ran any more, as a crash leaves them, and that this tutor ended: when it
+    /// was built, and since. Over all owners.
     pub fn recovered_turns(&self) -> usize {
-        self.engine.recovered
+        self.engine.recovered.load(Ordering::Relaxed)
     }
 
     /// The configured providers, the default first.
@@ -401,6 +431,50 @@ impl Tutor {
     /// Where the data is, and what acknowledged writes survive.
     pub fn store_info(&self) -> StoreInfo {
         self.engine.store.info()
+    }
+
+    /// What this owner used, in the order of days: those from `from` to `to`, which are written
+    /// like `2026-11-26`; all before or behind for `None`.
+    ///
+    /// # Errors
+    /// `invalid_input` for days that are none; `config` for a tutor without
+    /// [records](TutorBuilder::records); errors of the store.
+    pub async fn usage(&self, from: Option<String>, to: Option<String>) -> Result<Vec<DayUsage>> {
+        let records = self.engine.records.as_ref().ok_or_else(no_records)?;
+        self.flush_usage().await?;
+        let mut query = UsageQuery {
+            owner: Some(self.owner.clone()),
+            from,
+            to,
+            after: None,
+            limit: MAX_PAGE,
+        };
+        let mut days = Vec::new();
+        loop {
+            let page = usage::report(&**records, &query).await?;
+            query.after = page.last().map(|day| (day.owner.clone(), day.day.clone()));
+            let is_last = page.len() < MAX_PAGE;
+            days.extend(page);
+            if is_last {
+                return Ok(days);
+            }
+        }
+    }
+
+    /// Waits until what everybody used so far is written, so that [`usage::report`] has it.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn flush_usage(&self) -> Result<()> {
+        self.engine.ledger.flush().await
+    }
+
+    /// Counts bytes that this owner uploads against their quota, before they are taken.
+    ///
+    /// # Errors
+    /// `rate_limited` if they do not fit; errors of the store.
+    pub async fn count_upload(&self, bytes: u64) -> Result<()> {
+        self.engine.ledger.upload(&self.owner, bytes).await
     }
 
     /// Replies that are being written now, over all owners.

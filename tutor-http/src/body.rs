@@ -18,7 +18,7 @@ use crate::validate::Problem;
 #[derive(Debug)]
 pub(crate) struct JsonBody(pub(crate) Value);
 
-/// Like [`JsonBody`], but no body at all is an empty object.
+/// Like [`JsonBody`], but no body at all, or `null`, is an empty object.
 #[derive(Debug)]
 pub(crate) struct OptionalJsonBody(pub(crate) Value);
 
@@ -43,6 +43,7 @@ impl FromRequest<AppState> for OptionalJsonBody {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let value = read(request, state).await?;
+        let value = value.filter(|value| !value.is_null());
         Ok(Self(value.unwrap_or_else(|| json!({}))))
     }
 }

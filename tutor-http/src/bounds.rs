@@ -19,8 +19,11 @@ pub struct Bounds {
     pub max_body_bytes: usize,
     /// Bytes of an import's body. More are answered `413`.
     pub max_import_bytes: usize,
-    /// How long the body of a request may take. Then it is answered `408`.
+    /// How long the body of a request may take, or a piece of an import or upload. Then it is
+    /// answered `408`.
     pub body_timeout: Duration,
+    /// How long a whole upload may take. Then it is answered `408`.
+    pub upload_timeout: Duration,
     /// Bytes of all bodies that are being received. More are answered `503`.
     pub body_budget_bytes: usize,
     /// How long a client may leave an answer unread. Then its connection is closed.
@@ -43,6 +46,7 @@ impl Default for Bounds {
             max_body_bytes: 2 << 20,
             max_import_bytes: 32 << 20,
             body_timeout: Duration::from_secs(15),
+            upload_timeout: Duration::from_secs(600),
             body_budget_bytes: 64 << 20,
             write_stall: Duration::from_secs(30),
             drain_grace: Duration::from_secs(10),

@@ -28,6 +28,7 @@ mod progress;
 mod restore;
 mod serve;
 mod signals;
+mod usage;
 mod users;
 mod verify;
 
@@ -91,6 +92,9 @@ enum Command {
     /// Add, list and disable accounts, and erase all that is somebody's
     #[command(after_help = users::EXAMPLES)]
     Users(users::Args),
+    /// Print what people used: turns, tokens, cost, thumbs, by day
+    #[command(after_help = usage::EXAMPLES)]
+    Usage(usage::Args),
     /// Print a completion script for a shell
     #[command(after_help = completions::EXAMPLES)]
     Completions(completions::Args),
@@ -112,7 +116,9 @@ Environment:
                                                            there is no key; off for nowhere
   DATABASE_URL, HOST, PORT, CORS_ORIGINS, AUTH, REGISTRATION, LOG_LEVEL, DEBUG, DEFAULT_PROVIDER,
   INSECURE_NO_AUTH, TLS_CERTIFICATE, TLS_KEY, METRICS_LISTEN, LOG_FORMAT, MAX_CONNECTIONS, MAX_LIVE_TURNS, MAX_BODY_BYTES, MAX_MESSAGE_CHARS, DRAIN_SECONDS,
-  MODEL_CATALOG";
+  IMPROVE_TITLES, SUMMARIZE, MODEL_CATALOG, MAX_LIVE_TURNS_PER_PERSON, STREAMS_PER_PERSON,
+  REQUESTS_PER_MINUTE, ADDRESS_REQUESTS_PER_MINUTE, TURNS_PER_DAY, TOKENS_PER_DAY,
+  COST_USD_PER_DAY, UPLOAD_BYTES_PER_DAY, FILES";
 
 /// Does what the command line says, the first argument being the program's name, and returns the
 /// exit code. What goes wrong is said in one line on standard error.
@@ -154,6 +160,7 @@ fn run(command: Command, config: Option<&Path>) -> Result<u8, Failure> {
         Command::Migrate(args) => migrate::run(&args, &vars()?),
         Command::Compact(args) => compact::run(&args, &vars()?),
         Command::Users(args) => users::run(args, &vars()?),
+        Command::Usage(args) => usage::run(&args, &vars()?),
         Command::Completions(args) => completions::run(&args, &mut Line::command()),
         Command::Man(args) => man::run(&args, Line::command()),
     }

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
+use tutor_core::file::FileStore;
 use tutor_core::provider::{
     Catalog, ModelChoice, ModelInfo, ProviderConfig, SharedProvider, discover,
 };
 use tutor_core::store::{Durability, Location, Store};
+use tutor_core::usage::Quota;
 use tutor_core::{Error, ErrorKind, Limits, Result, Tutor};
 
+use crate::allowance::Allowances;
 use crate::bounds::Bounds;
 use crate::edge::Origins;
 use crate::logs::LogFormat;
@@ -19,6 +22,7 @@ use crate::metrics::{MeteredProvider, MeteredStore, Metrics};
 use crate::people::PeopleBounds;
 use crate::tls::TlsFiles;
 
+mod allowances;
 mod args;
 mod file;
 mod layers;
@@ -53,6 +57,16 @@ pub struct Settings {
     pub bounds: Bounds,
     /// The engine's bounds.
     pub limits: Limits,
+    /// Where uploaded files are kept; `None` for in memory.
+    pub files: Option<PathBuf>,
+    /// How much each owner may use in a day.
+    pub quota: Quota,
+    /// How much each caller may do.
+    pub allowances: Allowances,
+    /// True to have the provider make better titles.
+    pub improve_titles: bool,
+    /// True to have the provider summarize what is too old to be sent.
+    pub summarize: bool,
     /// Whose pages may read the answers.
     pub origins: Origins,
     /// How much is logged.
@@ -79,6 +93,18 @@ pub struct Settings {
     pub effective: Vec<Effective>,
     /// The files that hold keys.
     pub key_files: Vec<PathBuf>,
+}
+
+/// What a server works with.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Opened {
+    /// Conversations.
+    pub tutor: Tutor,
+    /// Where they are kept.
+    pub store: Arc<dyn Store>,
+    /// Uploaded files.
+    pub files: FileStore,
 }
 
 impl Settings {
@@ -230,6 +256,23 @@ impl Settings {
             args.drain_seconds,
             bounds.drain_grace.as_secs(),
         )?;
+        limits.max_live_turns_per_owner = layers.pick(
+            setting(
+                "max_live_turns_per_person",
+                "MAX_LIVE_TURNS_PER_PERSON",
+                number,
+            ),
+            None,
+            limits.max_live_turns_per_owner,
+        )?;
+        let (allowances, quota) = allowances::pick(&mut layers, has_accounts)?;
+        let files = args::pick_files(&mut layers, &data)?;
+        let improve_titles = layers.pick_truth(
+            setting("improve_titles", "IMPROVE_TITLES", "true or false"),
+            false,
+        )?;
+        let summarize =
+            layers.pick_truth(setting("summarize", "SUMMARIZE", "true or false"), false)?;
         let (_, catalog) = layers.pick_read(
             setting("model_catalog", "MODEL_CATALOG", "the path of a JSON file"),
             None,
@@ -252,6 +295,11 @@ impl Settings {
                 ..bounds
             },
             limits,
+            files,
+            quota,
+            allowances,
+            improve_titles,
+            summarize,
             origins,
             log_level,
             log_format,
@@ -299,9 +347,12 @@ impl Settings {
     /// # Errors
     /// `store_locked` if another process has the data, naming it; other errors of the store;
     /// `config` for providers that cannot be made.
-    pub async fn open(&self, metrics: &Metrics) -> Result<(Tutor, Arc<dyn Store>)> {
+    pub async fn open(&self, metrics: &Metrics) -> Result<Opened> {
         let mut builder = Tutor::builder()
             .limits(self.limits.clone())
+            .quota(self.quota.clone())
+            .improve_titles(self.improve_titles)
+            .summarize(self.summarize)
             .catalog(self.catalog.clone());
         for provider in self.build_providers(metrics)? {
             builder = builder.provider(provider);
@@ -311,8 +362,13 @@ impl Settings {
         }
         let store = MeteredStore::new(self.data.open().await?, metrics.clone());
         let store: Arc<dyn Store> = Arc::new(store);
-        let tutor = builder.store(Arc::clone(&store)).build().await?;
-        Ok((tutor, store))
+        let files = open_files(self.files.as_deref(), Arc::clone(&store))?;
+        let builder = builder.data(Arc::clone(&store)).files(files.clone());
+        Ok(Opened {
+            tutor: builder.build().await?,
+            store,
+            files,
+        })
     }
 
     /// Says in the log which providers cannot be used as they are configured: a wrong key, a host
@@ -413,6 +469,14 @@ pub fn summary(tutor: &Tutor) -> Vec<String> {
         });
     }
     lines
+}
+
+/// Where uploaded files are kept.
+fn open_files(path: Option<&Path>, records: Arc<dyn Store>) -> Result<FileStore> {
+    match path {
+        Some(path) => FileStore::directory(path, Arc::new(records)),
+        None => Ok(FileStore::in_memory(Arc::new(records))),
+    }
 }
 
 const LEVELS: &str = "error, warn, info, debug or trace";

@@ -48,6 +48,15 @@ pub enum Request {
     },
     /// Check everything.
     Verify,
+    /// Send what was used.
+    Usage {
+        /// Only theirs.
+        owner: Option<OwnerId>,
+        /// The first day.
+        from: Option<String>,
+        /// The last day.
+        to: Option<String>,
+    },
     /// Remove all that is somebody's.
     Erase {
         /// Whose.

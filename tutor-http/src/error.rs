@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use tutor_core::{Error, ErrorKind, Retry};
 
+use crate::params::IDEMPOTENCY_KEY;
 use crate::validate::Problem;
 
 pub(crate) mod dialect;
@@ -75,6 +76,15 @@ impl ApiError {
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
+        if error.context_value("reason") == Some("key_reused") {
+            // The engine calls it a conflict; over HTTP a request that contradicts its own key is
+            // one that cannot be processed.
+            return Self::invalid(Problem::value(
+                vec!["header".into(), IDEMPOTENCY_KEY.into()],
+                error.message(),
+                &serde_json::Value::Null,
+            ));
+        }
         Self::Engine(Arc::new(error))
     }
 }
@@ -145,6 +155,57 @@ struct ErrorBody<'a> {
     session_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     turn_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<Limit<'a>>,
+}
+
+/// The limit that refused a request.
+#[derive(Serialize)]
+struct Limit<'a> {
+    name: &'a str,
+    quota: f64,
+    remaining: f64,
+    reset_seconds: u64,
+}
+
+impl<'a> Limit<'a> {
+    fn of(error: &'a Error) -> Option<Self> {
+        let number = |name| error.context_value(name)?.parse().ok();
+        Some(Self {
+            name: error.context_value("limit")?,
+            quota: number("quota")?,
+            remaining: number("remaining")?,
+            reset_seconds: error.context_value("reset")?.parse().ok()?,
+        })
+    }
+
+    /// How long it counts, in seconds; `None` if it is about what is at the same time.
+    fn window(&self) -> Option<u64> {
+        if self.name.ends_with("_per_day") {
+            Some(24 * 60 * 60)
+        } else {
+            self.name.ends_with("_per_minute").then_some(60)
+        }
+    }
+
+    /// As the drafts of the RateLimit headers have it.
+    fn tell(&self, headers: &mut HeaderMap) {
+        let Self {
+            name,
+            quota,
+            remaining,
+            reset_seconds,
+        } = self;
+        let window = self.window().map_or(String::new(), |w| format!(";w={w}"));
+        let policy = format!("\"{name}\";q={}{window}", quota.floor());
+        let left = format!("\"{name}\";r={};t={reset_seconds}", remaining.floor());
+        for (header, value) in [("ratelimit-policy", policy), ("ratelimit", left)] {
+            // Names and numbers are visible ASCII.
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(header, value);
+            }
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -162,6 +223,7 @@ impl<'a> ErrorBody<'a> {
             request_id: None,
             session_id: None,
             turn_id: None,
+            limit: None,
         }
     }
 }
@@ -176,6 +238,12 @@ pub(crate) fn render(response: Response, request_id: &str, dialect: Dialect) -> 
         log(error, request_id);
         if let Some(seconds) = retry_after(error) {
             parts.headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(limit) = Limit::of(error) {
+            limit.tell(&mut parts.headers);
+        }
+        if error.context_value(REPLAYED).is_some() {
+            replayed(&mut parts.headers);
         }
     }
     if parts.status == StatusCode::UNAUTHORIZED {
@@ -223,10 +291,19 @@ fn native<'a>(error: &'a ApiError, request_id: &'a str) -> ErrorBody<'a> {
                 request_id: Some(request_id),
                 session_id: error.context_value("session"),
                 turn_id: error.context_value("turn"),
+                limit: Limit::of(error),
                 ..ErrorBody::new(detail)
             }
         }
     }
+}
+
+/// Names, in an error's context, an answer that was given before.
+pub(crate) const REPLAYED: &str = "replayed";
+
+/// Tells the client that it was answered before, under the same idempotency key.
+pub(crate) fn replayed(headers: &mut HeaderMap) {
+    headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
 }
 
 fn log(error: &Error, request_id: &str) {

@@ -14,6 +14,7 @@
 //! # Ok(()) }
 //! ```
 // In suggested reading order.
+mod allowance;
 mod bounds;
 pub mod cli;
 pub mod config;
@@ -39,8 +40,10 @@ mod encode;
 mod error;
 mod openapi;
 mod sse;
+mod usage;
 mod wire;
 
+pub use allowance::Allowances;
 pub use bounds::Bounds;
 pub use edge::Origins;
 pub use encode::ui::UiMessageChunks;

@@ -2,8 +2,11 @@
 
 use serde::Serialize;
 use serde_json::Value;
-use utoipa::openapi::path::Operation;
-use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, ResponseBuilder};
+use utoipa::openapi::path::{Operation, Parameter};
+use utoipa::openapi::schema::{Object, Schema, SchemaType, Type};
+use utoipa::openapi::{
+    ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, ResponseBuilder,
+};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::error::dialect::Dialect;
@@ -37,6 +40,21 @@ pub(crate) struct ErrorBody {
     /// The turn, if the error is about one: in a conflict the one that is running.
     #[schema(nullable = false)]
     turn_id: Option<String>,
+    /// What the caller has used up, if that is why.
+    #[schema(nullable = false)]
+    limit: Option<LimitBody>,
+}
+
+/// A limit that was reached. The headers `RateLimit-Policy` and `RateLimit` say the same.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Limit)]
+pub(crate) struct LimitBody {
+    /// Such as `requests_per_minute` or `tokens_per_day`.
+    name: String,
+    quota: f64,
+    remaining: f64,
+    /// Until there is more.
+    reset_seconds: u64,
 }
 
 /// An error in OpenAI's words.
@@ -97,7 +115,7 @@ struct ValidationError {
     /// The value, clipped.
     input: Value,
     /// Figures of the rule that is broken.
-    #[schema(value_type = Object, nullable = false)]
+    #[schema(value_type = Object, nullable = false, required = false)]
     ctx: Option<Value>,
 }
 
@@ -121,11 +139,18 @@ pub(crate) fn complete(openapi: &mut OpenApi) {
         ];
         for operation in operations.into_iter().flatten() {
             common(operation, dialect);
+            let id = operation.operation_id.clone().unwrap_or_default();
+            for parameter in operation.parameters.iter_mut().flatten() {
+                if let RefOr::T(parameter) = parameter {
+                    refine(parameter, &id);
+                }
+            }
         }
     }
     let components = openapi.components.get_or_insert_default();
     let mut nested = vec![
         (ErrorBody::name().into_owned(), ErrorBody::schema()),
+        (LimitBody::name().into_owned(), LimitBody::schema()),
         (OpenAiError::name().into_owned(), OpenAiError::schema()),
         (
             AnthropicError::name().into_owned(),
@@ -142,6 +167,58 @@ pub(crate) fn complete(openapi: &mut OpenApi) {
     components.schemas.extend(nested);
 }
 
+/// The characters of an id. One of dots alone never reaches a server.
+pub(crate) const ID_PATTERN: &str = "^[A-Za-z0-9_~@:+-][A-Za-z0-9._~@:+-]{0,127}$";
+
+/// Says what the text of a parameter looks like. What is not sent is absent, never null.
+fn refine(parameter: &mut Parameter, operation: &str) {
+    let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else {
+        return;
+    };
+    if let SchemaType::Array(types) = &mut schema.schema_type {
+        types.retain(|one| *one != Type::Null);
+        if let [one] = &types[..] {
+            schema.schema_type = SchemaType::Type(one.clone());
+        }
+    }
+    let pattern = |schema: &mut Object, pattern: &str| schema.pattern = Some(pattern.to_owned());
+    let words = |schema: &mut Object, words: &[&str]| {
+        schema.enum_values = Some(words.iter().map(|word| Value::from(*word)).collect());
+    };
+    match (parameter.name.as_str(), operation) {
+        (
+            "session_id" | "message_id" | "turn_id" | "before" | "after" | "X-Session-Id" | "owner",
+            _,
+        ) if schema.schema_type == SchemaType::Type(Type::String) => {
+            pattern(schema, ID_PATTERN);
+        }
+        ("Idempotency-Key", _) => pattern(schema, "^[!#-~][!-~]{0,254}$"),
+        ("sdk", _) => words(schema, &["5", "5.0.92", "6", "7", "7.0.77"]),
+        ("protocol", _) => words(
+            schema,
+            &["native", "ui", "openai", "anthropic", "agui", "text"],
+        ),
+        ("format", "list_messages") => {
+            words(schema, &["tutor", "ui", "openai", "anthropic", "agui"]);
+        }
+        ("format", "export_session") => words(schema, &["json", "markdown"]),
+        ("format", "usage") => words(schema, &["json", "csv"]),
+        ("branch", "delete_message") => words(schema, &["keep", "cut"]),
+        ("branch", _) => pattern(schema, ID_PATTERN),
+        ("on_conflict", _) => words(schema, &["fail", "keep", "replace"]),
+        ("cursor", "list_files") => pattern(schema, "^[A-Za-z0-9-]{1,64}$"),
+        ("cursor", "get_sessions_api_sessions_get") => pattern(
+            schema,
+            "^[0-9a-f]{1,15}[.][A-Za-z0-9_~@:+-][A-Za-z0-9._~@:+-]{0,127}$",
+        ),
+        ("from" | "to", _) => pattern(
+            schema,
+            "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])$",
+        ),
+        _ => {}
+    }
+}
+
 fn common(operation: &mut Operation, dialect: Dialect) {
     let body = match dialect {
         Dialect::Native => "ErrorBody",
@@ -151,6 +228,11 @@ fn common(operation: &mut Operation, dialect: Dialect) {
     let mut answers = vec![
         ("400", "The request is no proper HTTP", body),
         ("500", "Something is broken inside the server", body),
+        (
+            "429",
+            "You have used up what you may: `limit` says of what, and when there is more",
+            body,
+        ),
         (
             "503",
             "The server is busy, stopping, or cannot store conversations: come back after `Retry-After` seconds",

@@ -4,10 +4,11 @@ use std::convert::Infallible;
 use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use tutor_core::id::MAX_ID_BYTES;
+use tutor_core::turn::MAX_IDEMPOTENCY_KEY_BYTES;
 use tutor_core::{Error, Result, SessionId};
 
 use crate::error::ApiError;
@@ -157,16 +158,30 @@ pub(crate) fn session_header(headers: &HeaderMap) -> Result<Option<SessionId>, A
     checker.finish(id).map(Some)
 }
 
+/// The header that names a request, so that it can be sent again.
+pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
 /// The idempotency key, bare or as a quoted string.
 ///
 /// # Errors
-/// The documented 422 if its bytes are no text.
+/// 400 for what is no key: that is a mistake of the client's program, not of the learner's form.
 pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(key) = header(headers, "idempotency-key")? else {
+    const NO_KEY: ApiError = ApiError::Http(
+        StatusCode::BAD_REQUEST,
+        "Idempotency-Key has 1 to 255 visible ASCII characters",
+    );
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };
+    let key = key.to_str().map_err(|_| NO_KEY)?;
     let quoted = key.strip_prefix('"').and_then(|key| key.strip_suffix('"'));
-    Ok(Some(quoted.unwrap_or(key).to_owned()))
+    let key = quoted.unwrap_or(key);
+    let is_key = (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&key.len())
+        && key.bytes().all(|b| b.is_ascii_graphic());
+    if !is_key {
+        return Err(NO_KEY);
+    }
+    Ok(Some(key.to_owned()))
 }
 
 /// True if the client asks for an event stream by its `Accept` header.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use tutor_core::store::Store;
 use tutor_core::time::Runtime;
-use tutor_core::{Error, ErrorKind, Result};
+use tutor_core::{Error, ErrorKind, Result, TurnId};
 
 pub(crate) mod account;
 pub(crate) mod api_key;
@@ -21,6 +21,7 @@ mod secret;
 pub(crate) mod sign_in;
 mod signature;
 pub(crate) mod throttle;
+pub(crate) mod ticket;
 pub(crate) mod token;
 
 use account::Accounts;
@@ -31,6 +32,7 @@ use principal::{Principal, Scope};
 use secret::Secrets;
 use sign_in::{SignIns, Tokens};
 use throttle::Throttle;
+use ticket::Tickets;
 use token::{Claims, Issuer};
 
 pub use account::{Account, Role};
@@ -67,6 +69,7 @@ struct Inner {
     accounts: Accounts,
     sign_ins: SignIns,
     keys: ApiKeys,
+    tickets: Tickets,
     passwords: Passwords,
     issuer: Issuer,
     failures: Throttle,
@@ -99,7 +102,8 @@ impl People {
         Ok(Self(Arc::new(Inner {
             accounts: Accounts::new(documents.clone()),
             sign_ins: SignIns::new(documents.clone(), &secrets.refresh),
-            keys: ApiKeys::new(documents),
+            keys: ApiKeys::new(documents.clone()),
+            tickets: Tickets::new(documents),
             passwords: Passwords::new()?,
             issuer: Issuer::new(secrets.signing)?,
             failures: Throttle::new(MAX_WATCHED),
@@ -278,23 +282,24 @@ impl People {
         Err(Error::new(ErrorKind::Forbidden, "the password is wrong"))
     }
 
-    /// Deletes the caller's account with its sign-ins and keys, once `erase` has removed their
-    /// conversations.
+    /// Deletes the caller's account with all that is theirs. `before` is what has to happen between
+    /// the moment from which they cannot come back, and the erasure.
     pub(crate) async fn delete(
         &self,
         principal: &Principal,
         password: &str,
-        erase: impl Future<Output = Result<()>>,
+        before: impl Future<Output = Result<()>>,
     ) -> Result<()> {
         let inner = &self.0;
         let account = self.confirmed(principal, password).await?;
         // First nobody may come back, then everything goes: a crash in between leaves a disabled
-        // account, which the operator can delete.
+        // account without an address, which the operator can erase.
         inner.accounts.set_disabled(&account.id, true).await?;
+        inner.accounts.forget_address(&account).await?;
         inner.sign_ins.end_all(&account.id, None).await?;
         inner.keys.delete_all(&account.id).await?;
-        erase.await?;
-        inner.accounts.delete(&account).await
+        before.await?;
+        inner.accounts.erase(principal.owner()).await
     }
 
     /// The account of this id.
@@ -335,6 +340,52 @@ impl People {
     /// The API keys of a person.
     pub(crate) fn keys(&self) -> &ApiKeys {
         &self.0.keys
+    }
+
+    /// A ticket with which a browser follows a turn.
+    pub(crate) async fn ticket(&self, holder: &Principal, turn: &TurnId) -> Result<String> {
+        let now = self.0.runtime.now();
+        self.0.tickets.issue(holder, turn, now).await
+    }
+
+    /// Who has this ticket, which is good no more.
+    ///
+    /// # Errors
+    /// `unauthorized`, always in the same words.
+    pub(crate) async fn admit(&self, ticket: &str, turn: &TurnId) -> Result<Principal> {
+        let inner = &self.0;
+        let now = inner.runtime.now();
+        let holder = inner.tickets.redeem(ticket, turn, now).await?;
+        let account = inner.accounts.by_id(&holder.owner).await?;
+        let account = account.ok_or_else(principal::unauthorized)?;
+        let principal = match (holder.family, holder.key) {
+            (Some(family), _) => Principal::of_token(&account, family)?,
+            (None, Some(id)) => {
+                let key = inner.keys.by_id(&id, now).await?;
+                Principal::of_key(&account, &key.ok_or_else(principal::unauthorized)?)?
+            }
+            (None, None) => return Err(principal::unauthorized()),
+        };
+        if !self.is_welcome(&principal).await? {
+            return Err(principal::unauthorized());
+        }
+        Ok(principal)
+    }
+
+    /// True if whoever was identified may still come in: their account is not disabled, and the
+    /// sign-in or key has not ended.
+    pub(crate) async fn is_welcome(&self, principal: &Principal) -> Result<bool> {
+        let inner = &self.0;
+        let (owner, now) = (principal.owner().as_str(), inner.runtime.now());
+        let account = inner.accounts.by_id(owner).await?;
+        if account.is_none_or(|account| account.disabled) {
+            return Ok(false);
+        }
+        match (principal.family(), principal.key()) {
+            (Some(family), _) => inner.sign_ins.is_alive(owner, family, now).await,
+            (None, Some(id)) => Ok(inner.keys.by_id(id, now).await?.is_some()),
+            (None, None) => Ok(false),
+        }
     }
 
     /// Who sends this request.

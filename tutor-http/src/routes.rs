@@ -2,21 +2,23 @@
 //! the answer together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Router, middleware};
+use axum::{Json, Router, middleware};
 use futures_util::FutureExt;
 use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
 use tracing::Instrument;
-use tutor_core::{Error, Result, SessionId};
+use tutor_core::{ChatRequest, Error, Reply, Result, SessionId, Tutor};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::edge::{self, Edge};
-use crate::error::ApiError;
+use crate::error::{self, ApiError, REPLAYED};
 use crate::openapi::{base, complete};
 use crate::state::AppState;
 
@@ -25,6 +27,8 @@ mod auth;
 mod chat;
 mod compat;
 mod docs;
+mod feedback;
+mod files;
 mod guard;
 mod health;
 mod keys;
@@ -94,17 +98,23 @@ fn documented() -> (Router<AppState>, OpenApi) {
         .routes(routes!(keys::delete))
         .routes(routes!(admin::users))
         .routes(routes!(admin::update))
+        .routes(routes!(admin::usage))
         .routes(routes!(sessions::list, sessions::create))
         .routes(routes!(sessions::read, sessions::update, sessions::delete))
         .routes(routes!(messages::list))
         .routes(routes!(messages::delete))
         .routes(routes!(messages::siblings))
+        .routes(routes!(feedback::rate, feedback::unrate))
+        .routes(routes!(sessions::context))
         .routes(routes!(transfer::export))
         .routes(routes!(transfer::export_session))
         .routes(routes!(transfer::import))
         .routes(routes!(turns::read))
         .routes(routes!(turns::events))
+        .routes(routes!(turns::ticket))
         .routes(routes!(turns::cancel))
+        .routes(routes!(files::upload, files::list))
+        .routes(routes!(files::read, files::delete))
         .routes(routes!(models::list))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
@@ -157,6 +167,57 @@ async fn to_the_end<T: Send + 'static>(
     tokio::spawn(work.in_current_span())
         .map(|joined| joined.unwrap_or_else(|_| Err(Error::internal("a request's work panicked"))))
         .await
+}
+
+/// A whole reply, and whether it was given before.
+struct Answered {
+    reply: Reply,
+    is_replay: bool,
+}
+
+/// Asks, and waits for the whole reply. A request that was sent before, under the same idempotency
+/// key, is answered again once its reply is there.
+///
+/// # Errors
+/// `conflict`, to be tried again soon, while the reply to an earlier one is being written; those
+/// of the engine.
+async fn answer(tutor: Tutor, request: ChatRequest) -> Result<Answered> {
+    let events = tutor.stream(request).await?;
+    let is_replay = events.is_replay();
+    if is_replay && !events.has_ended() {
+        return Err(Error::conflict(
+            "the first request with this idempotency key is still being answered: try again in a moment",
+        )
+        .retryable(Some(Duration::from_secs(1)))
+        .with_context("session", events.session_id())
+        .with_context("turn", events.turn_id()));
+    }
+    match events.reply().await {
+        Ok(reply) => Ok(Answered { reply, is_replay }),
+        Err(error) if is_replay => Err(error.with_context(REPLAYED, true)),
+        Err(error) => Err(error),
+    }
+}
+
+impl Answered {
+    /// The answer with this body, and headers that say what it is.
+    fn respond(&self, body: impl Serialize) -> Response {
+        let mut response = Json(body).into_response();
+        name_session(&mut response, &self.reply.session_id);
+        if self.is_replay {
+            error::replayed(response.headers_mut());
+        }
+        response
+    }
+}
+
+/// The answer that shows the events of a turn, with headers that say what it is.
+fn following(mut response: Response, session: &SessionId, is_replay: bool) -> Response {
+    name_session(&mut response, session);
+    if is_replay {
+        error::replayed(response.headers_mut());
+    }
+    response
 }
 
 /// Tells the client which conversation the answer belongs to.

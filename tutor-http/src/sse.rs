@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tutor_core::{Error, Event, TurnEvent, TurnStream};
 
+use crate::allowance::StreamPlace;
 use crate::encode::{Encoder, Flow, heartbeat};
 use crate::error::ApiError;
 use crate::metrics::Held;
@@ -44,6 +45,7 @@ pub(crate) fn respond<E: Encoder>(
         heartbeat: state.bounds.heartbeat,
         draining: Box::pin(state.draining.clone().cancelled_owned()),
         caller: state.caller.clone(),
+        _place: state.place.clone(),
         recheck_at: Instant::now() + RECHECK,
         next: Next::Events,
         _held: state.metrics.stream(),
@@ -99,6 +101,8 @@ struct State<E> {
     heartbeat: Duration,
     draining: std::pin::Pin<Box<WaitForCancellationFutureOwned>>,
     caller: Option<Caller>,
+    /// Free again when the stream is over.
+    _place: Option<Arc<StreamPlace>>,
     recheck_at: Instant,
     next: Next,
     _held: Held,

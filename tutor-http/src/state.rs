@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tutor_core::file::FileStore;
 use tutor_core::store::RecordStore;
 use tutor_core::time::{Runtime, SystemRuntime};
-use tutor_core::{ErrorKind, Tutor};
+use tutor_core::{Result, Tutor};
 
+use crate::allowance::{Allowances, Limiter, StreamPlace};
 use crate::bounds::Bounds;
 use crate::edge::Origins;
 use crate::metrics::Metrics;
 use crate::people::People;
+use crate::people::principal::Principal;
 use crate::probe::Probe;
 
 /// What all requests share: the tutor, the bounds, and whether the server is stopping.
@@ -31,8 +32,15 @@ pub struct AppState {
     /// True if the counts are told at an address of their own, and not beside the API.
     pub(crate) hides_metrics: bool,
     probe: Option<Probe>,
+    pub(crate) limiter: Limiter,
+    /// The store's records; `None` if it has none.
+    pub(crate) records: Option<Arc<dyn RecordStore>>,
+    /// Where uploaded files are; `None` if none are taken.
+    pub(crate) files: Option<FileStore>,
     /// Who may use the server; `None` if it asks nobody who they are.
     pub(crate) people: Option<People>,
+    /// The caller's place for an event stream, if this request asks for one.
+    pub(crate) place: Option<Arc<StreamPlace>>,
     /// Who sent the request that this copy of the state is for.
     pub(crate) caller: Option<Caller>,
 }
@@ -41,29 +49,23 @@ pub struct AppState {
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     people: People,
-    authorization: Arc<HeaderMap>,
+    principal: Arc<Principal>,
 }
 
 impl Caller {
-    pub(crate) fn new(people: People, headers: &HeaderMap) -> Self {
-        let mut authorization = HeaderMap::new();
-        for value in headers.get_all(AUTHORIZATION) {
-            let mut value = value.clone();
-            value.set_sensitive(true);
-            authorization.append(AUTHORIZATION, value);
-        }
+    pub(crate) fn new(people: People, principal: Principal) -> Self {
         Self {
             people,
-            authorization: Arc::new(authorization),
+            principal: Arc::new(principal),
         }
     }
 
     /// True if the caller may still read. An error of the store is no reason to cut anybody off.
     pub(crate) async fn is_welcome(&self) -> bool {
-        match self.people.identify(&self.authorization).await {
-            Ok(_) => true,
-            Err(error) => error.kind() != ErrorKind::Unauthorized,
-        }
+        self.people
+            .is_welcome(&self.principal)
+            .await
+            .unwrap_or(true)
     }
 }
 
@@ -81,15 +83,21 @@ impl AppState {
             metrics: Metrics::default(),
             hides_metrics: false,
             probe: None,
+            limiter: Limiter::new(Allowances::default()),
+            records: None,
+            files: None,
             people: None,
+            place: None,
             caller: None,
         }
     }
 
-    /// Gives it the store's records, so that it can tell whether the store can be written.
+    /// Gives it the store's records, so that it can tell whether the store can be written, and what
+    /// was used.
     #[must_use]
     pub fn with_records(mut self, records: Arc<dyn RecordStore>) -> Self {
-        self.probe = Some(Probe::new(records));
+        self.probe = Some(Probe::new(Arc::clone(&records)));
+        self.records = Some(records);
         self
     }
 
@@ -116,6 +124,35 @@ impl AppState {
     #[must_use]
     pub fn with_origins(mut self, origins: Origins) -> Self {
         self.origins = Arc::new(origins);
+        self
+    }
+
+    /// Takes uploads. The tutor must read the same files: see
+    /// [`TutorBuilder::files`](tutor_core::TutorBuilder::files).
+    #[must_use]
+    pub fn with_files(mut self, files: FileStore) -> Self {
+        self.files = Some(files);
+        self
+    }
+
+    /// Replaces how much each caller may do.
+    #[must_use]
+    pub fn with_allowances(mut self, allowances: Allowances) -> Self {
+        self.limiter = Limiter::new(allowances);
+        self
+    }
+
+    /// The state for a request that asks for an event stream, which takes a place of its caller's.
+    pub(crate) fn for_stream(mut self) -> Result<Self> {
+        let place = self.limiter.stream(self.tutor.owner())?;
+        self.place = place.map(Arc::new);
+        Ok(self)
+    }
+
+    /// The state for what somebody asks: its tutor reads and writes their data and nobody else's.
+    pub(crate) fn for_caller(mut self, people: &People, principal: Principal) -> Self {
+        self.tutor = self.tutor.for_owner(principal.owner().clone());
+        self.caller = Some(Caller::new(people.clone(), principal));
         self
     }
 

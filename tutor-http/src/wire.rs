@@ -180,10 +180,19 @@ impl From<tutor_core::Session> for Session {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MessageList {
     #[schema(value_type = Vec<Message>)]
-    pub(crate) messages: Vec<tutor_core::Message>,
+    pub(crate) messages: Vec<Rated>,
     /// Send it as `before` (or `after`, when reading forwards) to read on; null if there is
     /// nothing more.
     pub(crate) next_cursor: Option<String>,
+}
+
+/// A message, and what is thought of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Rated {
+    #[serde(flatten)]
+    pub(crate) message: tutor_core::Message,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) feedback: Option<message::Feedback>,
 }
 
 /// One exchange.

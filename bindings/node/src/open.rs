@@ -64,7 +64,7 @@ pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Opened
         };
     }
     let store = location.open().await?;
-    let tutor = builder.store(Arc::clone(&store)).build().await?;
+    let tutor = builder.data(Arc::clone(&store)).build().await?;
     Ok(Opened { tutor, store })
 }
 

@@ -58,7 +58,7 @@ pub(crate) fn open(py: Python<'_>, settings: &str, plugins: Vec<Py<PyAny>>) -> P
         let providers = providers(settings.providers, plugins, host.as_ref())?;
         let store = settings.location.parse::<Location>()?.open().await?;
         let mut builder = Tutor::builder()
-            .store(Arc::clone(&store))
+            .data(Arc::clone(&store))
             .owner(OwnerId::new(settings.owner)?)
             .limits(json::limits(settings.limits)?);
         for provider in providers {

@@ -282,14 +282,31 @@ fn joined(reply: &Message, held: &[Message]) -> Vec<PromptMessage> {
     };
     for message in held.iter().rev() {
         if let Content::Parts(more) = &message.content {
-            let results = more
-                .iter()
-                .filter(|part| matches!(part, Part::ToolResult { .. }));
-            parts.extend(results.cloned());
+            let results = more.iter().filter_map(|part| named(part, &parts));
+            let results: Vec<Part> = results.collect();
+            parts.extend(results);
         }
     }
     let said = held.iter().rev().flat_map(to_prompt);
     reply_prompt(&parts).into_iter().chain(said).collect()
+}
+
+/// A result with the name of its tool, which not every caller repeats; `None` for other parts.
+fn named(part: &Part, calls: &[Part]) -> Option<Part> {
+    let mut result = part.clone();
+    let Part::ToolResult { call_id, name, .. } = &mut result else {
+        return None;
+    };
+    if name.is_empty() {
+        let tool = calls.iter().find_map(|part| match part {
+            Part::ToolCall {
+                call_id: id, name, ..
+            } if id == call_id => Some(name),
+            _ => None,
+        });
+        name.extend(tool.cloned());
+    }
+    Some(result)
 }
 
 /// A reply in which tools were called, as the model sees it: what it said and asked for, then what

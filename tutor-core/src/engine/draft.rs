@@ -1,6 +1,9 @@
 //! The reply of a running turn, as far as it is.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::hub::LiveTurn;
 use crate::error::{Error, ErrorKind, Result};
@@ -40,11 +43,14 @@ pub(super) struct Draft {
     /// Bytes of everything that arrived, also of what a restart made void.
     bytes: usize,
     dirty: bool,
+    /// When the provider was asked.
+    asked: Instant,
+    first_token: Option<Duration>,
 }
 
 impl Draft {
     /// Nothing yet.
-    pub(super) fn new(turn: &Turn, catalog: Arc<Catalog>) -> Self {
+    pub(super) fn new(turn: &Turn, catalog: Arc<Catalog>, asked: Instant) -> Self {
         Self {
             turn: turn.clone(),
             catalog,
@@ -59,6 +65,8 @@ impl Draft {
             events: 0,
             bytes: 0,
             dirty: false,
+            asked,
+            first_token: None,
         }
     }
 
@@ -204,16 +212,40 @@ impl Draft {
         }
     }
 
+    /// What all completions consumed, for an account: by estimate where no provider said, given
+    /// about how many tokens the first one was sent.
+    pub(super) fn spent(&self, input_tokens: u64) -> Usage {
+        let mut usage = self.usage().unwrap_or_default();
+        let received = || super::tokens::count(&self.text) as u64;
+        usage.input_tokens = usage.input_tokens.or(Some(input_tokens));
+        usage.output_tokens = usage.output_tokens.or_else(|| Some(received()));
+        let cost = || self.catalog.cost(&self.turn.model, &usage);
+        usage.cost_usd = usage.cost_usd.or_else(cost);
+        usage
+    }
+
+    /// How long the first word took.
+    pub(super) fn first_token(&self) -> Option<Duration> {
+        self.first_token
+    }
+
     /// The calls of the current completion that have no result yet, as `(id, name, arguments)`.
     pub(super) fn open_calls(&self) -> Vec<(String, String, serde_json::Value)> {
-        let calls = self.parts[self.mark..].iter();
-        calls
+        let said = &self.parts[self.mark..];
+        let is_answered = |id: &str| {
+            let answers =
+                |part: &Part| matches!(part, Part::ToolResult { call_id, .. } if call_id == id);
+            said.iter().any(answers)
+        };
+        said.iter()
             .filter_map(|part| match part {
                 Part::ToolCall {
                     call_id,
                     name,
                     arguments,
-                } => Some((call_id.clone(), name.clone(), arguments.clone())),
+                } if !is_answered(call_id) => {
+                    Some((call_id.clone(), name.clone(), arguments.clone()))
+                }
                 _ => None,
             })
             .collect()
@@ -233,6 +265,14 @@ impl Draft {
     /// Publishes an event and keeps what it says.
     pub(super) fn publish(&mut self, live: &LiveTurn, event: Event) {
         self.trace.record(&event, &self.text);
+        if self.first_token.is_none()
+            && matches!(
+                event,
+                Event::TextDelta { .. } | Event::ReasoningDelta { .. } | Event::ToolCall { .. }
+            )
+        {
+            self.first_token = Some(self.asked.elapsed());
+        }
         let bytes = match &event {
             Event::TextDelta { text } => {
                 self.text.push_str(text);

@@ -91,7 +91,10 @@ impl Hub {
                 "as many replies are being written for you as may be at a time: wait for one to end",
             )
             .retryable(Some(std::time::Duration::from_secs(1)))
-            .with_context("limit", self.limits.max_live_turns_per_owner));
+            .with_context("limit", "live_turns")
+            .with_context("quota", self.limits.max_live_turns_per_owner)
+            .with_context("remaining", 0)
+            .with_context("reset", 1));
         }
         let live = Arc::new(LiveTurn::new(key.clone(), cancel));
         *state.live_by_owner.entry(key.owner.clone()).or_default() += 1;
@@ -154,7 +157,16 @@ impl Hub {
         self.state()
             .turns
             .get(key)
-            .is_some_and(|live| !live.log().ended)
+            .is_some_and(|live| !live.has_ended())
+    }
+
+    /// The turns of this owner that run here.
+    pub(crate) fn live_of(&self, owner: &OwnerId) -> Vec<Arc<LiveTurn>> {
+        let state = self.state();
+        let own = state.turns.values();
+        own.filter(|live| live.key.owner == *owner && !live.has_ended())
+            .cloned()
+            .collect()
     }
 
     /// The number of turns that run here.
@@ -212,6 +224,11 @@ impl LiveTurn {
             log.events.len()
         };
         self.published.send_replace(len);
+    }
+
+    /// True if the terminal event is there.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.log().ended
     }
 
     /// Keeps the error that the terminal event is about to tell.

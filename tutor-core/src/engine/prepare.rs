@@ -8,19 +8,20 @@ use super::background::Afterwork;
 use super::history::Past;
 use super::output::Form;
 use super::tools::Toolbox;
-use super::{Engine, title};
+use super::{Engine, results, title};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Notice;
 use crate::file;
 use crate::id::{MessageId, OwnerId, SessionId, TurnId};
 use crate::limits::Limits;
-use crate::message::{Audience, Author, Message, MessageStatus, Metadata, Role};
+use crate::message::{Audience, Author, Message, MessageStatus, Metadata, Role, Usage};
 use crate::provider::router::Route;
 use crate::provider::{CompletionRequest, RequestContext};
 use crate::session::{Session, SessionKey};
 use crate::store::NewTurn;
 use crate::trace::Trace;
 use crate::turn::{ChatRequest, InputMessage, MAX_IDEMPOTENCY_KEY_BYTES, Turn, TurnStatus};
+use crate::usage::ledger::Wish;
 
 /// A turn that can begin.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(super) struct Prepared {
     /// What the reply must be.
     pub(super) form: Option<Form>,
     pub(super) afterwork: Afterwork,
+    /// What it reserves.
+    pub(super) wish: Wish,
 }
 
 impl Engine {
@@ -140,7 +143,7 @@ impl Engine {
         }
         let user_message_id =
             parent_id.ok_or_else(|| Error::internal("a turn answers a message"))?;
-        let tools = self.tools.with(&request.tools)?;
+        let tools = self.tools.with(&request.tools, &request.client_tools)?;
         let form = request.output.as_ref().map(Form::new).transpose()?;
         let budget = self.budget(&route, request.preferences.max_tokens);
         let past = Past {
@@ -182,6 +185,7 @@ impl Engine {
             ));
         }
         notices.extend(context.notices);
+        let input_tokens = context.tokens;
         let timeout = request
             .timeout
             .unwrap_or(Duration::MAX)
@@ -223,6 +227,7 @@ impl Engine {
             usage: None,
             trace: Trace::default(),
         };
+        let wish = self.wish(&turn, input_tokens, request.preferences.max_tokens, timeout);
         let new_turn = NewTurn {
             turn,
             expected_head: session.head.clone(),
@@ -240,7 +245,30 @@ impl Engine {
             tools,
             form,
             afterwork,
+            wish,
         })
+    }
+
+    /// What a turn reserves of its owner's quota.
+    fn wish(&self, turn: &Turn, input: usize, max_tokens: Option<u64>, timeout: Duration) -> Wish {
+        let input_tokens = input as u64;
+        let output_tokens = max_tokens.unwrap_or(self.limits.reply_tokens as u64);
+        let usage = Usage {
+            input_tokens: Some(input_tokens),
+            output_tokens: Some(output_tokens),
+            ..Usage::default()
+        };
+        // By then it has ended, or its lease has run out and somebody ended it.
+        let until = turn
+            .started_at
+            .saturating_add(timeout + self.limits.lease * 2);
+        Wish {
+            turn: turn.id.clone(),
+            input_tokens,
+            output_tokens,
+            cost_usd: self.catalog.cost(&turn.model, &usage),
+            until,
+        }
     }
 
     /// Refuses metadata that is too large.
@@ -300,6 +328,8 @@ impl Engine {
             .map_or(0, |at| at + 1);
         let (earlier, learner) = request.messages.split_at(learner_at);
         if is_new {
+            let before = earlier.last().map(|m| (m.role, &m.content));
+            results::check(before, learner)?;
             let imported = earlier.iter().map(|m| (m.clone(), MessageStatus::Imported));
             let said = learner.iter().map(|m| (m.clone(), MessageStatus::Complete));
             return Ok(Plan {
@@ -338,6 +368,14 @@ impl Engine {
             if head.role == Role::User && learner.first().is_some_and(same) {
                 learner = &learner[1..];
             }
+        }
+        if results::any(learner) {
+            let before = match &parent {
+                Some(parent) => Some(self.message(session.key(), parent.clone()).await?),
+                None => None,
+            };
+            let before = before.as_ref().map(|m| (m.role, &m.content));
+            results::check(before, learner)?;
         }
         let input = learner
             .iter()
@@ -449,6 +487,9 @@ pub(super) fn fingerprint(request: &ChatRequest) -> u64 {
     let mut json = json.unwrap_or_default();
     if let Some(output) = &request.output {
         json.extend(serde_json::to_vec(output).unwrap_or_default());
+    }
+    if !request.client_tools.is_empty() {
+        json.extend(serde_json::to_vec(&request.client_tools).unwrap_or_default());
     }
     digest(&json)
 }

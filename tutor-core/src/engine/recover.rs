@@ -1,19 +1,23 @@
 //! Turns that nobody runs any more: a crash, or a store that failed at the wrong moment, left
 //! them running.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{RunningTurn, TurnEnd};
 use crate::turn::{TurnKey, TurnStatus};
+use crate::usage::ledger::Spent;
 
 /// Turns that are ended at a time, so that a store can write them together.
 const CONCURRENCY: usize = 64;
 
 impl Engine {
-    /// Ends all turns that nobody runs, keeping what had been saved. Returns how many they were.
-    pub(crate) async fn recover(&self) -> Result<usize> {
+    /// Ends all turns that nobody runs, keeping what had been saved.
+    pub(crate) async fn recover(&self) -> Result<()> {
         let running = self.store.running_turns().await?;
         let recovered: Vec<bool> = stream::iter(running)
             .map(async |turn| {
@@ -30,7 +34,38 @@ impl Engine {
             .buffer_unordered(CONCURRENCY)
             .try_collect()
             .await?;
-        Ok(recovered.into_iter().filter(|done| *done).count())
+        let recovered = recovered.into_iter().filter(|done| *done).count();
+        if recovered > 0 {
+            self.recovered.fetch_add(recovered, Ordering::Relaxed);
+            tracing::info!(recovered, "turns that nobody ran any more were ended");
+        }
+        Ok(())
+    }
+
+    /// Goes on to end turns whose lease runs out, in a store that other instances use too: those
+    /// of an instance that is gone. Ends with the engine.
+    pub(crate) fn watch_leases(self: &Arc<Self>) {
+        if self.store.info().exclusive {
+            return;
+        }
+        // Two instances that look at the same time: the second one finds the turn ended.
+        let period = self.limits.lease / 2;
+        let (engine, closing) = (Arc::downgrade(self), self.closing.clone());
+        self.tasks
+            .spawn(closing.run_until_cancelled_owned(async move {
+                loop {
+                    tokio::time::sleep(period).await;
+                    let Some(engine) = engine.upgrade() else {
+                        return;
+                    };
+                    if let Err(error) = engine.recover().await {
+                        tracing::warn!(
+                            code = error.code(),
+                            "turns that nobody runs were not looked for"
+                        );
+                    }
+                }
+            }));
     }
 
     /// Ends one turn if nobody runs it, and waits for one that was cancelled. False if somebody
@@ -88,7 +123,16 @@ impl Engine {
             ended_at: now,
             expected_lease: Some(turn.lease_until),
         };
-        self.end(&key, end).await
+        let ended = self.end(&key, end).await?;
+        if ended {
+            let spent = Spent {
+                status: TurnStatus::Interrupted,
+                usage: turn.usage.unwrap_or_default(),
+                first_token: None,
+            };
+            self.ledger.settle(&turn, spent);
+        }
+        Ok(ended)
     }
 
     /// Ends a turn late. False if it has ended, was renewed, or went with its session.

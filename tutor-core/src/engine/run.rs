@@ -28,6 +28,7 @@ use crate::store::{BegunTurn, Checkpoint, TurnEnd};
 use crate::tool::ToolCall;
 use crate::trace;
 use crate::turn::{ChatRequest, Turn, TurnStatus};
+use crate::usage::ledger::Spent;
 
 /// What came of the attempt to begin a turn.
 pub(super) enum Launched {
@@ -83,8 +84,10 @@ impl Engine {
             tools,
             form,
             afterwork,
+            wish,
         } = prepared;
         let turn = new_turn.turn.clone();
+        let asked = Instant::now();
         // The provider is asked while the begin is written: durability costs no time to first
         // token. Nothing that it says leaves the engine before the begin is durable.
         let exchange = Exchange {
@@ -117,7 +120,7 @@ impl Engine {
         }
         tracing::debug!("turn began");
         live.publish(trace::started(&turn), 0);
-        let mut draft = Draft::new(&turn, Arc::clone(&self.catalog));
+        let mut draft = Draft::new(&turn, Arc::clone(&self.catalog), asked);
         let reply = async {
             for notice in notices {
                 draft.publish(&live, Event::Notice(notice));
@@ -135,7 +138,8 @@ impl Engine {
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Err(panicked()));
-        if self.finish(turn, draft, &live, outcome).await == TurnStatus::Completed {
+        let ended = self.finish(turn, draft, &live, outcome, wish.input_tokens);
+        if ended.await == TurnStatus::Completed {
             self.do_afterwork(afterwork);
         }
     }
@@ -219,6 +223,10 @@ impl Engine {
                             draft.publish(live, result);
                         }
                         draft.check(limits)?;
+                        if !draft.open_calls().is_empty() {
+                            // The caller makes them, and comes back with what came of it.
+                            return Ok(FinishReason::ToolCalls);
+                        }
                         phase = Phase::Connecting(exchange.go_on(draft));
                     }
                 },
@@ -249,6 +257,7 @@ impl Engine {
         mut draft: Draft,
         live: &LiveTurn,
         outcome: Result<FinishReason>,
+        input_tokens: u64,
     ) -> TurnStatus {
         let now = self.runtime.now();
         if let Some(usage) = draft.usage().filter(|usage| !usage.is_empty()) {
@@ -277,6 +286,12 @@ impl Engine {
             ended_at: now,
             expected_lease: None,
         };
+        let spent = Spent {
+            status,
+            usage: draft.spent(input_tokens),
+            first_token: draft.first_token(),
+        };
+        self.ledger.settle(&turn, spent);
         let stored = self.store.finish_turn(&live.key, end.clone()).await;
         let terminal = match stored {
             Ok(turn) => {

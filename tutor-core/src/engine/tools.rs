@@ -21,21 +21,25 @@ pub(crate) struct Toolbox(Arc<Vec<Ready>>);
 struct Ready {
     spec: ToolSpec,
     schema: Arc<Schema>,
-    tool: SharedTool,
+    /// `None` if the caller runs it.
+    tool: Option<SharedTool>,
 }
 
 impl Toolbox {
-    /// These tools and the ones of `more`.
+    /// These tools, the ones of `more`, and those that the caller runs.
     ///
     /// # Errors
     /// `invalid_input` for a name or schema that is none, and for two tools of one name.
-    pub(crate) fn with(&self, more: &[SharedTool]) -> Result<Self> {
-        if more.is_empty() {
+    pub(crate) fn with(&self, more: &[SharedTool], callers: &[ToolSpec]) -> Result<Self> {
+        if more.is_empty() && callers.is_empty() {
             return Ok(self.clone());
         }
         let mut ready: Vec<Ready> = self.0.to_vec();
-        for tool in more {
-            let spec = tool.spec();
+        let own = more
+            .iter()
+            .map(|tool| (tool.spec(), Some(Arc::clone(tool))));
+        let callers = callers.iter().map(|spec| (spec.clone(), None));
+        for (spec, tool) in own.chain(callers) {
             let refuse =
                 |why: &'static str| Err(Error::invalid_input(why).with_context("tool", &spec.name));
             if !is_name(&spec.name) {
@@ -49,7 +53,7 @@ impl Toolbox {
             ready.push(Ready {
                 spec,
                 schema: Arc::new(schema),
-                tool: Arc::clone(tool),
+                tool,
             });
         }
         Ok(Self(Arc::new(ready)))
@@ -64,14 +68,15 @@ impl Toolbox {
         self.0.iter().map(|ready| ready.spec.clone()).collect()
     }
 
-    /// Makes all calls of a round at the same time. The results are in the calls' order.
+    /// Makes all calls of a round at the same time. The results are in the calls' order; those
+    /// that the caller has to make are left open.
     pub(crate) async fn answer(self, calls: Vec<ToolCall>, limits: Limits) -> Vec<Event> {
         let answers = calls.into_iter().enumerate().map(|(n, call)| {
             let (tools, limits) = (&self, &limits);
             async move {
                 let call_id = call.id.clone();
                 let answered = if n < limits.max_tool_calls {
-                    tools.call(call, limits).await
+                    tools.call(call, limits).await.transpose()?
                 } else {
                     Err(format!(
                         "not called: at most {} tools are called at a time",
@@ -79,18 +84,23 @@ impl Toolbox {
                     ))
                 };
                 let is_error = answered.is_err();
-                Event::ToolResult {
+                Some(Event::ToolResult {
                     call_id,
                     result: answered.unwrap_or_else(Value::String),
                     is_error,
-                }
+                })
             }
         });
-        futures_util::future::join_all(answers).await
+        let answers = futures_util::future::join_all(answers).await;
+        answers.into_iter().flatten().collect()
     }
 
-    /// Makes one call. The error is what the model is told.
-    async fn call(&self, call: ToolCall, limits: &Limits) -> std::result::Result<Value, String> {
+    /// Makes one call; `None` if the caller has to make it. The error is what the model is told.
+    async fn call(
+        &self,
+        call: ToolCall,
+        limits: &Limits,
+    ) -> std::result::Result<Option<Value>, String> {
         let Some(ready) = self.0.iter().find(|ready| ready.spec.name == call.name) else {
             let known: Vec<&str> = self.0.iter().map(|t| t.spec.name.as_str()).collect();
             return Err(format!(
@@ -105,8 +115,11 @@ impl Toolbox {
             .schema
             .check(&call.arguments)
             .map_err(|why| format!("the arguments do not fit the tool's schema: {why}"))?;
+        let Some(tool) = &ready.tool else {
+            return Ok(None);
+        };
         let name = call.name.clone();
-        let working = AssertUnwindSafe(async { ready.tool.call(call).await }).catch_unwind();
+        let working = AssertUnwindSafe(async { tool.call(call).await }).catch_unwind();
         match tokio::time::timeout(limits.tool_timeout, working).await {
             Err(_) => {
                 tracing::warn!(tool = name, "a tool took too long");
@@ -127,7 +140,7 @@ impl Toolbox {
                 "the answer has more than {} bytes: ask for less",
                 limits.max_tool_result_bytes
             )),
-            Ok(Ok(Ok(value))) => Ok(value),
+            Ok(Ok(Ok(value))) => Ok(Some(value)),
         }
     }
 }

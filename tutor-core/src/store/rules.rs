@@ -265,8 +265,12 @@ pub(crate) fn end(session: &mut Session, turn: &mut Turn, end: TurnEnd) -> Optio
     end.reply
 }
 
+/// The `reason` in the context of the error for a key that names another request.
+const KEY_REUSED: &str = "key_reused";
+
 pub(crate) fn key_reused(turn: &TurnId) -> Error {
     Error::conflict("the idempotency key was used for another request: use a new one")
+        .with_context("reason", KEY_REUSED)
         .with_context("turn", turn)
 }
 

@@ -7,18 +7,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Tutor;
-use crate::engine::Engine;
 use crate::engine::hub::Hub;
 use crate::engine::tools::Toolbox;
+use crate::engine::{Engine, no_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::{FileSource, SharedFileSource};
 use crate::id::OwnerId;
 use crate::limits::Limits;
 use crate::provider::router::Router;
 use crate::provider::{Catalog, DemoProvider, Provider, SharedProvider};
-use crate::store::{MemoryStore, SessionStore, SharedStore};
+use crate::store::{MemoryStore, RecordStore, SessionStore, SharedStore, Store};
 use crate::time::{Runtime, SharedRuntime, SystemRuntime};
 use crate::tool::{SharedTool, Tool};
+use crate::usage::Quota;
+use crate::usage::ledger::Ledger;
 
 /// Configures a [`Tutor`]. Everything has a default: conversations in memory, answered by the
 /// demo provider.
@@ -26,11 +28,13 @@ use crate::tool::{SharedTool, Tool};
 #[must_use]
 pub struct TutorBuilder {
     store: Option<SharedStore>,
+    records: Option<Arc<dyn RecordStore>>,
     providers: Vec<SharedProvider>,
     default_provider: Option<String>,
     owner: OwnerId,
     system_prompt: Option<String>,
     limits: Limits,
+    quota: Quota,
     catalog: Catalog,
     runtime: Option<SharedRuntime>,
     tools: Vec<SharedTool>,
@@ -49,9 +53,23 @@ impl fmt::Debug for TutorBuilder {
 }
 
 impl TutorBuilder {
-    /// Where conversations are kept. In memory by default.
+    /// Where everything is kept: conversations, and [records](Self::records) of what is not one.
+    /// In memory by default.
+    pub fn data(self, store: impl Store) -> Self {
+        let store = Arc::new(store);
+        self.store(Arc::clone(&store)).records(store)
+    }
+
+    /// Where conversations are kept, if not with the records.
     pub fn store(mut self, store: impl SessionStore) -> Self {
         self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Where records are kept, if not with the conversations: feedback, and what was used. Without
+    /// them a tutor with a [`store`](Self::store) of its own has none of that.
+    pub fn records(mut self, records: impl RecordStore) -> Self {
+        self.records = Some(Arc::new(records));
         self
     }
 
@@ -82,6 +100,12 @@ impl TutorBuilder {
     /// Replaces the bounds.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// How much each owner may use in a day: anything by default. Needs [records](Self::records).
+    pub fn quota(mut self, quota: Quota) -> Self {
+        self.quota = quota;
         self
     }
 
@@ -137,17 +161,38 @@ impl TutorBuilder {
             self.providers
         };
         let runtime = self.runtime.unwrap_or_else(|| Arc::new(SystemRuntime));
-        let tools = Toolbox::default().with(&self.tools).map_err(|error| {
+        let tools = Toolbox::default().with(&self.tools, &[]).map_err(|error| {
             let config = Error::new(ErrorKind::Config, error.message().to_owned());
             match error.context_value("tool") {
                 Some(tool) => config.with_context("tool", tool),
                 None => config,
             }
         })?;
-        let mut engine = Engine {
-            store: self
-                .store
-                .unwrap_or_else(|| Arc::new(MemoryStore::default())),
+        let (store, records) = match self.store {
+            Some(store) => (store, self.records),
+            None => {
+                let memory = Arc::new(MemoryStore::default());
+                let own = || Arc::clone(&memory) as Arc<dyn RecordStore>;
+                let records = self.records.unwrap_or_else(own);
+                (memory as SharedStore, Some(records))
+            }
+        };
+        self.quota.check()?;
+        if records.is_none() && self.quota != Quota::default() {
+            return Err(no_records());
+        }
+        let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
+        let ledger = Ledger::new(
+            records.clone(),
+            Arc::clone(&store),
+            Arc::clone(&runtime),
+            self.quota,
+            (tasks.clone(), closing.clone()),
+        );
+        let engine = Arc::new(Engine {
+            store,
+            records,
+            ledger,
             providers: RwLock::new(Arc::new(Router::new(
                 providers,
                 self.default_provider.as_deref(),
@@ -165,20 +210,15 @@ impl TutorBuilder {
             improves_titles: self.improves_titles,
             summarizes: self.summarizes,
             summarizing: Default::default(),
-            recovered: 0,
-            tasks: TaskTracker::new(),
-            closing: CancellationToken::new(),
+            recovered: Default::default(),
+            tasks,
+            closing,
             halt: CancellationToken::new(),
-        };
-        engine.recovered = engine.recover().await?;
-        if engine.recovered > 0 {
-            tracing::info!(
-                recovered = engine.recovered,
-                "turns that a crash left running were ended"
-            );
-        }
+        });
+        engine.recover().await?;
+        engine.watch_leases();
         Ok(Tutor {
-            engine: Arc::new(engine),
+            engine,
             owner: self.owner,
         })
     }

@@ -27,6 +27,7 @@ pub struct TurnStream {
     cancel_on_drop: Option<DropGuard>,
     /// True if the request asked for JSON.
     has_output: bool,
+    is_replay: bool,
 }
 
 impl TurnStream {
@@ -43,6 +44,7 @@ impl TurnStream {
             live: Some(live),
             cancel_on_drop: guard,
             has_output: false,
+            is_replay: false,
         }
     }
 
@@ -51,6 +53,12 @@ impl TurnStream {
     #[must_use]
     pub fn with_output(mut self, has_output: bool) -> Self {
         self.has_output = has_output;
+        self
+    }
+
+    /// Notes that an earlier request began the turn.
+    pub(crate) fn with_replay(mut self, is_replay: bool) -> Self {
+        self.is_replay = is_replay;
         self
     }
 
@@ -67,6 +75,7 @@ impl TurnStream {
             live: None,
             cancel_on_drop: None,
             has_output: false,
+            is_replay: false,
         }
     }
 
@@ -78,6 +87,17 @@ impl TurnStream {
     /// The conversation, also if it was just created.
     pub fn session_id(&self) -> &SessionId {
         &self.turn.session_id
+    }
+
+    /// True if the request had been sent before, under the same idempotency key: its turn was
+    /// found, and nothing was begun.
+    pub fn is_replay(&self) -> bool {
+        self.is_replay
+    }
+
+    /// True if the turn has ended, whether its events were read or not.
+    pub fn has_ended(&self) -> bool {
+        self.live.as_ref().is_none_or(|live| live.has_ended())
     }
 
     /// The next event; `None` after the terminal one.

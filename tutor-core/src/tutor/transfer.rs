@@ -6,7 +6,6 @@ use super::Tutor;
 use crate::error::{Error, Result};
 use crate::id::SessionId;
 use crate::message::Audience;
-use crate::session::MAX_PAGE;
 use crate::store::{Store, WholeSession};
 use crate::transfer::{
     Erased, ExportOptions, Exporter, ImportOptions, Importer, OnConflict, erase_owner,
@@ -51,18 +50,9 @@ impl Tutor {
     /// # Errors
     /// Errors of the store.
     pub async fn erase(&self, store: &dyn Store) -> Result<Erased> {
-        let mut sessions = 0;
-        loop {
-            let ids = store.session_ids(&self.owner, None, MAX_PAGE).await?;
-            if ids.is_empty() {
-                break;
-            }
-            for id in ids {
-                sessions += u64::from(self.delete_session(&id).await?);
-            }
-        }
-        let mut erased = erase_owner(store, &self.owner, &mut |_| ()).await?;
-        erased.sessions += sessions;
-        Ok(erased)
+        self.cancel_all().await;
+        // What is counted a second later would come back.
+        self.flush_usage().await?;
+        erase_owner(store, &self.owner, &mut |_| ()).await
     }
 }

@@ -39,6 +39,7 @@ struct Control {
     failures: Mutex<HashMap<Call, usize>>,
     calls: watch::Sender<HashMap<Call, usize>>,
     dead: AtomicBool,
+    shared: AtomicBool,
 }
 
 impl<S: SessionStore> GateStore<S> {
@@ -47,6 +48,12 @@ impl<S: SessionStore> GateStore<S> {
             inner: Arc::new(inner),
             control: Arc::default(),
         }
+    }
+
+    /// It says that other instances use the same data.
+    pub(crate) fn share(self) -> Self {
+        self.control.shared.store(true, Ordering::SeqCst);
+        self
     }
 
     /// Every such call waits until the gate is notified.
@@ -120,7 +127,11 @@ impl<S: SessionStore> GateStore<S> {
 #[async_trait]
 impl<S: SessionStore> SessionStore for GateStore<S> {
     fn info(&self) -> StoreInfo {
-        self.inner.info()
+        let info = self.inner.info();
+        StoreInfo {
+            exclusive: info.exclusive && !self.control.shared.load(Ordering::SeqCst),
+            ..info
+        }
     }
     async fn create_session(&self, session: Session) -> Result<()> {
         self.inner.create_session(session).await

@@ -5,10 +5,12 @@ mod attachments;
 mod background;
 mod branches;
 mod context;
+mod opinions;
 mod output;
 mod recording;
 mod recovery;
 mod tools;
+mod usage;
 
 use std::sync::Arc;
 

@@ -106,7 +106,7 @@ async fn open(args: &Args, vars: &Vars) -> Result<Talk, Failure> {
     };
     let settings = Settings::new(settings, vars)?.discover().await;
     let opened = settings.open(&Metrics::default()).await;
-    let (tutor, _) = opened.map_err(|error| match error.kind() {
+    let opened = opened.map_err(|error| match error.kind() {
         tutor_core::ErrorKind::StoreLocked => Failure::new(
             DATA_NOT_USABLE,
             format!(
@@ -117,8 +117,8 @@ async fn open(args: &Args, vars: &Vars) -> Result<Talk, Failure> {
         _ => Failure::from(error),
     })?;
     Ok(Talk::Here(match &args.owner {
-        Some(owner) => tutor.for_owner(owner.clone()),
-        None => tutor,
+        Some(owner) => opened.tutor.for_owner(owner.clone()),
+        None => opened.tutor,
     }))
 }
 

@@ -142,3 +142,11 @@ impl From<Refusal> for Failure {
         Self::of_kind(kind, refusal.message)
     }
 }
+
+/// The server said what no server of this version says.
+pub(super) fn nonsense() -> Failure {
+    Failure::new(
+        super::failure::FAILED,
+        "the server answers in a way that is not understood: use a program of its version",
+    )
+}

@@ -13,7 +13,7 @@ use tutor_core::time::SystemRuntime;
 
 use super::failure::{ADDRESS_NOT_USABLE, DONE, Failure, INTERRUPTED, WRONG_CONFIGURATION};
 use super::{runtime, signals};
-use crate::config::{Args, Settings, Vars};
+use crate::config::{Args, Opened, Settings, Vars};
 use crate::control::report::sentence;
 use crate::logs::Logs;
 use crate::metrics::Metrics;
@@ -21,6 +21,7 @@ use crate::people::People;
 use crate::{AppState, Served, TlsFiles, control, logs, serve_as};
 
 mod reload;
+mod sweep;
 
 use reload::{Reload, Source};
 use signals::Hangups;
@@ -52,10 +53,16 @@ async fn serve_until_told(settings: Settings, source: Source, logs: &Logs) -> Re
     };
     let settings = settings.discover().await;
     let metrics = Metrics::default();
-    let (tutor, store) = settings.open(&metrics).await?;
+    let opened = settings.open(&metrics).await?;
     // Without it the server serves; only commands cannot reach it.
-    let _control = control::listen(&settings.data, Arc::clone(&store), tutor.clone())
+    let _control = control::listen(&settings.data, &opened)
         .inspect_err(|error| tracing::warn!(%error, "commands cannot reach this server"));
+    let Opened {
+        tutor,
+        store,
+        files,
+    } = opened;
+    tokio::spawn(sweep::now_and_then(files.clone()));
     let (first, second) = (CancellationToken::new(), CancellationToken::new());
     tokio::spawn(signals::watch(first.clone(), second.clone()));
     // Before anybody can know that the server is there: else this signal would end it.
@@ -74,6 +81,8 @@ async fn serve_until_told(settings: Settings, source: Source, logs: &Logs) -> Re
     let mut state = AppState::new(tutor.clone())
         .with_records(Arc::new(store))
         .with_bounds(settings.bounds.clone())
+        .with_allowances(settings.allowances.clone())
+        .with_files(files)
         .with_origins(settings.origins.clone())
         .with_metrics(metrics.clone())
         .hide_metrics(watched.is_some());

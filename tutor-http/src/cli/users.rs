@@ -1,5 +1,7 @@
 //! `neuro-tutor users`: the people of a server, and what is theirs.
 
+use std::sync::Arc;
+
 use crate::config::{DataArgs, Vars};
 use crate::control::Request;
 use tutor_core::OwnerId;
@@ -78,9 +80,13 @@ fn erase(args: &Erase, vars: &Vars) -> Result<u8, Failure> {
                 let mut say = |done: tutor_core::transfer::Erased| {
                     progress.say(format!("{} sessions", done.sessions));
                 };
+                let uploads = match args.data.files(vars, Arc::clone(&store))? {
+                    Some(files) => files.erase(&args.owner).await?,
+                    None => 0,
+                };
                 let erased = erase_owner(&*store, &args.owner, &mut say).await?;
                 store.close().await?;
-                (erased.sessions, erased.records)
+                (erased.sessions, erased.records + uploads)
             }
             Data::Server(mut client) => {
                 let owner = args.owner.clone();

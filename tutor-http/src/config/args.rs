@@ -1,9 +1,11 @@
 //! What can be set on the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tutor_core::Result;
-use tutor_core::store::Location;
+use tutor_core::file::FileStore;
+use tutor_core::store::{Location, Store};
 
 use super::layers::{Layers, Setting};
 use super::{DEFAULT_DATA, Vars};
@@ -90,6 +92,40 @@ const DATA: Setting = Setting {
     form: "a location such as ./neuro-tutor-data or sqlite:///./tutor.db",
 };
 
+const FILES: Setting = Setting {
+    key: "files",
+    var: "FILES",
+    form: "a directory",
+};
+
+/// Where uploaded files are kept; `None` for in memory.
+pub(super) fn pick_files(layers: &mut Layers<'_>, data: &Location) -> Result<Option<PathBuf>> {
+    layers.pick_read(
+        FILES,
+        None,
+        |path| Ok(Some(PathBuf::from(path))),
+        |path: &Option<PathBuf>| {
+            let shown = path.as_ref().map(|path| path.display().to_string());
+            shown.unwrap_or_default().into()
+        },
+        || beside(data),
+    )
+}
+
+/// Where uploaded files are when nothing else is said: beside the data.
+fn beside(data: &Location) -> Option<PathBuf> {
+    let beside = |path: &Path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push("-files");
+        PathBuf::from(name)
+    };
+    match data {
+        Location::Memory => None,
+        Location::Sled(path) | Location::Sqlite(path) => Some(beside(path)),
+        _ => Some(PathBuf::from("neuro-tutor-files")),
+    }
+}
+
 impl DataArgs {
     /// Where the data is: what the command line says, else the environment, else the configuration
     /// file, else the default.
@@ -98,6 +134,19 @@ impl DataArgs {
     /// `config` for a location that cannot be used, naming the setting.
     pub fn locate(&self, vars: &Vars) -> Result<Location> {
         self.pick(&mut Layers::new(vars))
+    }
+
+    /// Uploaded files, where the server keeps them; `None` if there are none.
+    ///
+    /// # Errors
+    /// `config` for a setting that cannot be used; `store_unavailable` for the directory.
+    pub fn files(&self, vars: &Vars, store: Arc<dyn Store>) -> Result<Option<FileStore>> {
+        let mut layers = Layers::new(vars);
+        let data = self.pick(&mut layers)?;
+        match pick_files(&mut layers, &data)?.filter(|path| path.exists()) {
+            Some(path) => FileStore::directory(path, Arc::new(store)).map(Some),
+            None => Ok(None),
+        }
     }
 
     pub(super) fn pick(&self, layers: &mut Layers<'_>) -> Result<Location> {

@@ -1,12 +1,11 @@
 //! Where there are no Unix sockets: no server is ever reached, and none listens.
 
 use std::io;
-use std::sync::Arc;
 
-use tutor_core::Tutor;
-use tutor_core::store::{Location, Store};
+use tutor_core::store::Location;
 
 use super::{Answer, Refusal, Request};
+use crate::config::Opened;
 
 /// No connection.
 #[derive(Debug)]
@@ -51,6 +50,6 @@ pub enum Control {}
 ///
 /// # Errors
 /// None.
-pub fn listen(_: &Location, _: Arc<dyn Store>, _: Tutor) -> io::Result<Option<Control>> {
+pub fn listen(_: &Location, _: &Opened) -> io::Result<Option<Control>> {
     Ok(None)
 }

@@ -10,13 +10,17 @@ use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tutor_core::store::{Location, Store, verify, verify::Verified};
+use tutor_core::file::FileStore;
+use tutor_core::store::{Location, RecordStore, Store, verify, verify::Verified};
 use tutor_core::transfer::{Counts, ExportOptions, Exporter, ImportOptions, Importer, OnConflict};
-use tutor_core::{Error, OwnerId, Result, Tutor};
+use tutor_core::usage::UsageQuery;
+use tutor_core::{Error, Result, Tutor};
 
 use super::frame::{self, Kind};
 use super::report::{imported, verified};
 use super::{Refusal, Request, path};
+use crate::config::Opened;
+use crate::usage::Pages;
 
 /// Commands that are done at a time; more wait.
 const MAX_COMMANDS: usize = 4;
@@ -43,11 +47,8 @@ impl Drop for Control {
 ///
 /// # Errors
 /// Errors of the file system.
-pub fn listen(
-    location: &Location,
-    store: Arc<dyn Store>,
-    tutor: Tutor,
-) -> io::Result<Option<Control>> {
+pub fn listen(location: &Location, opened: &Opened) -> io::Result<Option<Control>> {
+    let opened = opened.clone();
     let Some(path) = path::socket(location) else {
         return Ok(None);
     };
@@ -77,18 +78,18 @@ pub fn listen(
             let Ok(permit) = Arc::clone(&commands).acquire_owned().await else {
                 return;
             };
-            let (store, tutor) = (Arc::clone(&store), tutor.clone());
+            let opened = opened.clone();
             tokio::spawn(async move {
                 let _permit = permit;
                 // A client that goes away hears nothing, and that is all.
-                let _ = answer(stream, store, tutor).await;
+                let _ = answer(stream, opened).await;
             });
         }
     });
     Ok(Some(Control { path, task }))
 }
 
-async fn answer(mut stream: UnixStream, store: Arc<dyn Store>, tutor: Tutor) -> io::Result<()> {
+async fn answer(mut stream: UnixStream, opened: Opened) -> io::Result<()> {
     let (kind, bytes) = frame::read(&mut stream).await?;
     let request = match kind {
         Kind::Request => serde_json::from_slice(&bytes).ok(),
@@ -100,7 +101,7 @@ async fn answer(mut stream: UnixStream, store: Arc<dyn Store>, tutor: Tutor) -> 
         )),
         Some(request) => {
             tracing::info!(?request, "a command");
-            perform(request, &mut stream, store, &tutor).await?
+            perform(request, &mut stream, opened).await?
         }
     };
     match done {
@@ -116,8 +117,11 @@ async fn answer(mut stream: UnixStream, store: Arc<dyn Store>, tutor: Tutor) -> 
 async fn perform(
     request: Request,
     stream: &mut UnixStream,
-    store: Arc<dyn Store>,
-    tutor: &Tutor,
+    Opened {
+        tutor,
+        store,
+        files,
+    }: Opened,
 ) -> io::Result<Result<Value>> {
     match request {
         Request::Export {
@@ -151,7 +155,19 @@ async fn perform(
             });
             Ok(found.await?.map(|found| verified(&found)))
         }
-        Request::Erase { owner } => Ok(erase(&store, tutor, &owner).await),
+        Request::Usage { owner, from, to } => {
+            let query = UsageQuery {
+                owner,
+                from,
+                to,
+                ..UsageQuery::default()
+            };
+            usage(&store, &tutor, query, stream).await
+        }
+        Request::Erase { owner } => {
+            let theirs = tutor.for_owner(owner);
+            Ok(erase(&store, &files, &theirs).await)
+        }
     }
 }
 
@@ -168,6 +184,33 @@ async fn export(mut exporter: Exporter, stream: &mut UnixStream) -> io::Result<R
             Ok(Some(lines)) => {
                 frame::write(stream, Kind::Data, &lines).await?;
                 progress(stream, exporter.counts()).await?;
+            }
+        }
+    }
+}
+
+async fn usage(
+    store: &Arc<dyn Store>,
+    tutor: &Tutor,
+    query: UsageQuery,
+    stream: &mut UnixStream,
+) -> io::Result<Result<Value>> {
+    if let Err(error) = tutor.flush_usage().await {
+        return Ok(Err(error));
+    }
+    let records: &dyn RecordStore = store;
+    let mut pages = Pages::new(records, query);
+    loop {
+        match pages.next().await {
+            Err(error) => return Ok(Err(error)),
+            Ok(None) => return Ok(Ok(json!({}))),
+            Ok(Some(days)) => {
+                // Ids and numbers always serialize.
+                let lines = days.iter().filter_map(|day| serde_json::to_vec(day).ok());
+                let lines: Vec<u8> = lines.flatten().collect();
+                if !lines.is_empty() {
+                    frame::write(stream, Kind::Data, &lines).await?;
+                }
             }
         }
     }
@@ -215,9 +258,10 @@ async fn tell<T, W: Future<Output = Result<T>>>(
     }
 }
 
-async fn erase(store: &Arc<dyn Store>, tutor: &Tutor, owner: &OwnerId) -> Result<Value> {
-    let erased = tutor.for_owner(owner.clone()).erase(store).await?;
-    Ok(json!({"sessions": erased.sessions, "records": erased.records}))
+async fn erase(store: &Arc<dyn Store>, files: &FileStore, theirs: &Tutor) -> Result<Value> {
+    let uploads = files.erase(theirs.owner()).await?;
+    let erased = theirs.erase(store).await?;
+    Ok(json!({"sessions": erased.sessions, "records": erased.records + uploads}))
 }
 
 #[cfg(test)]

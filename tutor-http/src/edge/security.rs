@@ -22,7 +22,10 @@ pub(super) fn protect(path: &str, headers: &mut HeaderMap) {
         (REFERRER_POLICY, "no-referrer"),
     ];
     for (name, value) in set {
-        headers.insert(name, HeaderValue::from_static(value));
+        // A route may ask for more.
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
     }
     if path.starts_with("/api/") && !headers.contains_key(CACHE_CONTROL) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

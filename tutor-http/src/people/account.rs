@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use tutor_core::store::{Expect, KeyRange};
 use tutor_core::time::Timestamp;
-use tutor_core::{Error, ErrorKind, Result};
+use tutor_core::{Error, ErrorKind, OwnerId, Result};
 use utoipa::ToSchema;
 
 use super::documents::{Documents, put, remove};
@@ -144,8 +144,13 @@ impl Accounts {
             .ok_or_else(|| Error::not_found("account", id))
     }
 
-    pub(super) async fn delete(&self, account: &Account) -> Result<()> {
-        let writes = vec![remove(EMAIL, &account.email), remove(ACCOUNT, &account.id)];
-        self.0.commit(writes).await
+    /// Frees the address for another account.
+    pub(super) async fn forget_address(&self, account: &Account) -> Result<()> {
+        self.0.commit(vec![remove(EMAIL, &account.email)]).await
+    }
+
+    /// Removes an account with everything that is its person's.
+    pub(super) async fn erase(&self, owner: &OwnerId) -> Result<()> {
+        self.0.erase(owner).await
     }
 }

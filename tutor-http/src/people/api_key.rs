@@ -147,6 +147,13 @@ impl ApiKeys {
         Ok(key)
     }
 
+    /// The key of this id, if it has not expired.
+    pub(super) async fn by_id(&self, id: &str, now: Timestamp) -> Result<Option<ApiKey>> {
+        let found = self.0.get::<ApiKey>(KEY, id).await?;
+        let key = found.map(|(key, _)| key);
+        Ok(key.filter(|key| key.expires_at.is_none_or(|end| now < end)))
+    }
+
     /// The keys of a person.
     pub(crate) async fn list(&self, owner: &str) -> Result<Vec<ApiKey>> {
         let prefix = index(owner, "");

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tutor_core::store::{Expect, KeyRange, RecordWrite, Store};
-use tutor_core::{Error, ErrorKind, Result};
+use tutor_core::transfer::erase_owner;
+use tutor_core::{Error, ErrorKind, OwnerId, Result};
 
 /// How often a change is tried again because somebody else changed the same document.
 const MAX_ATTEMPTS: usize = 8;
@@ -66,6 +67,12 @@ impl Documents {
                 return Ok(keys);
             }
         }
+    }
+
+    /// Removes everything that is somebody's, conversations too.
+    pub(super) async fn erase(&self, owner: &OwnerId) -> Result<()> {
+        erase_owner(&*self.store, owner, &mut |_| ()).await?;
+        Ok(())
     }
 
     /// Applies all writes or none.

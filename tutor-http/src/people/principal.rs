@@ -30,8 +30,8 @@ pub(crate) struct Principal {
 enum By {
     /// The sign-in's family.
     Token(String),
-    /// A key with these scopes.
-    Key(Vec<Scope>),
+    /// The key of this id, with these scopes.
+    Key(String, Vec<Scope>),
 }
 
 impl Principal {
@@ -47,7 +47,7 @@ impl Principal {
         Ok(Self {
             owner: OwnerId::new(&account.id)?,
             role: account.role,
-            by: By::Key(key.scopes.clone()),
+            by: By::Key(key.id.clone(), key.scopes.clone()),
         })
     }
 
@@ -60,18 +60,26 @@ impl Principal {
     pub(crate) fn family(&self) -> Option<&str> {
         match &self.by {
             By::Token(family) => Some(family),
-            By::Key(_) => None,
+            By::Key(..) => None,
+        }
+    }
+
+    /// The API key, unless a sign-in is used.
+    pub(crate) fn key(&self) -> Option<&str> {
+        match &self.by {
+            By::Token(_) => None,
+            By::Key(id, _) => Some(id),
         }
     }
 
     /// Checks that the request may do this kind of thing.
     pub(crate) fn require(&self, scope: Scope) -> Result<()> {
         match &self.by {
-            By::Key(scopes) if !scopes.contains(&scope) => Err(Error::new(
+            By::Key(_, scopes) if !scopes.contains(&scope) => Err(Error::new(
                 ErrorKind::Forbidden,
                 "this API key may not do that: make one with the scope that it needs",
             )),
-            By::Key(_) | By::Token(_) => Ok(()),
+            By::Key(..) | By::Token(_) => Ok(()),
         }
     }
 
@@ -79,7 +87,7 @@ impl Principal {
     pub(crate) fn require_person(&self) -> Result<()> {
         match &self.by {
             By::Token(_) => Ok(()),
-            By::Key(_) => Err(Error::new(
+            By::Key(..) => Err(Error::new(
                 ErrorKind::Forbidden,
                 "an API key may not do that: sign in",
             )),

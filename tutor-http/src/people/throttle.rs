@@ -15,7 +15,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 /// Counts what names did. Bounded: when it is full, what happened longest ago is forgotten.
 #[derive(Debug)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     max: usize,
     entries: Mutex<HashMap<String, Entry>>,
 }
@@ -29,7 +29,7 @@ struct Entry {
 }
 
 impl Throttle {
-    pub(super) fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self {
             max,
             entries: Mutex::default(),
@@ -41,7 +41,7 @@ impl Throttle {
     }
 
     /// Takes one of the `allowance` that `name` has in each `period`, or says how long to wait.
-    pub(super) fn take(
+    pub(crate) fn take(
         &self,
         name: &str,
         allowance: u32,

@@ -209,7 +209,7 @@ pub(super) struct ConfirmationBody {
 
 /// Delete the account
 ///
-/// With all its conversations, sign-ins and keys.
+/// With all that is yours: conversations, feedback, files, sign-ins and keys.
 #[utoipa::path(delete, path = "/api/auth/me", tag = "people", operation_id = "delete_account",
     request_body = ConfirmationBody,
     responses((status = 204, description = "Deleted"),
@@ -230,24 +230,19 @@ pub(super) async fn delete(
         state,
     } = person;
     let work = async move {
-        let erase = erase(&state.tutor);
-        people.delete(&principal, &password, erase).await
+        let stop = async {
+            state.tutor.cancel_all().await;
+            // What is counted a second later would come back.
+            state.tutor.flush_usage().await?;
+            match &state.files {
+                Some(files) => files.erase(state.tutor.owner()).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        people.delete(&principal, &password, stop).await
     };
     to_the_end(work).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Deletes all conversations of the tutor's owner.
-async fn erase(tutor: &tutor_core::Tutor) -> tutor_core::Result<()> {
-    loop {
-        let page = tutor.sessions(tutor_core::session::MAX_PAGE, None).await?;
-        if page.items.is_empty() {
-            return Ok(());
-        }
-        for session in page.items {
-            tutor.delete_session(&session.id).await?;
-        }
-    }
 }
 
 /// The texts that a body has, and nothing else.

@@ -1,10 +1,10 @@
 //! The conversation itself: a learner's message in, the tutor's reply out, whole or as it grows.
 
-use axum::Json;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::HeaderMap;
+use tutor_core::{TurnId, Tutor};
 
-use super::{App, name_session, to_the_end};
+use super::{App, answer, following, to_the_end};
 use crate::body::JsonBody;
 use crate::error::ApiError;
 use crate::openapi::ErrorBody;
@@ -37,16 +37,17 @@ use ui::UiBody;
 #[utoipa::path(post, path = "/api/chat", tag = "chat", operation_id = "chat_endpoint_api_chat_post",
     params(
         ("Idempotency-Key" = Option<String>, Header, description =
-            "A name for this request: sent again, it gives the same turn instead of another one"),
+            "A name for this request, 1 to 255 visible ASCII characters: sent again, it gives the same turn instead of another one; with another body it is refused with 422"),
         ("X-Session-Id" = Option<String>, Header, description = "The same as `session_id`"),
         ("protocol" = Option<String>, Query, description = "Streams the reply as `native`, `ui`, `openai`, `anthropic`, `agui` or `text`, whatever the body looks like"),
         ("sdk" = Option<String>, Query, description = "For `ui`, the client's release: `5` (the default), `5.0.92`, `6`, `7` or `7.0.77`")),
     request_body = ChatRequestBody,
     responses(
         (status = 200, description = "The reply", content(
-            (ChatResponse = "application/json"), (TurnEvent = "text/event-stream"))),
+            (ChatResponse = "application/json"), (TurnEvent = "text/event-stream")),
+            headers(("Idempotency-Replayed" = String, description = "`true` if the request was answered before"))),
         (status = 404, description = "There is no such conversation or message", body = ErrorBody),
-        (status = 409, description = "A reply is being written in this conversation (`turn_id` names it), or the idempotency key names another request", body = ErrorBody),
+        (status = 409, description = "A reply is being written in this conversation (`turn_id` names it), perhaps to an earlier request with the same idempotency key: then come back after `Retry-After` seconds", body = ErrorBody),
         (status = 429, description = "The provider asks to wait", body = ErrorBody,
             headers(("Retry-After" = u64, description = "Seconds"))),
         (status = 502, description = "The provider refused, or its reply was cut off", body = ErrorBody),
@@ -60,13 +61,21 @@ pub(super) async fn chat(
     let named = Output::named(&query, &headers)?;
     let tutor = state.tutor.clone();
     let (request, output) = if ui::is_ui(&body) {
+        let key = idempotency_key(&headers)?;
         let body = UiBody::read(&body, session_header(&headers)?, &state.bounds)?;
-        let mut request = body.request(&tutor).await;
-        request.idempotency_key = idempotency_key(&headers)?;
         let output = match named {
             Some(output) => output,
             None => Output::Ui(output::sdk(&query, &headers)?),
         };
+        // What such a body asks for depends on what is stored, where its own turn is by now.
+        if let Some(turn) = answered_before(&tutor, key.as_deref()).await? {
+            let state = state.for_stream()?;
+            let events = tutor.events(&turn, 0).await?;
+            let session = events.session_id().clone();
+            return Ok(following(output.respond(&state, events), &session, true));
+        }
+        let mut request = body.request(&tutor).await;
+        request.idempotency_key = key;
         (request, Some(output))
     } else {
         let Asked {
@@ -77,12 +86,23 @@ pub(super) async fn chat(
         (request, named.or(streamed.then_some(Output::Native)))
     };
     if let Some(output) = output {
+        let state = state.for_stream()?;
         let events = to_the_end(async move { tutor.stream(request).await }).await?;
-        let session = events.session_id().clone();
-        let mut response = output.respond(&state, events);
-        name_session(&mut response, &session);
-        return Ok(response);
+        let (session, is_replay) = (events.session_id().clone(), events.is_replay());
+        let response = output.respond(&state, events);
+        return Ok(following(response, &session, is_replay));
     }
-    let reply = to_the_end(async move { tutor.chat(request).await }).await?;
-    Ok(Json(ChatResponse::from(reply)).into_response())
+    let answered = to_the_end(answer(tutor, request)).await?;
+    Ok(answered.respond(ChatResponse::from(answered.reply.clone())))
+}
+
+/// The turn that an earlier request with this idempotency key began.
+pub(super) async fn answered_before(
+    tutor: &Tutor,
+    key: Option<&str>,
+) -> Result<Option<TurnId>, ApiError> {
+    match key {
+        Some(key) => Ok(tutor.turn_by_key(key).await?.map(|turn| turn.id)),
+        None => Ok(None),
+    }
 }

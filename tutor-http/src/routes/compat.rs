@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use http::HeaderMap;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tutor_core::message::Part;
 use tutor_core::turn::InputMessage;
-use tutor_core::{ChatRequest, Content, Role, SessionId};
+use tutor_core::{ChatRequest, Content, Role, SessionId, ToolSpec};
 use utoipa::ToSchema;
 
 use crate::bounds::Bounds;
@@ -34,7 +34,7 @@ fn chat_request(
     session: Option<SessionId>,
 ) -> ChatRequest {
     let mut request = ChatRequest::default().detached();
-    request.messages = messages;
+    request.messages = with_joined_results(messages);
     request.preferences.model = model.filter(|model| model != OWN_MODEL);
     // These clients choose their ids themselves, and never create a conversation first.
     request.create_session = session.is_some();
@@ -57,7 +57,7 @@ fn named_session(
 }
 
 /// The content of a message: a text, or parts that `part` reads one by one.
-fn content(
+pub(super) fn content(
     checker: &mut Checker,
     value: &Value,
     bounds: &Bounds,
@@ -92,8 +92,98 @@ fn content(
     Some(content)
 }
 
+/// A list of messages, each read by `message`, which leaves out what is no words of anybody.
+pub(super) fn list(
+    checker: &mut Checker,
+    value: &Value,
+    message: impl Fn(&mut Checker, &Value) -> Option<InputMessage>,
+) -> Option<Vec<InputMessage>> {
+    let mut messages = Vec::new();
+    for (i, value) in checker.list(value)?.iter().enumerate() {
+        if checker.is_full() {
+            break;
+        }
+        messages.extend(checker.within(i, |c| message(c, value)));
+    }
+    Some(messages)
+}
+
+/// Messages with nothing but results of tools that follow each other are one: the answer to one
+/// reply.
+fn with_joined_results(messages: Vec<InputMessage>) -> Vec<InputMessage> {
+    let has_only_results = |message: &InputMessage| match &message.content {
+        Content::Parts(parts) => parts.iter().all(|p| matches!(p, Part::ToolResult { .. })),
+        Content::Text(_) => false,
+    };
+    let mut joined: Vec<InputMessage> = Vec::with_capacity(messages.len());
+    for message in messages {
+        let (true, Some(before)) = (
+            has_only_results(&message),
+            joined.last_mut().filter(|before| has_only_results(before)),
+        ) else {
+            joined.push(message);
+            continue;
+        };
+        if let (Content::Parts(parts), Content::Parts(more)) =
+            (&mut before.content, message.content)
+        {
+            parts.extend(more);
+            before.id = message.id.or(before.id.take());
+        }
+    }
+    joined
+}
+
+/// A call as OpenAI's protocol has it; the arguments are a text.
+fn function_call(value: &Value) -> Option<Part> {
+    let text = |name: &str| Some(value["function"][name].as_str()?.to_owned());
+    let arguments = text("arguments")?;
+    Some(Part::ToolCall {
+        call_id: value["id"].as_str()?.to_owned(),
+        name: text("name")?,
+        arguments: serde_json::from_str(&arguments).unwrap_or(Value::String(arguments)),
+    })
+}
+
+/// A tool that the client runs: its name, what the model is told of it, and the JSON Schema of its
+/// arguments under this name.
+pub(super) fn client_tool(
+    checker: &mut Checker,
+    object: &Map<String, Value>,
+    schema: &'static str,
+) -> Option<ToolSpec> {
+    let string = |c: &mut Checker, v: &Value| c.string(v).map(str::to_owned);
+    let name = checker.required(object, "name", string)?;
+    let described = checker.optional(object, "description", string);
+    let parameters = checker.optional(object, schema, |c, v| c.dict(v).map(Value::Object));
+    Some(ToolSpec::new(
+        name,
+        described.unwrap_or_default(),
+        parameters.unwrap_or_else(|| json!({"type": "object", "properties": {}})),
+    ))
+}
+
+/// The tools that the client runs, each read by `tool`.
+pub(super) fn client_tools(
+    checker: &mut Checker,
+    object: &Map<String, Value>,
+    tool: impl Fn(&mut Checker, &Map<String, Value>) -> Option<ToolSpec>,
+) -> Vec<ToolSpec> {
+    let tools = checker.optional(object, "tools", |c, v| {
+        let mut tools = Vec::new();
+        for (i, value) in c.list(v)?.iter().enumerate() {
+            if c.is_full() {
+                break;
+            }
+            tools.extend(c.within(i, |c| c.model(value).and_then(|object| tool(c, object))));
+        }
+        Some(tools)
+    });
+    tools.unwrap_or_default()
+}
+
 /// Parts that are only text are a text.
-fn simplified(parts: Vec<Part>) -> Content {
+pub(super) fn simplified(parts: Vec<Part>) -> Content {
     if parts.iter().all(|part| part.as_text().is_some()) {
         Content::Text(parts.iter().filter_map(Part::as_text).collect())
     } else {
@@ -101,13 +191,13 @@ fn simplified(parts: Vec<Part>) -> Content {
     }
 }
 
-fn text_part(checker: &mut Checker, object: &Map<String, Value>) -> Option<Vec<Part>> {
+pub(super) fn text_part(checker: &mut Checker, object: &Map<String, Value>) -> Option<Vec<Part>> {
     let text = checker.required(object, "text", |c, v| c.string(v).map(str::to_owned))?;
     Some(vec![Part::Text { text }])
 }
 
 /// The `type` of a part.
-fn kind<'a>(checker: &mut Checker, object: &'a Map<String, Value>) -> Option<&'a str> {
+pub(super) fn kind<'a>(checker: &mut Checker, object: &'a Map<String, Value>) -> Option<&'a str> {
     match object.get("type") {
         Some(value) => checker.within("type", |c| c.string(value)),
         None => checker.required(object, "type", |_, _| None),
@@ -115,7 +205,7 @@ fn kind<'a>(checker: &mut Checker, object: &'a Map<String, Value>) -> Option<&'a
 }
 
 /// Notes a kind of part that is not understood.
-fn unknown_part(checker: &mut Checker, object: &Map<String, Value>, known: &str) {
+pub(super) fn unknown_part(checker: &mut Checker, object: &Map<String, Value>, known: &str) {
     let input = object.get("type").cloned().unwrap_or_default();
     checker.within("type", |c| {
         c.fail_value(
@@ -123,4 +213,14 @@ fn unknown_part(checker: &mut Checker, object: &Map<String, Value>, known: &str)
             &input,
         );
     });
+}
+
+/// The file that a URL of this server names, whatever host it is called by.
+pub(super) fn own_file(url: &str) -> Option<String> {
+    let (before, id) = url.split_once("/api/files/")?;
+    let is_id =
+        |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let is_host =
+        before.is_empty() || before.starts_with("http://") || before.starts_with("https://");
+    (is_host && is_id(id)).then(|| id.to_owned())
 }

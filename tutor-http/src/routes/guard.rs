@@ -5,13 +5,14 @@ use std::net::IpAddr;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
-use tutor_core::{Error, ErrorKind};
+use tutor_core::{Error, ErrorKind, TurnId};
 
 use crate::error::ApiError;
+use crate::params::{PathId, Query};
 use crate::people::People;
 use crate::people::principal::{Principal, Scope};
 use crate::people::throttle::name_of;
-use crate::state::{AppState, Caller};
+use crate::state::AppState;
 
 /// The state, narrowed to the caller: its tutor reads and writes the caller's data and nobody
 /// else's.
@@ -22,19 +23,40 @@ impl FromRequestParts<AppState> for App {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        state.limiter.at_address(&address_of(parts))?;
         let Some(people) = &state.people else {
             return Ok(Self(state.clone()));
         };
         let principal = people.identify(&parts.headers).await?;
+        admit(state, &principal)?;
         principal.require(if parts.method.is_safe() {
             Scope::Read
         } else {
             Scope::Write
         })?;
-        let mut state = state.clone();
-        state.tutor = state.tutor.for_owner(principal.owner().clone());
-        state.caller = Some(Caller::new(people.clone(), &parts.headers));
-        Ok(Self(state))
+        Ok(Self(state.clone().for_caller(people, principal)))
+    }
+}
+
+/// Whoever may follow a turn: like [`App`], or with a ticket in the query.
+#[derive(Debug)]
+pub(super) struct Follower(pub(super) AppState);
+
+impl FromRequestParts<AppState> for Follower {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let Ok(query) = Query::from_request_parts(parts, state).await;
+        let (Some(people), Some(ticket)) = (&state.people, query.get("ticket")) else {
+            let App(state) = App::from_request_parts(parts, state).await?;
+            return Ok(Self(state));
+        };
+        state.limiter.at_address(&address_of(parts))?;
+        let PathId(turn) = PathId::<TurnId>::from_request_parts(parts, state).await?;
+        let principal = people.admit(ticket, &turn).await?;
+        admit(state, &principal)?;
+        principal.require(Scope::Read)?;
+        Ok(Self(state.clone().for_caller(people, principal)))
     }
 }
 
@@ -51,7 +73,9 @@ impl FromRequestParts<AppState> for Person {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let Accounts(people) = Accounts::from_request_parts(parts, state).await?;
+        state.limiter.at_address(&address_of(parts))?;
         let principal = people.identify(&parts.headers).await?;
+        admit(state, &principal)?;
         let mut state = state.clone();
         state.tutor = state.tutor.for_owner(principal.owner().clone());
         Ok(Self {
@@ -93,10 +117,20 @@ impl<S: Sync> FromRequestParts<S> for Address {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let peer = parts.extensions.get::<Peer>();
-        Ok(Self(peer.map_or_else(
-            || "unknown".to_owned(),
-            |Peer(address)| name_of(*address),
-        )))
+        Ok(Self(address_of(parts)))
+    }
+}
+
+fn address_of(parts: &Parts) -> String {
+    let peer = parts.extensions.get::<Peer>();
+    peer.map_or_else(|| "unknown".to_owned(), |Peer(address)| name_of(*address))
+}
+
+/// Counts a request of somebody.
+fn admit(state: &AppState, principal: &Principal) -> Result<(), ApiError> {
+    state.limiter.of_person(principal.owner())?;
+    match principal.key() {
+        Some(key) => Ok(state.limiter.by_key(key)?),
+        None => Ok(()),
     }
 }

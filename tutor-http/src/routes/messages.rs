@@ -1,5 +1,7 @@
 //! What was said in a conversation.
 
+use std::collections::HashMap;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -12,8 +14,10 @@ use super::{App, to_the_end};
 use crate::error::ApiError;
 use crate::openapi::{ErrorBody, HTTPValidationError};
 use crate::params::{PathId, PathIds, Query};
+use crate::state::AppState;
 use crate::validate::Checker;
-use crate::wire::{MessageList, history};
+use crate::wire::message::Feedback;
+use crate::wire::{MessageList, Rated, history};
 
 /// Messages on a page that names no limit.
 const DEFAULT_LIMIT: u64 = 50;
@@ -48,7 +52,7 @@ pub(super) async fn list(
     let foreign = match format {
         Format::Tutor => {
             let list = MessageList {
-                messages,
+                messages: rated(&state, &session, messages).await?,
                 next_cursor,
             };
             return Ok(Json(list).into_response());
@@ -78,9 +82,27 @@ pub(super) async fn siblings(
     let mut messages = state.tutor.siblings(&session, &message).await?;
     messages.retain(|message| message.visible_to.contains(&Audience::Learner));
     Ok(Json(MessageList {
-        messages,
+        messages: rated(&state, &session, messages).await?,
         next_cursor: None,
     }))
+}
+
+/// The messages with what is thought of them.
+async fn rated(
+    state: &AppState,
+    session: &SessionId,
+    messages: Vec<tutor_core::Message>,
+) -> Result<Vec<Rated>, ApiError> {
+    let feedback = state.tutor.feedback(session).await?;
+    let mut feedback: HashMap<_, _> = feedback
+        .into_iter()
+        .map(|feedback| (feedback.message_id.clone(), feedback))
+        .collect();
+    let rated = messages.into_iter().map(|message| Rated {
+        feedback: feedback.remove(&message.id).map(Feedback::from),
+        message,
+    });
+    Ok(rated.collect())
 }
 
 /// Delete a message

@@ -2,8 +2,10 @@
 
 use axum::Json;
 use http::{StatusCode, header};
+use serde::Serialize;
 use serde_json::{Map, Value};
 use tutor_core::session::{Cursor, MAX_PAGE, MAX_TITLE_CHARS};
+use tutor_core::tutor::MAX_QUERY_CHARS;
 use tutor_core::{Error, MessageId, NewSession, SessionId};
 use utoipa::ToSchema;
 
@@ -13,16 +15,20 @@ use crate::error::ApiError;
 use crate::openapi::{ErrorBody, HTTPValidationError};
 use crate::params::{PathId, Query};
 use crate::validate::Checker;
-use crate::wire::{Session, SessionList, SessionSummary};
+use crate::wire::message::Content;
+use crate::wire::{Session, SessionList, SessionSummary, Warning};
 
 /// List conversations
 ///
-/// The latest used first.
+/// The latest used first. With `q` those in which every word of it occurs, in the title or in what
+/// was said; such a page may be short or empty and have a `next_cursor` all the same, where the
+/// search goes on.
 #[utoipa::path(get, path = "/api/sessions", tag = "sessions",
     operation_id = "get_sessions_api_sessions_get",
     params(
         ("limit" = Option<u64>, Query, description = "At most so many", minimum = 1, maximum = 200),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before")),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before"),
+        ("q" = Option<String>, Query, description = "What to search for", max_length = 200)),
     responses((status = 200, description = "A page of conversations", body = SessionList),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
 pub(super) async fn list(App(state): App, query: Query) -> Result<Json<SessionList>, ApiError> {
@@ -33,8 +39,18 @@ pub(super) async fn list(App(state): App, query: Query) -> Result<Json<SessionLi
         let cursor = Cursor::from_text(text);
         cursor.session_place().map(|_| cursor)
     });
+    let q = query.get("q").filter(|q| !q.trim().is_empty());
+    if let Some(q) = q.filter(|q| q.chars().count() > MAX_QUERY_CHARS) {
+        checker.within("q", |c| {
+            let why = format!("what is searched for has at most {MAX_QUERY_CHARS} characters");
+            c.fail_value(&why, &Value::from(q));
+        });
+    }
     let limit = usize::try_from(checker.finish(limit)?).unwrap_or(MAX_PAGE);
-    let page = state.tutor.sessions(limit, cursor).await?;
+    let page = match q {
+        Some(q) => state.tutor.search(q, limit, cursor).await?,
+        None => state.tutor.sessions(limit, cursor).await?,
+    };
     Ok(Json(SessionList {
         sessions: page.items.iter().map(SessionSummary::from).collect(),
         next_cursor: page.next_cursor.map(|cursor| cursor.as_str().to_owned()),
@@ -206,4 +222,64 @@ fn title(checker: &mut Checker, value: &Value) -> Option<String> {
         return None;
     }
     Some(title)
+}
+
+/// What a model would be sent.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ContextBody {
+    /// The instructions.
+    system: Option<String>,
+    /// Oldest first.
+    messages: Vec<ContextMessage>,
+    /// About how many tokens all this is.
+    tokens: usize,
+    /// The newest message that was left out; null if everything is sent.
+    left_out: Option<String>,
+    /// True if a summary, the first of the messages, stands for what was left out.
+    summarized: bool,
+    warnings: Vec<Warning>,
+}
+
+/// What a model is told that somebody said.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ContextMessage {
+    /// `user` or `assistant`.
+    role: &'static str,
+    #[schema(value_type = Content)]
+    content: tutor_core::Content,
+}
+
+/// See what the model would see
+///
+/// Of the conversation as it is, before the next message.
+#[utoipa::path(get, path = "/api/sessions/{session_id}/context", tag = "sessions",
+    operation_id = "session_context",
+    params(("session_id" = String, Path),
+        ("tokens" = Option<u64>, Query, description =
+            "Within so many tokens; else within what the model's window allows", minimum = 1, maximum = 10000000)),
+    responses((status = 200, description = "What would be sent", body = ContextBody),
+        (status = 404, description = "There is no such conversation", body = ErrorBody),
+        (status = 422, description = "Validation Error", body = HTTPValidationError)))]
+pub(super) async fn context(
+    App(state): App,
+    PathId(id): PathId<SessionId>,
+    query: Query,
+) -> Result<Json<ContextBody>, ApiError> {
+    let mut checker = Checker::new("query");
+    let tokens = query.number(&mut checker, "tokens", 0, (1, 10_000_000));
+    let tokens = checker.finish(tokens)?;
+    let tokens = usize::try_from(tokens).ok().filter(|tokens| *tokens > 0);
+    let context = state.tutor.context(&id, tokens).await?;
+    let message = |message: tutor_core::provider::PromptMessage| ContextMessage {
+        role: message.role.as_str(),
+        content: message.content,
+    };
+    Ok(Json(ContextBody {
+        system: context.system,
+        messages: context.messages.into_iter().map(message).collect(),
+        tokens: context.tokens,
+        left_out: context.left_out.map(String::from),
+        summarized: context.summarized,
+        warnings: context.notices.into_iter().map(Warning::from).collect(),
+    }))
 }

@@ -4,13 +4,17 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::{HeaderMap, StatusCode};
+use serde::Serialize;
 use tutor_core::TurnId;
+use utoipa::ToSchema;
 
+use super::guard::{Follower, Person};
 use super::{App, to_the_end};
 use crate::encode::native::Native;
 use crate::error::ApiError;
 use crate::openapi::{ErrorBody, HTTPValidationError};
 use crate::params::{PathId, Query, header};
+use crate::people::ticket::LIFETIME;
 use crate::sse;
 use crate::validate::Checker;
 use crate::wire::Turn;
@@ -37,6 +41,7 @@ pub(super) async fn read(
     operation_id = "turn_events",
     params(
         ("turn_id" = String, Path),
+        ("ticket" = Option<String>, Query, description = "From `POST /api/turns/{turn_id}/ticket`, in place of a token"),
         ("after" = Option<u64>, Query, description = "The number of the last event that is known; 0 for none"),
         ("Last-Event-ID" = Option<u64>, Header, description = "The same, as browsers send it; wins over `after`")),
     responses(
@@ -47,12 +52,13 @@ pub(super) async fn read(
         (status = 409, description = "It runs on another instance", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
 pub(super) async fn events(
-    App(state): App,
+    Follower(state): Follower,
     PathId(id): PathId<TurnId>,
     query: Query,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let after = place(&query, &headers)?;
+    let state = state.for_stream()?;
     let mut events = state.tutor.events(&id, after).await?;
     // Beyond the end there is the terminal event alone. Whoever knows it is told not to come back.
     let first = events.next().now_or_never().flatten();
@@ -60,6 +66,34 @@ pub(super) async fn events(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     Ok(sse::respond(&state, Native, first, events))
+}
+
+/// What an `EventSource` sends in place of a token.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Ticket {
+    /// Send it as `ticket` in the query of `/api/turns/{turn_id}/events`. Good once.
+    ticket: String,
+    /// How long it is good, in seconds.
+    expires_in: u64,
+}
+
+/// Get a ticket
+///
+/// For an `EventSource`, which cannot send a token: good once, for this turn and soon.
+#[utoipa::path(post, path = "/api/turns/{turn_id}/ticket", tag = "turns",
+    operation_id = "turn_ticket", params(("turn_id" = String, Path)),
+    responses((status = 201, description = "The ticket", body = Ticket),
+        (status = 401, description = "Not signed in", body = ErrorBody),
+        (status = 404, description = "There is no such turn, or this server has no accounts: then none is needed", body = ErrorBody),
+        (status = 422, description = "Validation Error", body = HTTPValidationError)))]
+pub(super) async fn ticket(
+    person: Person,
+    PathId(id): PathId<TurnId>,
+) -> Result<(StatusCode, Json<Ticket>), ApiError> {
+    person.state.tutor.turn(&id).await?;
+    let ticket = person.people.ticket(&person.principal, &id).await?;
+    let expires_in = LIFETIME.as_secs();
+    Ok((StatusCode::CREATED, Json(Ticket { ticket, expires_in })))
 }
 
 /// Stop a turn

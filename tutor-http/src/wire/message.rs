@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tutor_core::tutor::Rating;
 use utoipa::ToSchema;
 
 /// One message of a conversation.
@@ -47,6 +48,43 @@ pub(crate) struct Message {
     /// The caller's own data.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub(crate) metadata: Map<String, Value>,
+    /// What its learner thinks of it. Only in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(crate) feedback: Option<Feedback>,
+}
+
+/// What somebody thinks of a message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Feedback {
+    pub(crate) message_id: String,
+    pub(crate) session_id: String,
+    #[schema(value_type = Thumb)]
+    pub(crate) rating: Rating,
+    pub(crate) comment: Option<String>,
+    #[schema(format = DateTime)]
+    pub(crate) updated_at: String,
+}
+
+/// Whether a message helped.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "documents the engine's `Rating`")]
+pub(crate) enum Thumb {
+    Up,
+    Down,
+}
+
+impl From<tutor_core::tutor::Feedback> for Feedback {
+    fn from(feedback: tutor_core::tutor::Feedback) -> Self {
+        Self {
+            message_id: feedback.message_id.into(),
+            session_id: feedback.session_id.into(),
+            rating: feedback.rating,
+            comment: feedback.comment,
+            updated_at: feedback.updated_at.to_string(),
+        }
+    }
 }
 
 /// What was said.

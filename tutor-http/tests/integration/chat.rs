@@ -211,43 +211,79 @@ async fn the_same_key_gives_the_same_turn_and_asks_the_provider_once() {
         first["turn_id"]
     );
 
+    let again = request.send(server.address).await;
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
     let other = Request::chat("Something else").header("Idempotency-Key", "a-key");
+    let refused = other.send(server.address).await.expect(422);
     assert_eq!(
-        other.send(server.address).await.expect(409)["code"],
-        "conflict"
+        refused["detail"][0]["loc"],
+        json!(["header", "idempotency-key"])
     );
+    for (path, wrong) in [("/v1/chat/completions", 400), ("/v1/messages", 400)] {
+        let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Other"}]});
+        let other = Request::post(path, &body).header("Idempotency-Key", "a-key");
+        other.send(server.address).await.expect(wrong);
+    }
 
     for bad in ["", "with space", &"x".repeat(256)] {
         let bad = Request::chat("Only once?").header("Idempotency-Key", bad);
-        bad.send(server.address).await.expect(422);
+        bad.send(server.address).await.expect(400);
     }
     assert_eq!(provider.requests().len(), 1);
 }
 
 #[tokio::test]
-async fn requests_with_the_same_key_at_the_same_time_are_one_turn() {
+async fn a_request_that_is_still_being_answered_is_not_answered_twice_but_can_be_followed() {
     let gate = Arc::new(Notify::new());
     let provider = gated(&gate);
     let server = Server::with_provider(provider.clone()).await;
     let address = server.address;
-    let sent: Vec<_> = (0..8)
-        .map(|_| {
-            let request = Request::chat("Only once?").header("Idempotency-Key", "a-key");
-            tokio::spawn(async move { request.send(address).await.expect(200) })
-        })
-        .collect();
+    let request = Request::chat("Only once?").header("Idempotency-Key", "a-key");
+    let first = {
+        let request = request.clone();
+        tokio::spawn(async move { request.send(address).await })
+    };
     while provider.requests().is_empty() {
         tokio::task::yield_now().await;
     }
+    let busy = loop {
+        // Until the key is stored, the request waits for that.
+        let busy = request.send(address).await;
+        if busy.status == 409 {
+            break busy;
+        }
+    };
+    assert_eq!(busy.header("retry-after"), Some("1"));
+    let turn = busy.json()["turn_id"].as_str().unwrap().to_owned();
+    let body = json!({"stream": true});
+    let stream = Request::chat_with("Only once?", body).header("Idempotency-Key", "a-key");
+    let mut stream = stream.open(address).await.unwrap();
+    assert_eq!(stream.header("idempotency-replayed"), Some("true"));
+    assert_eq!(stream.event().await.unwrap().get("turn_id"), &json!(turn));
     gate.notify_one();
-    let mut replies = Vec::new();
-    for sent in sent {
-        replies.push(sent.await.unwrap());
-    }
-    assert!(
-        replies.iter().all(|reply| reply == &replies[0]),
-        "{replies:#?}"
+    let events = stream.events().await;
+    assert_eq!(events.last().unwrap().kind(), "turn.finished");
+    let first = first.await.unwrap();
+    assert_eq!(first.header("idempotency-replayed"), None);
+    let again = request.send(address).await;
+    assert_eq!(
+        (again.expect(200), again.header("idempotency-replayed")),
+        (first.expect(200), Some("true"))
     );
+    assert_eq!(provider.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn use_chat_sends_a_request_again_by_its_key() {
+    let provider = ScriptedProvider::reply("Once.");
+    let server = Server::with_provider(provider.clone()).await;
+    let body = json!({"id": "chat", "trigger": "submit-message", "messages": [
+        {"id": "u1", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}]});
+    let request = Request::post("/api/chat", &body).header("Idempotency-Key", "k");
+    let first = request.send(server.address).await;
+    let again = request.send(server.address).await;
+    assert_eq!((first.status, first.text()), (200, again.text()));
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
     assert_eq!(provider.requests().len(), 1);
 }
 

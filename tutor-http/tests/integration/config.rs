@@ -259,12 +259,13 @@ async fn the_default_provider_answers_first_and_an_unknown_one_is_refused() {
              [providers.one]\nkind = 'demo'\n[providers.openai]\nkey = 'k'\n"
         )
     };
-    let (tutor, _) = with_file(&text("openai"))
+    let opened = with_file(&text("openai"))
         .unwrap()
         .open(&Metrics::default())
         .await
         .unwrap();
-    let names: Vec<_> = tutor
+    let names: Vec<_> = opened
+        .tutor
         .providers()
         .into_iter()
         .map(|info| info.name)

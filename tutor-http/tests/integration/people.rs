@@ -5,25 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tutor_core::Tutor;
 use tutor_core::provider::DemoProvider;
 use tutor_core::store::{MemoryStore, Store};
 use tutor_core::time::SystemRuntime;
-use tutor_http::Bounds;
+use tutor_core::{Tutor, TutorBuilder};
+use tutor_http::Allowances;
 use tutor_http::people::{People, PeopleBounds, Role};
 
 use crate::client::{Request, Response};
 use crate::server::Server;
 
-const PASSWORD: &str = "correct horse battery";
+pub(crate) const PASSWORD: &str = "correct horse battery";
 
-struct Town {
-    server: Server,
-    people: People,
+pub(crate) struct Town {
+    pub(crate) server: Server,
+    pub(crate) people: People,
 }
 
 impl Town {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let bounds = PeopleBounds {
             sign_ins_per_minute: 1000,
             registrations_per_hour: 1000,
@@ -37,16 +37,31 @@ impl Town {
         let people = People::open(Arc::clone(&store), Arc::new(SystemRuntime), bounds).await;
         let people = people.unwrap();
         let demo = DemoProvider::new().with_delay(Duration::ZERO);
-        let builder = Tutor::builder().store(store).provider(demo);
-        let server = Server::with_people(builder, Bounds::default(), people.clone()).await;
+        let builder = Tutor::builder().provider(demo);
+        Self::of(builder, store, people).await
+    }
+
+    /// A town whose tutor is this one, with its data here.
+    pub(crate) async fn of(builder: TutorBuilder, store: Arc<dyn Store>, people: People) -> Self {
+        Self::allowing(builder, store, people, Allowances::default()).await
+    }
+
+    pub(crate) async fn allowing(
+        builder: TutorBuilder,
+        store: Arc<dyn Store>,
+        people: People,
+        allowances: Allowances,
+    ) -> Self {
+        let builder = builder.data(Arc::clone(&store));
+        let server = Server::for_people(builder, people.clone(), store, allowances).await;
         Self { server, people }
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.server.address
     }
 
-    async fn send(&self, request: Request) -> Response {
+    pub(crate) async fn send(&self, request: Request) -> Response {
         request.send(self.address()).await
     }
 
@@ -54,13 +69,13 @@ impl Town {
         self.send(Request::post(path, &body)).await
     }
 
-    async fn register(&self, email: &str) -> Visitor<'_> {
+    pub(crate) async fn register(&self, email: &str) -> Visitor<'_> {
         let body = json!({"email": email, "password": PASSWORD});
         let told = self.post("/api/auth/register", body).await.expect(201);
         Visitor::new(self, &told)
     }
 
-    async fn sign_in(&self, email: &str, password: &str) -> Response {
+    pub(crate) async fn sign_in(&self, email: &str, password: &str) -> Response {
         let body = json!({"email": email, "password": password});
         self.post("/api/auth/login", body).await
     }
@@ -72,11 +87,11 @@ impl Town {
 }
 
 /// Somebody with a token.
-struct Visitor<'a> {
+pub(crate) struct Visitor<'a> {
     town: &'a Town,
     token: String,
     refresh: String,
-    id: String,
+    pub(crate) id: String,
 }
 
 fn text(value: &Value) -> String {
@@ -87,7 +102,7 @@ fn text(value: &Value) -> String {
 }
 
 impl<'a> Visitor<'a> {
-    fn new(town: &'a Town, told: &Value) -> Self {
+    pub(crate) fn new(town: &'a Town, told: &Value) -> Self {
         Self {
             town,
             token: text(&told["access_token"]),
@@ -96,18 +111,19 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    async fn send(&self, request: Request) -> Response {
-        let bearer = format!("Bearer {}", self.token);
-        self.town
-            .send(request.header("Authorization", &bearer))
-            .await
+    pub(crate) fn signed(&self, request: Request) -> Request {
+        request.header("Authorization", &format!("Bearer {}", self.token))
     }
 
-    async fn get(&self, path: &str) -> Response {
+    pub(crate) async fn send(&self, request: Request) -> Response {
+        self.town.send(self.signed(request)).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
         self.send(Request::get(path)).await
     }
 
-    async fn chat(&self, text: &str) -> Value {
+    pub(crate) async fn chat(&self, text: &str) -> Value {
         self.send(Request::chat(text)).await.expect(200)
     }
 }

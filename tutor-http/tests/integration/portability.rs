@@ -26,7 +26,7 @@ async fn filled() -> Server {
     new.messages.insert(0, note);
     let turn = begin(&store, new).await;
     store.finish_turn(&turn.key(), end(&turn)).await.unwrap();
-    let builder = Tutor::builder().store(store).provider(DemoProvider::new());
+    let builder = Tutor::builder().data(store).provider(DemoProvider::new());
     Server::with(builder, Bounds::default()).await
 }
 

@@ -1,16 +1,18 @@
 //! The server in this process, on a port of its own.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tutor_core::file::FileStore;
 use tutor_core::provider::{DemoProvider, Provider};
-use tutor_core::store::MemoryStore;
+use tutor_core::store::{MemoryStore, RecordStore, Store};
 use tutor_core::{Tutor, TutorBuilder};
 use tutor_http::people::People;
-use tutor_http::{AppState, Bounds, serve};
+use tutor_http::{Allowances, AppState, Bounds, serve};
 
 /// A running server. Dropping it leaves it to the runtime, which ends with the test.
 pub(crate) struct Server {
@@ -37,22 +39,35 @@ impl Server {
     }
 
     pub(crate) async fn with(builder: TutorBuilder, bounds: Bounds) -> Self {
-        Self::run(builder, bounds, None).await
+        let records = Arc::new(MemoryStore::new());
+        Self::run(builder, records, |state| state.with_bounds(bounds)).await
     }
 
-    /// For these people only.
-    pub(crate) async fn with_people(builder: TutorBuilder, bounds: Bounds, people: People) -> Self {
-        Self::run(builder, bounds, Some(people)).await
+    /// For these people only, whose data is here.
+    pub(crate) async fn for_people(
+        builder: TutorBuilder,
+        people: People,
+        store: Arc<dyn Store>,
+        allowances: Allowances,
+    ) -> Self {
+        let records: Arc<dyn RecordStore> = Arc::new(store);
+        Self::run(builder, Arc::clone(&records), |state| {
+            let state = state.with_people(people).with_records(records);
+            state.with_allowances(allowances)
+        })
+        .await
     }
 
-    async fn run(builder: TutorBuilder, bounds: Bounds, people: Option<People>) -> Self {
-        let tutor = builder.build().await.unwrap();
+    async fn run(
+        builder: TutorBuilder,
+        records: Arc<dyn RecordStore>,
+        configure: impl FnOnce(AppState) -> AppState,
+    ) -> Self {
+        let files = FileStore::in_memory(records);
+        let tutor = builder.files(files.clone()).build().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut state = AppState::new(tutor.clone()).with_bounds(bounds);
-        if let Some(people) = people {
-            state = state.with_people(people);
-        }
+        let state = configure(AppState::new(tutor.clone()).with_files(files));
         let stop = CancellationToken::new();
         let serving = serve(listener, state.clone(), stop.clone().cancelled_owned());
         Self {
@@ -78,6 +93,6 @@ impl Server {
 /// A builder whose store is in memory, for a provider of the test's own.
 pub(crate) fn builder(provider: impl Provider) -> TutorBuilder {
     Tutor::builder()
-        .store(MemoryStore::default())
+        .data(MemoryStore::default())
         .provider(provider)
 }

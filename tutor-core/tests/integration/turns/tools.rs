@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tutor_core::message::{Content, Part};
 use tutor_core::provider::ScriptedProvider;
 use tutor_core::store::MemoryStore;
+use tutor_core::turn::InputMessage;
 use tutor_core::{
     ChatRequest, Error, ErrorKind, Event, FinishReason, FnTool, Limits, MessageStatus, Messages,
     Role, SessionId, Tool, ToolCall, ToolSpec, TurnStatus, Tutor, Usage, async_trait,
@@ -446,4 +447,166 @@ async fn a_crash_between_tools_keeps_what_was_saved() {
         .chat(ChatRequest::new("go on").with_session(session))
         .await
         .unwrap();
+}
+
+/// A tool that the caller runs.
+fn clock() -> ToolSpec {
+    let parameters =
+        json!({"type": "object", "properties": {"zone": {"type": "string"}}, "required": ["zone"]});
+    ToolSpec::new("clock", "Tells the time", parameters)
+}
+
+fn results(answers: &[(&str, Value)]) -> InputMessage {
+    let parts = answers.iter().map(|(call, result)| Part::ToolResult {
+        call_id: (*call).to_owned(),
+        name: String::new(),
+        result: result.clone(),
+        is_error: false,
+    });
+    InputMessage::user(Content::Parts(parts.collect()))
+}
+
+#[tokio::test]
+async fn a_call_of_a_tool_of_the_caller_ends_the_turn_and_the_next_request_brings_the_result() {
+    let provider = scripts(vec![
+        asking(vec![
+            text("Let me see. "),
+            call("c1", "clock", r#"{"zone": "UTC"}"#),
+            call("c2", "double", r#"{"n": 3}"#),
+        ]),
+        say("It is noon."),
+    ]);
+    let tutor = build(Tutor::builder().tool(double()), &provider).await;
+    let request = ChatRequest::new("What time is it?").with_client_tool(clock());
+    let stream = tutor.stream(request).await.unwrap();
+    let session = stream.session_id().clone();
+    let events = all(stream).await;
+    // The server's tool of the same round was called, the caller's was not.
+    assert_eq!(
+        kinds(&events),
+        [
+            "turn.started",
+            "text.delta",
+            "tool.call",
+            "tool.call",
+            "tool.result",
+            "turn.finished"
+        ]
+    );
+    let Event::TurnFinished {
+        finish_reason,
+        status,
+        ..
+    } = &events.last().unwrap().event
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!(
+        (*finish_reason, *status),
+        (FinishReason::ToolCalls, TurnStatus::Completed)
+    );
+    assert_eq!(provider.requests().len(), 1);
+    assert_eq!(provider.requests()[0].tools.len(), 2);
+
+    let mut request = ChatRequest::default()
+        .with_session(session)
+        .with_client_tool(clock());
+    request.messages = vec![results(&[("c1", json!("12:00"))])];
+    let reply = tutor.chat(request).await.unwrap();
+    assert_eq!(reply.text(), "It is noon.");
+    let told = &provider.requests()[1].messages;
+    let roles: Vec<_> = told.iter().map(|message| message.role).collect();
+    assert_eq!(roles, [Role::User, Role::Assistant, Role::User]);
+    let Content::Parts(answers) = &told[2].content else {
+        panic!("{told:?}");
+    };
+    let answers: Vec<_> = answers
+        .iter()
+        .map(|part| match part {
+            Part::ToolResult {
+                call_id,
+                name,
+                result,
+                ..
+            } => (call_id.as_str(), name.as_str(), result.clone()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        answers,
+        [("c2", "double", json!(6)), ("c1", "clock", json!("12:00"))]
+    );
+}
+
+#[tokio::test]
+async fn a_call_with_wrong_arguments_is_not_the_callers_business() {
+    let provider = scripts(vec![
+        asking(vec![call("c1", "clock", r#"{"zone": 7}"#)]),
+        say("Never mind."),
+    ]);
+    let tutor = build(Tutor::builder(), &provider).await;
+    let request = ChatRequest::new("What time is it?").with_client_tool(clock());
+    assert_eq!(tutor.chat(request).await.unwrap().text(), "Never mind.");
+    let (result, is_error) = told(&provider).remove(0);
+    assert!(is_error && result.as_str().unwrap().contains("do not fit"));
+}
+
+#[tokio::test]
+async fn results_that_answer_no_open_call_are_refused_and_nothing_is_stored() {
+    let provider = scripts(vec![
+        asking(vec![call("c1", "clock", r#"{"zone": "UTC"}"#)]),
+        say("Noon."),
+        say("Hello."),
+    ]);
+    let tutor = build(Tutor::builder(), &provider).await;
+    let with = |message: InputMessage, session: Option<&SessionId>| {
+        let mut request = ChatRequest::default().with_client_tool(clock());
+        request.session_id = session.cloned();
+        request.messages = vec![message];
+        request
+    };
+    let error = tutor
+        .chat(with(results(&[("c1", json!(1))]), None))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let asked = tutor
+        .chat(with(InputMessage::user("What time?"), None))
+        .await
+        .unwrap();
+    let session = asked.session_id;
+    let other = with(results(&[("c2", json!(1))]), Some(&session));
+    assert_eq!(
+        tutor.chat(other).await.unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+    assert_eq!(tutor.session(&session).await.unwrap().message_count, 2);
+    // Whoever asks something else instead of answering is not held up.
+    let ok = tutor
+        .chat(with(results(&[("c1", json!(1))]), Some(&session)))
+        .await
+        .unwrap();
+    assert_eq!(ok.text(), "Noon.");
+    let again = with(results(&[("c1", json!(1))]), Some(&session));
+    assert_eq!(
+        tutor.chat(again).await.unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+    let more = tutor
+        .chat(with(InputMessage::user("Hi"), Some(&session)))
+        .await
+        .unwrap();
+    assert_eq!(more.text(), "Hello.");
+}
+
+#[tokio::test]
+async fn two_tools_of_one_name_are_refused_whoever_runs_them() {
+    let tutor = build(Tutor::builder().tool(double()), &scripts(vec![])).await;
+    let same = ToolSpec::new("double", "", json!({"type": "object"}));
+    let error = tutor
+        .chat(ChatRequest::new("hi").with_client_tool(same))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(error.context_value("tool"), Some("double"));
 }

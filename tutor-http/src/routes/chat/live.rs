@@ -38,6 +38,7 @@ pub(in crate::routes) async fn resume(
     let sdk = sdk(&query, &headers)?;
     match running(&state.tutor, &id).await? {
         Some(turn) => {
+            let state = state.for_stream()?;
             let events = state.tutor.events(&turn, 0).await?;
             Ok(sse::respond(&state, Ui::new(sdk), None, events))
         }

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use http::HeaderMap;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tutor_core::message::Part;
 use tutor_core::turn::InputMessage;
-use tutor_core::{ChatRequest, Preferences, Role};
+use tutor_core::{ChatRequest, Content, Preferences, Role};
 use utoipa::ToSchema;
 
 use crate::bounds::Bounds;
 use crate::error::ApiError;
 use crate::params::{idempotency_key, session_header, wants_events};
+use crate::routes::compat::{content, kind, text_part, unknown_part};
 use crate::validate::Checker;
 
 /// A message to the tutor.
@@ -44,11 +47,40 @@ pub(crate) struct ChatRequestBody {
 pub(crate) struct ChatMessage {
     #[schema(inline)]
     role: ChatRole,
-    #[schema(min_length = 1)]
-    content: String,
+    #[schema(inline)]
+    content: ChatContent,
     /// Ignored: the server's clock counts.
     #[schema(format = DateTime)]
     timestamp: Option<String>,
+}
+
+/// A text, or text, images and files in order.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "documents what `message` reads")]
+pub(crate) enum ChatContent {
+    Text(String),
+    Parts(Vec<ChatPart>),
+}
+
+/// A piece of a message.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[expect(dead_code, reason = "documents what `part` reads")]
+pub(crate) enum ChatPart {
+    Text {
+        text: String,
+    },
+    Image {
+        /// An `https:` or `data:` URL.
+        url: String,
+    },
+    File {
+        /// The `id` of an upload, or a `data:` URL.
+        file_id: String,
+        /// The name to show.
+        name: Option<String>,
+    },
 }
 
 #[derive(ToSchema)]
@@ -147,13 +179,38 @@ fn message(checker: &mut Checker, value: &Value, bounds: &Bounds) -> Option<Inpu
     } else {
         bounds.max_message_chars
     };
-    let content = checker.required(object, "content", |c, value| c.text(value, 1, max));
+    let content = checker.required(object, "content", |c, value| match value {
+        Value::Array(parts) if parts.iter().any(|part| part.get("type").is_some()) => {
+            content(c, value, bounds, role.unwrap_or(Role::User), part)
+        }
+        _ => c.text(value, 1, max).map(Content::from),
+    });
     checker.optional(object, "timestamp", timestamp);
     Some(InputMessage {
         id: None,
         role: role?,
-        content: content?.into(),
+        content: content?,
     })
+}
+
+fn part(c: &mut Checker, object: &Map<String, Value>) -> Option<Vec<Part>> {
+    let string = |c: &mut Checker, v: &Value| c.string(v).map(str::to_owned);
+    match kind(c, object)? {
+        "text" => text_part(c, object),
+        "image" => Some(vec![Part::Image {
+            url: c.required(object, "url", string)?,
+            media_type: c.optional(object, "media_type", string),
+        }]),
+        "file" => Some(vec![Part::File {
+            file_id: c.required(object, "file_id", string)?,
+            name: c.optional(object, "name", string),
+            media_type: c.optional(object, "media_type", string),
+        }]),
+        _ => {
+            unknown_part(c, object, "text, image or file");
+            None
+        }
+    }
 }
 
 fn role(checker: &mut Checker, value: &Value) -> Option<Role> {

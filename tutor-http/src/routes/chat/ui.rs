@@ -5,9 +5,11 @@ use tutor_core::message::Part;
 use tutor_core::session::{Branch, MessageRange};
 use tutor_core::turn::InputMessage;
 use tutor_core::{
-    ChatRequest, Content, Message, MessageId, Messages, Preferences, Role, SessionId, Tutor,
+    ChatRequest, Content, Message, MessageId, Messages, Preferences, Role, SessionId, ToolSpec,
+    Tutor,
 };
 
+use super::super::compat::{client_tool, client_tools, list, own_file, simplified};
 use super::request::preferences;
 use crate::bounds::Bounds;
 use crate::error::ApiError;
@@ -33,6 +35,8 @@ pub(super) struct UiBody {
     regenerates: bool,
     /// The reply to write again; absent for the last one.
     message_id: Option<MessageId>,
+    /// What the app runs itself.
+    tools: Vec<ToolSpec>,
 }
 
 impl UiBody {
@@ -58,8 +62,11 @@ impl UiBody {
                 Some(one) => c
                     .within("message", |c| message(c, one, bounds))
                     .map(|m| vec![m]),
-                None => c.required(object, "messages", |c, v| messages(c, v, bounds)),
+                None => c.required(object, "messages", |c, v| {
+                    list(c, v, |c, v| message(c, v, bounds))
+                }),
             };
+            let tools = tools(c, object);
             let preferences = match object.get("preferences") {
                 Some(value) => c.within("preferences", |c| preferences(c, value)),
                 None => Some(Preferences::default()),
@@ -75,7 +82,8 @@ impl UiBody {
             let message_id = object.get("messageId").and_then(Value::as_str);
             Some(Self {
                 session: session?,
-                messages: messages?,
+                messages: answered(messages?),
+                tools,
                 preferences: preferences?,
                 regenerates: trigger.unwrap_or(false),
                 message_id: message_id.and_then(|id| id.parse().ok()),
@@ -94,6 +102,7 @@ impl UiBody {
             && let Some(reply) = history.reply_to_replace(self.message_id.as_ref()).await
         {
             let mut request = ChatRequest::regenerate(self.session, reply).detached();
+            request.client_tools = self.tools;
             request.preferences = self.preferences;
             request.streamed = true;
             return request;
@@ -101,6 +110,7 @@ impl UiBody {
         let mut request = ChatRequest::default().detached();
         (request.edit, request.parent_id, request.messages) = history.place(self.messages).await;
         request.session_id = Some(self.session);
+        request.client_tools = self.tools;
         request.create_session = true;
         request.preferences = self.preferences;
         request.streamed = true;
@@ -160,6 +170,15 @@ impl History<'_> {
         let Some(mut last) = messages.pop() else {
             return (None, None, messages);
         };
+        if let Content::Parts(parts) = &mut last.content
+            && last.role == Role::User
+        {
+            // The client repeats results of tools that the server ran, or heard of before.
+            let waits = |call: &str| is_open(&head.content, call);
+            parts.retain(
+                |part| !matches!(part, Part::ToolResult { call_id, .. } if !waits(call_id)),
+            );
+        }
         if let Some(id) = &last.id
             && *id != head.id
             && self.message(id).await.is_some()
@@ -185,15 +204,58 @@ impl History<'_> {
     }
 }
 
-fn messages(c: &mut Checker, value: &Value, bounds: &Bounds) -> Option<Vec<InputMessage>> {
-    let mut messages = Vec::new();
-    for (i, value) in c.list(value)?.iter().enumerate() {
-        if c.is_full() {
-            break;
+/// True if a reply asks for this call and has no result of it.
+fn is_open(content: &Content, call: &str) -> bool {
+    let Content::Parts(parts) = content else {
+        return false;
+    };
+    let asks = |p: &Part| matches!(p, Part::ToolCall { call_id, .. } if call_id == call);
+    let answers = |p: &Part| matches!(p, Part::ToolResult { call_id, .. } if call_id == call);
+    parts.iter().any(asks) && !parts.iter().any(answers)
+}
+
+/// The transcript with the results of its last reply, if it ends with one, as a message of their
+/// own: they are what the learner's side says now.
+fn answered(mut messages: Vec<InputMessage>) -> Vec<InputMessage> {
+    let results = match messages.last_mut() {
+        Some(InputMessage {
+            role: Role::Assistant,
+            content: Content::Parts(parts),
+            ..
+        }) => {
+            let is_result = |part: &Part| matches!(part, Part::ToolResult { .. });
+            let (results, said) = parts.drain(..).partition(is_result);
+            *parts = said;
+            results
         }
-        messages.extend(c.within(i, |c| message(c, value, bounds)));
+        _ => Vec::new(),
+    };
+    if !results.is_empty() {
+        messages.push(InputMessage::user(Content::Parts(results)));
     }
-    Some(messages)
+    messages
+}
+
+/// The tools that the app runs: a list, or an object of them by their names.
+fn tools(c: &mut Checker, object: &Map<String, Value>) -> Vec<ToolSpec> {
+    let schema = |tool: &Map<String, Value>| match tool.contains_key("inputSchema") {
+        true => "inputSchema",
+        false => "parameters",
+    };
+    let Some(Value::Object(named)) = object.get("tools") else {
+        return client_tools(c, object, |c, tool| client_tool(c, tool, schema(tool)));
+    };
+    let read = |c: &mut Checker| {
+        let tools = named.iter().filter_map(|(name, tool)| {
+            c.within(name.clone(), |c| {
+                let mut tool = c.dict(tool)?;
+                tool.insert("name".to_owned(), Value::from(name.as_str()));
+                client_tool(c, &tool, schema(&tool))
+            })
+        });
+        tools.collect()
+    };
+    c.within("tools", read)
 }
 
 fn message(c: &mut Checker, value: &Value, bounds: &Bounds) -> Option<InputMessage> {
@@ -210,7 +272,10 @@ fn message(c: &mut Checker, value: &Value, bounds: &Bounds) -> Option<InputMessa
     let parts = c.required(object, "parts", |c, v| {
         let mut parts = Vec::new();
         for (i, value) in c.list(v)?.iter().enumerate() {
-            parts.extend(c.within(i, |c| part(c, value)));
+            if c.is_full() {
+                break;
+            }
+            parts.extend(c.within(i, |c| part(c, value)).into_iter().flatten());
         }
         Some(parts)
     })?;
@@ -230,39 +295,78 @@ fn message(c: &mut Checker, value: &Value, bounds: &Bounds) -> Option<InputMessa
     })
 }
 
-/// Texts that follow each other are one.
-fn simplified(parts: Vec<Part>) -> Content {
-    if parts.iter().all(|part| part.as_text().is_some()) {
-        Content::Text(parts.iter().filter_map(Part::as_text).collect())
-    } else {
-        Content::Parts(parts)
-    }
-}
-
-/// A part that the tutor is to see; `None` for what is only the client's.
-fn part(c: &mut Checker, value: &Value) -> Option<Part> {
+/// What the tutor is to see of a part: nothing of what is only the client's, and of a tool the
+/// call and the result.
+fn part(c: &mut Checker, value: &Value) -> Option<Vec<Part>> {
     let object: &Map<String, Value> = c.model(value)?;
     let string = |c: &mut Checker, v: &Value| c.string(v).map(str::to_owned);
     match object.get("type").and_then(Value::as_str)? {
         "text" => c
             .required(object, "text", string)
-            .map(|text| Part::Text { text }),
+            .map(|text| vec![Part::Text { text }]),
+        "dynamic-tool" => {
+            let name = c.required(object, "toolName", string)?;
+            tool_part(c, object, &name)
+        }
+        kind if kind.starts_with("tool-") => tool_part(c, object, &kind["tool-".len()..]),
         "file" => {
             let url = c.required(object, "url", string)?;
             let media_type = c.required(object, "mediaType", string)?;
-            if media_type != "image" && !media_type.starts_with("image/") {
-                c.within("mediaType", |c| {
-                    c.fail_value("only images can be sent here", &Value::from(media_type));
+            let name = c.optional(object, "filename", string);
+            let is_image = media_type == "image" || media_type.starts_with("image/");
+            let file = own_file(&url);
+            if file.is_some() || (!is_image && url.starts_with("data:")) {
+                return Some(vec![Part::File {
+                    media_type: (file.is_none()).then_some(media_type),
+                    file_id: file.unwrap_or(url),
+                    name,
+                }]);
+            }
+            if !is_image {
+                c.within("url", |c| {
+                    let why = "only images can be elsewhere: upload the file, or send its data";
+                    c.fail_value(why, &Value::from(url));
                 });
                 return None;
             }
             let exact = !media_type.ends_with('*') && media_type != "image";
-            Some(Part::Image {
+            Some(vec![Part::Image {
                 url,
                 media_type: exact.then_some(media_type),
-            })
+            }])
         }
-        // Reasoning, steps, sources, data and tools of replies: the stored history has them.
+        // Reasoning, steps, sources and data of replies: the stored history has them.
         _ => None,
     }
+}
+
+/// The call of a tool, and its result if it is there.
+fn tool_part(c: &mut Checker, object: &Map<String, Value>, name: &str) -> Option<Vec<Part>> {
+    let string = |c: &mut Checker, v: &Value| c.string(v).map(str::to_owned);
+    let call_id = c.required(object, "toolCallId", string)?;
+    let result = |result: Value, is_error| Part::ToolResult {
+        call_id: call_id.clone(),
+        name: name.to_owned(),
+        result,
+        is_error,
+    };
+    let result = match object.get("state").and_then(Value::as_str) {
+        Some("output-available") => Some(result(
+            object.get("output").cloned().unwrap_or_default(),
+            false,
+        )),
+        Some("output-error") => Some(result(
+            object.get("errorText").cloned().unwrap_or_default(),
+            true,
+        )),
+        // Still being written.
+        Some("input-streaming") => return None,
+        _ => None,
+    };
+    let call = Part::ToolCall {
+        call_id: call_id.clone(),
+        name: name.to_owned(),
+        arguments: object.get("input").cloned().unwrap_or_default(),
+    };
+    Some([Some(call), result].into_iter().flatten().collect())
 }

@@ -7,14 +7,19 @@ use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use tutor_core::message::Part;
 use tutor_core::turn::InputMessage;
-use tutor_core::{ChatRequest, MessageId, Messages, Role, SessionId};
+use tutor_core::{ChatRequest, Content, MessageId, Messages, Role, SessionId, ToolSpec};
 
-use super::super::{App, to_the_end};
-use super::{ForeignBody, chat_request, content, kind, text_part, unknown_part};
+use super::super::chat::answered_before;
+use super::super::{App, following, to_the_end};
+use super::{
+    ForeignBody, chat_request, client_tool, client_tools, content, function_call, kind, list,
+    text_part, unknown_part,
+};
 use crate::body::JsonBody;
 use crate::bounds::Bounds;
 use crate::encode::agui::AgUi;
 use crate::error::ApiError;
+use crate::params::idempotency_key;
 use crate::sse;
 use crate::validate::Checker;
 use crate::wire::history;
@@ -23,6 +28,9 @@ use crate::wire::history;
 ///
 /// Answers the last message of `messages` in the thread, which is created if there is none. With
 /// nothing to answer, the run only brings the thread's messages.
+///
+/// `tools` are run by the client: a run that asks for some ends with their calls, and the next one
+/// brings the results.
 #[utoipa::path(post, path = "/agui", tag = "compatibility", operation_id = "agui_run",
     request_body = ForeignBody,
     responses((status = 200, description = "AG-UI's events", body = String,
@@ -34,11 +42,22 @@ use crate::wire::history;
         (status = 504, description = "The reply took too long", body = crate::openapi::ErrorBody)))]
 pub(in crate::routes) async fn run(
     App(state): App,
-    _: HeaderMap,
+    headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let run = Run::read(&body, &state.bounds)?;
     let encoder = AgUi::new(run.thread.to_string(), run.id);
+    let state = state.for_stream()?;
+    let key = idempotency_key(&headers)?;
+    if let Some(turn) = answered_before(&state.tutor, key.as_deref()).await? {
+        let events = state.tutor.events(&turn, 0).await?;
+        let session = events.session_id().clone();
+        return Ok(following(
+            sse::respond(&state, encoder, None, events),
+            &session,
+            true,
+        ));
+    }
     let asks = run.messages.last().is_some_and(|m| m.role == Role::User);
     let is_said = match run.messages.last().and_then(|m| m.id.as_ref()) {
         Some(id) if asks => is_answered(&state.tutor, &run.thread, id).await,
@@ -48,11 +67,15 @@ pub(in crate::routes) async fn run(
         return snapshot(&state, &run.thread, &encoder).await;
     }
     let mut request = chat_request(run.messages, None, Some(run.thread));
+    request.client_tools = run.tools;
+    request.idempotency_key = key;
     request.streamed = true;
     forget_known_ids(&mut request);
     let tutor = state.tutor.clone();
     let events = to_the_end(async move { tutor.stream(request).await }).await?;
-    Ok(sse::respond(&state, encoder, None, events))
+    let (session, is_replay) = (events.session_id().clone(), events.is_replay());
+    let response = sse::respond(&state, encoder, None, events);
+    Ok(following(response, &session, is_replay))
 }
 
 /// True if the message is stored and something follows it.
@@ -91,6 +114,7 @@ struct Run {
     thread: SessionId,
     id: String,
     messages: Vec<InputMessage>,
+    tools: Vec<ToolSpec>,
 }
 
 impl Run {
@@ -100,26 +124,19 @@ impl Run {
             let c = &mut checker;
             let thread = c.required(object, "threadId", |c, v| c.parsed(v, str::parse));
             let id = c.required(object, "runId", |c, v| c.text(v, 1, 128));
-            let messages = c.required(object, "messages", |c, v| messages(c, v, bounds));
+            let messages = c.required(object, "messages", |c, v| {
+                list(c, v, |c, v| message(c, v, bounds))
+            });
+            let tools = client_tools(c, object, |c, tool| client_tool(c, tool, "parameters"));
             Some(Self {
                 thread: thread?,
                 id: id?,
                 messages: messages?,
+                tools,
             })
         });
         checker.finish(run)
     }
-}
-
-fn messages(c: &mut Checker, value: &Value, bounds: &Bounds) -> Option<Vec<InputMessage>> {
-    let mut messages = Vec::new();
-    for (i, value) in c.list(value)?.iter().enumerate() {
-        if c.is_full() {
-            break;
-        }
-        messages.extend(c.within(i, |c| message(c, value, bounds)));
-    }
-    Some(messages)
 }
 
 /// A message; `None` for those that are no words of anybody.
@@ -129,7 +146,8 @@ fn message(c: &mut Checker, value: &Value, bounds: &Bounds) -> Option<InputMessa
         Some("user") => Role::User,
         Some("assistant") => Role::Assistant,
         Some("system" | "developer") => Role::System,
-        Some("tool" | "activity" | "reasoning") => return None,
+        Some("tool") => return result(c, object),
+        Some("activity" | "reasoning") => return None,
         _ => {
             let input = object.get("role").cloned().unwrap_or_default();
             c.within("role", |c| {
@@ -138,14 +156,48 @@ fn message(c: &mut Checker, value: &Value, bounds: &Bounds) -> Option<InputMessa
             return None;
         }
     };
-    let said = object.get("content").filter(|content| !content.is_null())?;
-    let content = c.within("content", |c| content(c, said, bounds, role, part))?;
-    let id = object.get("id").and_then(Value::as_str);
+    let said = object.get("content").filter(|content| !content.is_null());
+    let said = match said {
+        Some(said) => Some(c.within("content", |c| content(c, said, bounds, role, part))?),
+        None => None,
+    };
+    let calls = object.get("toolCalls").and_then(Value::as_array);
+    let calls: Vec<Part> = calls
+        .into_iter()
+        .flatten()
+        .filter_map(function_call)
+        .collect();
+    let content = match (said, calls.is_empty()) {
+        (said, true) => said?,
+        (Some(Content::Parts(parts)), false) => Content::Parts([parts, calls].concat()),
+        (Some(Content::Text(text)), false) if !text.is_empty() => {
+            Content::Parts([vec![Part::Text { text }], calls].concat())
+        }
+        (_, false) => Content::Parts(calls),
+    };
     Some(InputMessage {
-        id: id.and_then(|id| id.parse().ok()),
+        id: id_of(object),
         role,
         content,
     })
+}
+
+/// What a tool of the client's answered.
+fn result(c: &mut Checker, object: &Map<String, Value>) -> Option<InputMessage> {
+    let string = |c: &mut Checker, v: &Value| c.string(v).map(str::to_owned);
+    let call = c.required(object, "toolCallId", string)?;
+    let content = c.required(object, "content", string)?;
+    let error = c.optional(object, "error", string);
+    let is_error = error.is_some();
+    let told = error.filter(|_| content.is_empty()).unwrap_or(content);
+    Some(InputMessage {
+        id: id_of(object),
+        ..InputMessage::tool_result(call, told.into(), is_error)
+    })
+}
+
+fn id_of(object: &Map<String, Value>) -> Option<MessageId> {
+    object.get("id").and_then(Value::as_str)?.parse().ok()
 }
 
 fn part(c: &mut Checker, object: &Map<String, Value>) -> Option<Vec<Part>> {

@@ -1,15 +1,18 @@
 //! Anthropic's Messages.
 
 use axum::Json;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use tutor_core::message::Part;
 use tutor_core::turn::InputMessage;
-use tutor_core::{ChatRequest, Content, Role};
+use tutor_core::{ChatRequest, Content, Role, ToolSpec};
 
-use super::super::{App, name_session, to_the_end};
-use super::{ForeignBody, chat_request, content, kind, named_session, text_part, unknown_part};
+use super::super::{App, answer, following, to_the_end};
+use super::{
+    ForeignBody, chat_request, client_tool, client_tools, content, kind, list, named_session,
+    text_part, unknown_part,
+};
 use crate::body::JsonBody;
 use crate::bounds::Bounds;
 use crate::encode::anthropic::{Anthropic, message as whole};
@@ -24,6 +27,9 @@ use crate::validate::Checker;
 /// As Anthropic's clients speak it, streamed or whole. The header `X-Session-Id` or
 /// `metadata.session_id` names the conversation to go on with (it is created if there is none);
 /// then the stored history counts. Without it the request is a conversation of its own.
+///
+/// `tools` are run by the client: a message that asks for some ends with `tool_use`, and the next
+/// request brings their results.
 #[utoipa::path(post, path = "/v1/messages", tag = "compatibility",
     operation_id = "create_message", request_body = ForeignBody,
     responses((status = 200, description = "The message, or its events", content(
@@ -41,17 +47,15 @@ pub(in crate::routes) async fn messages(
     let request = read(&body, &headers, &state.bounds)?;
     let tutor = state.tutor.clone();
     if request.streamed {
+        let state = state.for_stream()?;
         let mut events = to_the_end(async move { tutor.stream(request).await }).await?;
         let first = sse::opening(&mut events).await?;
-        let session = events.session_id().clone();
-        let mut response = sse::respond(&state, Anthropic::default(), first, events);
-        name_session(&mut response, &session);
-        return Ok(response);
+        let (session, is_replay) = (events.session_id().clone(), events.is_replay());
+        let response = sse::respond(&state, Anthropic::default(), first, events);
+        return Ok(following(response, &session, is_replay));
     }
-    let reply = to_the_end(async move { tutor.chat(request).await }).await?;
-    let mut response = Json(whole(&reply)).into_response();
-    name_session(&mut response, &reply.session_id);
-    Ok(response)
+    let answered = to_the_end(answer(tutor, request)).await?;
+    Ok(answered.respond(whole(&answered.reply)))
 }
 
 fn read(body: &Value, headers: &HeaderMap, bounds: &Bounds) -> Result<ChatRequest, ApiError> {
@@ -74,14 +78,7 @@ fn request(
         content(c, v, bounds, Role::System, part)
     });
     let said = c.required(object, "messages", |c, v| {
-        let mut messages = Vec::new();
-        for (i, value) in c.list(v)?.iter().enumerate() {
-            if c.is_full() {
-                break;
-            }
-            messages.extend(c.within(i, |c| message(c, value, bounds)));
-        }
-        Some(messages)
+        list(c, v, |c, v| message(c, v, bounds))
     });
     let system = system
         .filter(|system| !system.is_blank())
@@ -96,11 +93,44 @@ fn request(
     request.preferences.max_tokens = c.required(object, "max_tokens", |c, v| c.integer(v, 1));
     request.preferences.temperature =
         c.optional(object, "temperature", |c, v| c.number(v, 0.0, 1.0));
+    request.client_tools = tools(c, object);
     request.idempotency_key = idempotency_key(headers)?;
     request.streamed = c
         .optional(object, "stream", Checker::boolean)
         .unwrap_or(false);
     Ok(request)
+}
+
+/// The tools of the client, unless it wants none to be called this time.
+fn tools(c: &mut Checker, object: &Map<String, Value>) -> Vec<ToolSpec> {
+    let tools = client_tools(c, object, |c, object| match object.get("type") {
+        None => client_tool(c, object, "input_schema"),
+        Some(kind) if kind == "custom" => client_tool(c, object, "input_schema"),
+        Some(kind) => {
+            c.within("type", |c| {
+                c.fail_value(
+                    "only tools that the client runs are supported: the type custom",
+                    kind,
+                );
+            });
+            None
+        }
+    });
+    let choice = c.optional(object, "tool_choice", |c, v| {
+        match v.get("type").and_then(Value::as_str) {
+            Some("none") => Some(false),
+            Some("auto") => Some(true),
+            _ => {
+                c.fail_value("a model cannot be made to call a tool here: the type of tool_choice is auto or none", v);
+                None
+            }
+        }
+    });
+    if choice == Some(false) {
+        Vec::new()
+    } else {
+        tools
+    }
 }
 
 fn message(c: &mut Checker, value: &Value, bounds: &Bounds) -> Option<InputMessage> {
@@ -136,16 +166,67 @@ fn part(c: &mut Checker, object: &Map<String, Value>) -> Option<Vec<Part>> {
         "tool_result" => Some(vec![Part::ToolResult {
             call_id: text(object.get("tool_use_id")),
             name: String::new(),
-            result: object.get("content").cloned().unwrap_or_default(),
+            result: plain(object.get("content")),
             is_error: object
                 .get("is_error")
                 .is_some_and(|e| *e == Value::Bool(true)),
         }]),
+        "document" => c.required(object, "source", |c, source| document(c, source, object)),
         _ => {
-            unknown_part(c, object, "text or image");
+            unknown_part(c, object, "text, image or document");
             None
         }
     }
+}
+
+/// What a tool answered: texts are one text, anything else is as it is.
+fn plain(content: Option<&Value>) -> Value {
+    let text = |block: &Value| match block.get("type").and_then(Value::as_str) {
+        Some("text") => Some(block.get("text")?.as_str()?.to_owned()),
+        _ => None,
+    };
+    match content {
+        None => Value::String(String::new()),
+        Some(Value::Array(blocks)) => match blocks.iter().map(text).collect::<Option<String>>() {
+            Some(text) => Value::String(text),
+            None => Value::Array(blocks.clone()),
+        },
+        Some(other) => other.clone(),
+    }
+}
+
+fn document(c: &mut Checker, source: &Value, whole: &Map<String, Value>) -> Option<Vec<Part>> {
+    let source = c.dict(source)?;
+    let string = |c: &mut Checker, v: &Value| c.string(v).map(str::to_owned);
+    let media_type = c.optional(&source, "media_type", string);
+    let kind = source.get("type").and_then(Value::as_str);
+    let file_id = match kind {
+        Some("file") => c.required(&source, "file_id", string)?,
+        Some("base64") => {
+            let data = c.required(&source, "data", string)?;
+            let media_type = media_type.as_deref().unwrap_or("application/pdf");
+            format!("data:{media_type};base64,{data}")
+        }
+        Some("text") => {
+            let text = c.required(&source, "data", string)?;
+            return Some(vec![Part::Text { text }]);
+        }
+        _ => {
+            let input = source.get("type").cloned().unwrap_or_default();
+            c.within("type", |c| {
+                c.fail_value("a source is file, base64 or text", &input);
+            });
+            return None;
+        }
+    };
+    Some(vec![Part::File {
+        media_type: media_type.filter(|_| kind != Some("file")),
+        file_id,
+        name: whole
+            .get("title")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
+    }])
 }
 
 fn image(c: &mut Checker, source: &Value) -> Option<Part> {

@@ -1,17 +1,18 @@
 //! OpenAI's Chat Completions and its list of models.
 
 use axum::Json;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use tutor_core::message::Part;
 use tutor_core::turn::InputMessage;
-use tutor_core::{ChatRequest, Content, Error, ErrorKind, Role};
+use tutor_core::{ChatRequest, Content, Error, ErrorKind, OutputSchema, Role, ToolSpec};
 
 use super::super::models::listed;
-use super::super::{App, to_the_end};
+use super::super::{App, answer, following, to_the_end};
 use super::{
-    ForeignBody, OWN_MODEL, chat_request, content, kind, named_session, text_part, unknown_part,
+    ForeignBody, OWN_MODEL, chat_request, client_tool, client_tools, content, function_call, kind,
+    list, named_session, text_part, unknown_part,
 };
 use crate::body::JsonBody;
 use crate::bounds::Bounds;
@@ -27,6 +28,9 @@ use crate::validate::Checker;
 /// As OpenAI's clients speak it, streamed or whole. The header `X-Session-Id` or
 /// `metadata.session_id` names the conversation to go on with (it is created if there is none);
 /// then the stored history counts. Without it the request is a conversation of its own.
+///
+/// `tools` are run by the client: a completion that asks for some ends with `tool_calls`, and the
+/// next request brings their results.
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "compatibility",
     operation_id = "create_chat_completion", request_body = ForeignBody,
     responses((status = 200, description = "The completion, or its chunks", content(
@@ -45,18 +49,16 @@ pub(in crate::routes) async fn completions(
     let asked = Asked::read(&body, &headers, &state.bounds)?;
     let (tutor, request) = (state.tutor.clone(), asked.request);
     if asked.streamed {
+        let state = state.for_stream()?;
         let mut events = to_the_end(async move { tutor.stream(request).await }).await?;
         let first = sse::opening(&mut events).await?;
-        let session = events.session_id().clone();
+        let (session, is_replay) = (events.session_id().clone(), events.is_replay());
         let encoder = OpenAi::new(created, asked.include_usage);
-        let mut response = sse::respond(&state, encoder, first, events);
-        super::super::name_session(&mut response, &session);
-        return Ok(response);
+        let response = sse::respond(&state, encoder, first, events);
+        return Ok(following(response, &session, is_replay));
     }
-    let reply = to_the_end(async move { tutor.chat(request).await }).await?;
-    let mut response = Json(completion(&reply, created)).into_response();
-    super::super::name_session(&mut response, &reply.session_id);
-    Ok(response)
+    let answered = to_the_end(answer(tutor, request)).await?;
+    Ok(answered.respond(completion(&answered.reply, created)))
 }
 
 /// List models
@@ -120,7 +122,9 @@ impl Asked {
         bounds: &Bounds,
     ) -> Result<Option<Self>, ApiError> {
         let model = c.required(object, "model", |c, v| c.string(v).map(str::to_owned));
-        let messages = c.required(object, "messages", |c, v| messages(c, v, bounds));
+        let messages = c.required(object, "messages", |c, v| {
+            list(c, v, |c, v| message(c, v, bounds))
+        });
         let session = named_session(c, object, headers)?;
         let mut request = chat_request(messages.unwrap_or_default(), model, session);
         let preferences = &mut request.preferences;
@@ -134,6 +138,8 @@ impl Asked {
             }
             Some(())
         });
+        request.client_tools = tools(c, object);
+        request.output = c.optional(object, "response_format", output).flatten();
         request.idempotency_key = idempotency_key(headers)?;
         let streamed = c
             .optional(object, "stream", Checker::boolean)
@@ -151,15 +157,60 @@ impl Asked {
     }
 }
 
-fn messages(c: &mut Checker, value: &Value, bounds: &Bounds) -> Option<Vec<InputMessage>> {
-    let mut messages = Vec::new();
-    for (i, value) in c.list(value)?.iter().enumerate() {
-        if c.is_full() {
-            break;
+/// The tools of the client, unless it wants none to be called this time.
+fn tools(c: &mut Checker, object: &Map<String, Value>) -> Vec<ToolSpec> {
+    let tools = client_tools(c, object, |c, object| match kind(c, object)? {
+        "function" => c.required(object, "function", |c, v| {
+            c.model(v)
+                .and_then(|function| client_tool(c, function, "parameters"))
+        }),
+        other => {
+            let input = Value::from(other);
+            c.within("type", |c| {
+                c.fail_value("only tools of the type function are supported", &input);
+            });
+            None
         }
-        messages.extend(c.within(i, |c| message(c, value, bounds)));
+    });
+    let choice = c.optional(object, "tool_choice", |c, v| match v.as_str() {
+        Some("none") => Some(false),
+        Some("auto") => Some(true),
+        _ => {
+            c.fail_value(
+                "a model cannot be made to call a tool here: tool_choice is auto or none",
+                v,
+            );
+            None
+        }
+    });
+    if choice == Some(false) {
+        Vec::new()
+    } else {
+        tools
     }
-    Some(messages)
+}
+
+/// The form that the reply must have; none for a free one.
+fn output(c: &mut Checker, value: &Value) -> Option<Option<OutputSchema>> {
+    let format = c.model(value)?;
+    let string = |c: &mut Checker, v: &Value| c.string(v).map(str::to_owned);
+    match kind(c, format)? {
+        "text" => Some(None),
+        "json_object" => Some(Some(OutputSchema::new("object", json!({"type": "object"})))),
+        "json_schema" => c.required(format, "json_schema", |c, v| {
+            let described = c.model(v)?;
+            let name = c.required(described, "name", string)?;
+            let schema = c.required(described, "schema", |c, v| c.dict(v).map(Value::Object))?;
+            Some(Some(OutputSchema::new(name, schema)))
+        }),
+        _ => {
+            let input = format.get("type").cloned().unwrap_or_default();
+            c.within("type", |c| {
+                c.fail_value("a format is text, json_object or json_schema", &input);
+            });
+            None
+        }
+    }
 }
 
 fn message(c: &mut Checker, value: &Value, bounds: &Bounds) -> Option<InputMessage> {
@@ -191,21 +242,11 @@ fn message(c: &mut Checker, value: &Value, bounds: &Bounds) -> Option<InputMessa
         }];
     }
     let calls = object.get("tool_calls").and_then(Value::as_array);
-    parts.extend(calls.into_iter().flatten().filter_map(tool_call));
+    parts.extend(calls.into_iter().flatten().filter_map(function_call));
     Some(InputMessage {
         id: None,
         role,
         content: super::simplified(parts),
-    })
-}
-
-fn tool_call(value: &Value) -> Option<Part> {
-    let text = |name: &str| Some(value["function"][name].as_str()?.to_owned());
-    let arguments = text("arguments")?;
-    Some(Part::ToolCall {
-        call_id: value["id"].as_str()?.to_owned(),
-        name: text("name")?,
-        arguments: serde_json::from_str(&arguments).unwrap_or(Value::String(arguments)),
     })
 }
 
@@ -226,8 +267,22 @@ fn part(c: &mut Checker, object: &Map<String, Value>) -> Option<Vec<Part>> {
                 media_type: None,
             }])
         }
+        "file" => c.required(object, "file", |c, v| {
+            let file = c.dict(v)?;
+            let string = |c: &mut Checker, v: &Value| c.string(v).map(str::to_owned);
+            let data = c.optional(&file, "file_data", string);
+            let file_id = match data {
+                Some(data) => data,
+                None => c.required(&file, "file_id", string)?,
+            };
+            Some(vec![Part::File {
+                file_id,
+                name: c.optional(&file, "filename", string),
+                media_type: None,
+            }])
+        }),
         _ => {
-            unknown_part(c, object, "text or image_url");
+            unknown_part(c, object, "text, image_url or file");
             None
         }
     }

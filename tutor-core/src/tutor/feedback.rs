@@ -1,0 +1,256 @@
+//! What learners think of what was said: a thumb and a comment, kept with the message.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Tutor;
+use crate::engine::no_records;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hidden::Hidden;
+use crate::id::{MessageId, SessionId};
+use crate::message::Message;
+use crate::session::MAX_PAGE;
+use crate::store::{Expect, KeyRange, RecordStore, RecordWrite};
+use crate::time::Timestamp;
+
+/// The kind of the records. A key is `owner/session/message`.
+const KIND: &str = "feedback";
+
+/// The longest comment, in characters.
+pub const MAX_COMMENT_CHARS: usize = 4000;
+
+/// How often a change is tried again because somebody else changed the same feedback.
+const MAX_ATTEMPTS: usize = 4;
+
+/// A thumb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rating {
+    /// It helped.
+    Up,
+    /// It did not.
+    Down,
+}
+
+/// What somebody thinks of a message.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feedback {
+    /// The message.
+    pub message_id: MessageId,
+    /// The conversation.
+    pub session_id: SessionId,
+    /// The thumb.
+    pub rating: Rating,
+    /// Their words, at most [`MAX_COMMENT_CHARS`] characters.
+    #[serde(default)]
+    pub comment: Option<String>,
+    /// When it was said last.
+    pub updated_at: Timestamp,
+}
+
+impl fmt::Debug for Feedback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feedback")
+            .field("message_id", &self.message_id)
+            .field("session_id", &self.session_id)
+            .field("rating", &self.rating)
+            .field("comment", &self.comment.as_deref().map(Hidden))
+            .field("updated_at", &self.updated_at)
+            .finish()
+    }
+}
+
+impl Tutor {
+    /// Keeps what somebody thinks of a message, in place of what they thought before; `None` takes
+    /// it back. Returns what is kept.
+    ///
+    /// # Errors
+    /// `not_found` for the session or the message; `invalid_input` for a comment that is blank or
+    /// too long; `config` for a tutor without [records](crate::TutorBuilder::records); errors of
+    /// the store.
+    pub async fn rate(
+        &self,
+        session: &SessionId,
+        message: &MessageId,
+        opinion: Option<(Rating, Option<String>)>,
+    ) -> Result<Option<Feedback>> {
+        if let Some((_, Some(comment))) = &opinion
+            && (comment.trim().is_empty() || comment.chars().count() > MAX_COMMENT_CHARS)
+        {
+            return Err(Error::invalid_input(format!(
+                "a comment has 1 to {MAX_COMMENT_CHARS} characters, not only spaces"
+            ))
+            .with_context("field", "comment"));
+        }
+        let records = self.engine.records.as_ref().ok_or_else(no_records)?;
+        let message = self
+            .engine
+            .message(self.session_key(session), message.clone())
+            .await
+            .map_err(|error| match error.kind() {
+                ErrorKind::InvalidInput => Error::not_found("message", message),
+                _ => error,
+            })?;
+        let feedback = opinion.map(|(rating, comment)| Feedback {
+            message_id: message.id.clone(),
+            session_id: session.clone(),
+            rating,
+            comment,
+            updated_at: self.engine.runtime.now(),
+        });
+        let value = match &feedback {
+            Some(feedback) => Some(
+                serde_json::to_vec(feedback)
+                    .map_err(|_| Error::internal("feedback cannot be written as JSON"))?,
+            ),
+            None => None,
+        };
+        let key = format!("{}{}", self.feedback_of(session), message.id);
+        for _ in 0..MAX_ATTEMPTS {
+            let before = records.get(KIND, &key).await?;
+            let write = RecordWrite {
+                kind: KIND.to_owned(),
+                key: key.clone(),
+                value: value.clone(),
+                expect: before
+                    .as_ref()
+                    .map_or(Expect::Absent, |record| Expect::Version(record.version)),
+            };
+            match records.commit(vec![write]).await {
+                Ok(()) => {
+                    let before = before.and_then(|record| read(&record.value).ok());
+                    let (was, is) = (
+                        before.map(|f| f.rating),
+                        feedback.as_ref().map(|f| f.rating),
+                    );
+                    let count = |rating: Option<Rating>, which| i64::from(rating == Some(which));
+                    let change = |which| count(is, which) - count(was, which);
+                    let (up, down) = (change(Rating::Up), change(Rating::Down));
+                    self.engine.ledger.rate(&self.owner, up, down);
+                    return Ok(feedback);
+                }
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::conflict("too many changes of this feedback at the same time").retryable(None))
+    }
+
+    /// What is thought of the messages of a session, in the order of their ids' bytes.
+    ///
+    /// # Errors
+    /// `not_found` for the session; errors of the store.
+    pub async fn feedback(&self, session: &SessionId) -> Result<Vec<Feedback>> {
+        self.session(session).await?;
+        let Some(records) = &self.engine.records else {
+            return Ok(Vec::new());
+        };
+        let stored = all(&**records, &self.feedback_of(session)).await?;
+        stored.into_iter().map(|(_, feedback)| feedback).collect()
+    }
+
+    /// Finds a message whose session is not known: in the session that was used last, if several
+    /// have one of this id. Costs a look into each session.
+    ///
+    /// # Errors
+    /// `not_found`; errors of the store.
+    pub async fn find_message(&self, id: &MessageId) -> Result<Message> {
+        let mut cursor = None;
+        loop {
+            let page = self.sessions(MAX_PAGE, cursor).await?;
+            for session in page.items {
+                match self.engine.message(session.key(), id.clone()).await {
+                    Ok(message) => return Ok(message),
+                    Err(error) if is_elsewhere(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return Err(Error::not_found("message", id));
+            }
+        }
+    }
+
+    fn feedback_of(&self, session: &SessionId) -> String {
+        format!("{}/{session}/", self.owner)
+    }
+
+    /// Deletes what is thought of a session's messages.
+    pub(super) async fn forget_feedback(&self, session: &SessionId) -> Result<()> {
+        let Some(records) = &self.engine.records else {
+            return Ok(());
+        };
+        let stored = all(&**records, &self.feedback_of(session)).await?;
+        forget(&**records, stored.into_iter().map(|(key, _)| key)).await
+    }
+
+    /// Deletes what is thought of messages that are gone.
+    pub(super) async fn forget_orphaned_feedback(&self, session: &SessionId) -> Result<()> {
+        let Some(records) = &self.engine.records else {
+            return Ok(());
+        };
+        let mut orphans = Vec::new();
+        for (key, _) in all(&**records, &self.feedback_of(session)).await? {
+            let Some((_, id)) = key.rsplit_once('/') else {
+                continue;
+            };
+            let id = MessageId::new(id)?;
+            match self.engine.message(self.session_key(session), id).await {
+                Err(error) if is_elsewhere(&error) => orphans.push(key),
+                found => drop(found?),
+            }
+        }
+        forget(&**records, orphans.into_iter()).await
+    }
+}
+
+/// A store says so of a message that is not in the session.
+fn is_elsewhere(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput)
+}
+
+async fn forget(records: &dyn RecordStore, keys: impl Iterator<Item = String>) -> Result<()> {
+    let deletions = keys.map(|key| RecordWrite {
+        kind: KIND.to_owned(),
+        key,
+        value: None,
+        expect: Expect::Any,
+    });
+    let deletions: Vec<_> = deletions.collect();
+    if deletions.is_empty() {
+        return Ok(());
+    }
+    records.commit(deletions).await
+}
+
+fn read(json: &[u8]) -> Result<Feedback> {
+    serde_json::from_slice(json).map_err(|_| {
+        Error::new(
+            ErrorKind::DataCorrupt,
+            "feedback cannot be read: restore a backup",
+        )
+    })
+}
+
+type Stored = Vec<(String, Result<Feedback>)>;
+
+async fn all(records: &dyn RecordStore, prefix: &str) -> Result<Stored> {
+    let mut found = Stored::new();
+    loop {
+        let range = KeyRange {
+            prefix: prefix.to_owned(),
+            after: found.last().map(|(key, _)| key.clone()),
+        };
+        let page = records.scan(KIND, range, MAX_PAGE).await?;
+        let is_last = page.len() < MAX_PAGE;
+        found.extend(page.into_iter().map(|record| {
+            let feedback = read(&record.value);
+            (record.key, feedback)
+        }));
+        if is_last {
+            return Ok(found);
+        }
+    }
+}

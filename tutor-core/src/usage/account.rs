@@ -1,0 +1,323 @@
+//! One owner's account of one day.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{DayUsage, Quota};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{OwnerId, TurnId};
+use crate::message::Usage;
+use crate::time::Timestamp;
+use crate::turn::TurnStatus;
+
+/// The account as it is stored. Money is in millionths of a US dollar, so that sums are exact.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Account {
+    turns: u64,
+    failed_turns: u64,
+    cancelled_turns: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+    cost_micros: u64,
+    first_tokens: u64,
+    first_token_ms: u64,
+    thumbs_up: i64,
+    thumbs_down: i64,
+    upload_bytes: u64,
+    /// What running turns have reserved.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    holds: BTreeMap<TurnId, Hold>,
+}
+
+/// What a running turn has reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Hold {
+    tokens: u64,
+    cost_micros: u64,
+    /// When the turn has ended in any case.
+    until: Timestamp,
+}
+
+/// What a turn wants to reserve.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    pub(crate) turn: TurnId,
+    /// By estimate.
+    pub(crate) input_tokens: u64,
+    /// The longest reply that is expected.
+    pub(crate) output_tokens: u64,
+    /// What that costs in US dollars; `None` if the price is not known.
+    pub(crate) cost_usd: Option<f64>,
+    /// When the turn has ended in any case.
+    pub(crate) until: Timestamp,
+}
+
+/// What a turn came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spent {
+    pub(crate) status: TurnStatus,
+    pub(crate) usage: Usage,
+    /// From the request to the first word.
+    pub(crate) first_token: Option<Duration>,
+}
+
+impl Account {
+    pub(super) fn read(json: &[u8]) -> Result<Self> {
+        serde_json::from_slice(json).map_err(|_| {
+            Error::new(
+                ErrorKind::DataCorrupt,
+                "an account of what was used cannot be read: restore a backup",
+            )
+        })
+    }
+
+    pub(super) fn write(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self)
+            .map_err(|_| Error::internal("an account cannot be written as JSON"))
+    }
+
+    /// Reserves what the turn wishes, or less of a reply. Returns the tokens that the reply may
+    /// have.
+    pub(super) fn reserve(&mut self, wish: &Wish, quota: &Quota, reset: u64) -> Result<u64> {
+        let refuse = |limit: &'static str, what: &str, quota: String, remaining: String| {
+            Err(exhausted(what, &quota, reset)
+                .with_context("limit", limit)
+                .with_context("quota", quota)
+                .with_context("remaining", remaining)
+                .with_context("reset", reset))
+        };
+        let running = self.holds.len() as u64;
+        if let Some(max) = quota.turns_per_day
+            && self.turns.saturating_add(running) >= max
+        {
+            return refuse("turns_per_day", "replies", max.to_string(), "0".into());
+        }
+        let mut output = wish.output_tokens;
+        if let Some(max) = quota.tokens_per_day {
+            let held: u64 = self.holds.values().map(|hold| hold.tokens).sum();
+            let left = max.saturating_sub(self.input_tokens + self.output_tokens + held);
+            match left.checked_sub(wish.input_tokens) {
+                Some(room) if room > 0 => output = output.min(room),
+                _ => {
+                    return refuse(
+                        "tokens_per_day",
+                        "tokens",
+                        max.to_string(),
+                        left.to_string(),
+                    );
+                }
+            }
+        }
+        let cost_micros = wish.cost_usd.map_or(0, micros);
+        if let Some(max) = quota.cost_usd_per_day {
+            let held: u64 = self.holds.values().map(|hold| hold.cost_micros).sum();
+            let left = micros(max).saturating_sub(self.cost_micros + held);
+            if left < cost_micros || left == 0 {
+                let left = dollars(left).to_string();
+                return refuse("cost_usd_per_day", "US dollars", max.to_string(), left);
+            }
+        }
+        let hold = Hold {
+            tokens: wish.input_tokens.saturating_add(output),
+            cost_micros,
+            until: wish.until,
+        };
+        self.holds.insert(wish.turn.clone(), hold);
+        Ok(output)
+    }
+
+    /// Turns whose reservation should be over.
+    pub(super) fn lapsed(&self, now: Timestamp) -> Vec<TurnId> {
+        let lapsed = self.holds.iter().filter(|(_, hold)| hold.until < now);
+        lapsed.map(|(turn, _)| turn.clone()).collect()
+    }
+
+    /// Gives up a reservation. False if there is none.
+    pub(super) fn release(&mut self, turn: &TurnId) -> bool {
+        self.holds.remove(turn).is_some()
+    }
+
+    /// Counts a turn that has ended.
+    pub(super) fn settle(&mut self, spent: &Spent) {
+        self.turns += 1;
+        match spent.status {
+            TurnStatus::Failed | TurnStatus::Interrupted => self.failed_turns += 1,
+            TurnStatus::Cancelled => self.cancelled_turns += 1,
+            TurnStatus::Running | TurnStatus::Completed => {}
+        }
+        let add = |sum: &mut u64, more: Option<u64>| *sum = sum.saturating_add(more.unwrap_or(0));
+        add(&mut self.input_tokens, spent.usage.input_tokens);
+        add(&mut self.output_tokens, spent.usage.output_tokens);
+        add(&mut self.cost_micros, spent.usage.cost_usd.map(micros));
+        if let Some(wait) = spent.first_token {
+            self.first_tokens += 1;
+            let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            add(&mut self.first_token_ms, Some(ms));
+        }
+    }
+
+    /// Counts thumbs, which may also be taken back.
+    pub(super) fn rate(&mut self, up: i64, down: i64) {
+        self.thumbs_up += up;
+        self.thumbs_down += down;
+    }
+
+    /// Counts bytes of an upload, if they fit.
+    pub(super) fn upload(&mut self, bytes: u64, quota: &Quota, reset: u64) -> Result<()> {
+        let all = self.upload_bytes.saturating_add(bytes);
+        if let Some(max) = quota.upload_bytes_per_day
+            && all > max
+        {
+            let remaining = max.saturating_sub(self.upload_bytes);
+            return Err(exhausted("bytes of uploads", &max.to_string(), reset)
+                .with_context("limit", "upload_bytes_per_day")
+                .with_context("quota", max)
+                .with_context("remaining", remaining)
+                .with_context("reset", reset));
+        }
+        self.upload_bytes = all;
+        Ok(())
+    }
+
+    pub(super) fn shown(&self, owner: OwnerId, day: &str) -> DayUsage {
+        // Taken back on another day than given: a day's thumbs are not below none.
+        let count = |thumbs: i64| u64::try_from(thumbs).unwrap_or(0);
+        DayUsage {
+            owner,
+            day: day.to_owned(),
+            turns: self.turns,
+            failed_turns: self.failed_turns,
+            cancelled_turns: self.cancelled_turns,
+            input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
+            cost_usd: dollars(self.cost_micros),
+            first_token_ms: self.first_token_ms.checked_div(self.first_tokens),
+            thumbs_up: count(self.thumbs_up),
+            thumbs_down: count(self.thumbs_down),
+            upload_bytes: self.upload_bytes,
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast saturates"
+)]
+fn micros(dollars: f64) -> u64 {
+    (dollars * 1e6).round() as u64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "fits up to billions of dollars")]
+fn dollars(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
+/// The refusal, in words for a learner.
+fn exhausted(what: &str, quota: &str, reset: u64) -> Error {
+    let (hours, minutes) = (reset / 3600, reset % 3600 / 60 + 1);
+    let wait = if hours > 0 {
+        format!("{hours} h {minutes} min")
+    } else {
+        format!("{minutes} min")
+    };
+    Error::new(
+        ErrorKind::RateLimited,
+        format!(
+            "what is left of today's allowance of {quota} {what} is not enough for this: \
+             it begins anew at midnight UTC, in {wait}"
+        ),
+    )
+    .retryable(Some(Duration::from_secs(reset)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(turn: &str, input: u64, output: u64) -> Wish {
+        Wish {
+            turn: TurnId::new(turn).unwrap(),
+            input_tokens: input,
+            output_tokens: output,
+            cost_usd: None,
+            until: Timestamp::from_micros(0),
+        }
+    }
+
+    fn spent(input: u64, output: u64) -> Spent {
+        Spent {
+            status: TurnStatus::Completed,
+            usage: Usage {
+                input_tokens: Some(input),
+                output_tokens: Some(output),
+                cost_usd: Some(0.000_001),
+                ..Usage::default()
+            },
+            first_token: None,
+        }
+    }
+
+    fn tokens(max: u64) -> Quota {
+        Quota {
+            tokens_per_day: Some(max),
+            ..Quota::default()
+        }
+    }
+
+    #[test]
+    fn what_is_reserved_and_spent_never_exceeds_the_quota_and_a_reply_fits_what_is_left() {
+        let (mut account, quota) = (Account::default(), tokens(100));
+        assert_eq!(account.reserve(&wish("a", 10, 50), &quota, 1).unwrap(), 50);
+        assert_eq!(account.reserve(&wish("b", 10, 50), &quota, 1).unwrap(), 30);
+        let error = account.reserve(&wish("c", 1, 1), &quota, 7200).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RateLimited);
+        assert_eq!(error.context_value("limit"), Some("tokens_per_day"));
+        assert_eq!(error.context_value("remaining"), Some("0"));
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(7200)));
+        assert!(account.release(&TurnId::new("a").unwrap()));
+        account.settle(&spent(10, 5));
+        assert_eq!(account.reserve(&wish("c", 1, 99), &quota, 1).unwrap(), 44);
+    }
+
+    #[test]
+    fn turns_and_dollars_have_quotas_too() {
+        let mut account = Account::default();
+        let quota = Quota {
+            turns_per_day: Some(2),
+            cost_usd_per_day: Some(1.0),
+            ..Quota::default()
+        };
+        let dear = Wish {
+            cost_usd: Some(0.75),
+            ..wish("a", 1, 1)
+        };
+        account.reserve(&dear, &quota, 1).unwrap();
+        let again = Wish {
+            turn: TurnId::new("b").unwrap(),
+            ..dear.clone()
+        };
+        let error = account.reserve(&again, &quota, 1).unwrap_err();
+        assert_eq!(error.context_value("limit"), Some("cost_usd_per_day"));
+        assert_eq!(error.context_value("remaining"), Some("0.25"));
+        account.reserve(&wish("b", 1, 1), &quota, 1).unwrap();
+        let error = account.reserve(&wish("c", 1, 1), &quota, 1).unwrap_err();
+        assert_eq!(error.context_value("limit"), Some("turns_per_day"));
+    }
+
+    #[test]
+    fn an_account_survives_writing_and_reading() {
+        let mut account = Account::default();
+        account
+            .reserve(&wish("a", 1, 2), &Quota::default(), 1)
+            .unwrap();
+        account.settle(&spent(3, 4));
+        account.rate(1, 0);
+        assert_eq!(Account::read(&account.write().unwrap()).unwrap(), account);
+        assert_eq!(Account::read(b"{}").unwrap(), Account::default());
+        assert_eq!(account.shown(OwnerId::default(), "d").cost_usd, 0.000_001);
+    }
+}
