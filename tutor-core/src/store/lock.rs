@@ -42,11 +42,8 @@ pub(super) fn take(lock: &Path, store: &Path, deadline: Instant) -> Result<File>
 /// Another process has the store.
 pub(super) fn held(lock: &Path, store: &Path) -> Error {
     let owner = fs::read_to_string(lock).unwrap_or_default();
-    let pid = if owner.is_empty() {
-        "unknown"
-    } else {
-        owner.trim()
-    };
+    // The pid comes first.
+    let pid = owner.lines().next().unwrap_or("unknown");
     Error::new(
         ErrorKind::StoreLocked,
         "the store is in use: close it there, or use another location",

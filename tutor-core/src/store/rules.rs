@@ -5,11 +5,12 @@ use std::collections::HashSet;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{MessageId, SessionId, TurnId};
-use crate::message::{Message, MessageStatus, Role};
-use crate::session::{MAX_PAGE, Session, SessionPatch};
+use crate::message::{Message, MessageStatus, Metadata, Role};
+use crate::session::{MAX_PAGE, Session, SessionKey, SessionPatch};
 use crate::store::{
     Checkpoint, Existing, MAX_RECORD_KEY_BYTES, NewTurn, RecordWrite, RunningTurn, TurnEnd,
 };
+use crate::time::Timestamp;
 use crate::turn::{Turn, TurnStatus};
 
 pub(crate) fn check_limit(limit: usize) -> Result<()> {
@@ -320,6 +321,35 @@ pub(crate) fn record_changed(kind: &str, index: usize) -> Error {
     Error::conflict("the record is not as expected: read it again")
         .with_context("kind", kind)
         .with_context("index", index)
+}
+
+/// The title, in a list, of a session of which its own row is damaged.
+const DAMAGED_TITLE: &str = "Damaged conversation";
+
+/// A session whose own row is damaged, as the list knows it.
+pub(crate) fn damaged_session(key: SessionKey, updated_at: Timestamp) -> Session {
+    Session {
+        id: key.id,
+        owner: key.owner,
+        title: DAMAGED_TITLE.to_owned(),
+        created_at: updated_at,
+        updated_at,
+        message_count: 0,
+        head: None,
+        running_turn: None,
+        preferences: Metadata::new(),
+        metadata: Metadata::new(),
+        own_title: true,
+        summary: None,
+    }
+}
+
+/// Names the key of a record that is damaged: whoever reads on behind it needs that.
+pub(crate) fn about_record(error: Error, key: &[u8]) -> Error {
+    match std::str::from_utf8(key) {
+        Ok(key) if error.kind() == ErrorKind::DataCorrupt => error.with_context("key", key),
+        _ => error,
+    }
 }
 
 pub(crate) fn closed() -> Error {

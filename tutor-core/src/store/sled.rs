@@ -6,6 +6,7 @@ mod draft;
 mod envelope;
 mod flush;
 mod keys;
+mod mark;
 mod open;
 mod reads;
 mod records;
@@ -13,6 +14,7 @@ mod rows;
 mod salvage;
 mod shared;
 mod subject;
+mod syncer;
 mod tails;
 mod writer;
 mod writes;
@@ -59,6 +61,10 @@ use crate::turn::{Turn, TurnKey};
 /// limit (a quota of the user), reads may have to wait for room too.
 ///
 /// # Damage
+/// A store whose file was cut off is `data_corrupt`: a small file beside it, `mark`, says how much
+/// was acknowledged. What stays unnoticed is a cut after a power failure, for what came since the
+/// store was last closed.
+///
 /// A record whose bytes are damaged is `data_corrupt` with its key as `record`, and so is a page with
 /// it; other records stay readable. A session whose own row is damaged is listed as "Damaged
 /// conversation", a damaged turn is left out of [`SessionStore::running_turns`], and both can be
@@ -187,13 +193,7 @@ impl SledOptions {
                     }
                     // If nobody waits any more, the queue is closed and the writer ends at once.
                     let _ = opened.send(Ok(Arc::clone(&shared)));
-                    Writer {
-                        shared,
-                        jobs: waiting,
-                        paused_until: None,
-                        flushes: 0,
-                    }
-                    .run();
+                    Writer::new(shared, waiting).run();
                 }
                 Err(error) => drop(opened.send(Err(error))),
             }
@@ -287,7 +287,7 @@ impl SessionStore for SledStore {
         self.read(move |tree| {
             let (page, session) = reads::messages(tree, &query)?;
             if let Some(session) = session {
-                shared.tails.learn(&session, &page.items);
+                shared.tails.learn(session, &page.items);
             }
             Ok(page)
         })

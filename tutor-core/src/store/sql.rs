@@ -18,11 +18,12 @@ mod records;
 mod rows;
 #[cfg(feature = "store-sqlite")]
 pub(super) mod sqlite;
+mod table;
 mod writes;
 
 use connection::Connection;
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::id::{OwnerId, SessionId, TurnId};
 use crate::message::Message;
 use crate::session::{
@@ -45,7 +46,7 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
         T: Send + 'static,
         W: for<'c> FnOnce(Connection<'c>) -> BoxFuture<'c, Result<T>> + Send + 'static;
 
-    /// Checks what only the database can see.
+    /// Checks what only the database can see. Rows are not counted.
     fn check(&self) -> impl Future<Output = Result<StorageCheck>> + Send;
 
     /// Lets go of everything.
@@ -193,7 +194,25 @@ impl<E: Engine> SessionStore for SqlStore<E> {
     }
 
     async fn check(&self) -> Result<StorageCheck> {
-        self.0.check().await
+        let mut found = self.0.check().await?;
+        for table in table::TABLES {
+            let mut behind = None;
+            loop {
+                let (from, so_far) = (behind.take(), found.clone());
+                match run!(self, Read, |c| table.check_some(c, from, so_far)) {
+                    Ok((last, more)) => (behind, found) = (last, more),
+                    // Where the next readable row is, nobody knows.
+                    Err(error) if error.kind() == ErrorKind::DataCorrupt => {
+                        found.problems.add(error);
+                    }
+                    Err(error) => return Err(error),
+                }
+                if behind.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(found)
     }
 
     async fn close(&self) -> Result<()> {

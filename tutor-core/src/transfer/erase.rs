@@ -1,6 +1,6 @@
 //! Removing all that is somebody's.
 
-use super::export::owned_records;
+use super::export::{damaged_key, owned_records};
 use crate::error::Result;
 use crate::id::OwnerId;
 use crate::session::{MAX_PAGE, SessionKey};
@@ -44,14 +44,19 @@ pub async fn erase_owner(
     }
     for kind in store.kinds().await? {
         loop {
-            let found = owned_records(store, &kind, Some(owner), None).await?;
-            if found.is_empty() {
+            let found = owned_records(store, &kind, Some(owner), None, MAX_PAGE).await;
+            let keys: Vec<String> = match found {
+                // A damaged one goes, too.
+                Err(error) => vec![damaged_key(&error).ok_or(error)?],
+                Ok(found) => found.into_iter().map(|record| record.key).collect(),
+            };
+            if keys.is_empty() {
                 break;
             }
-            let count = found.len() as u64;
-            let delete = found.into_iter().map(|record| RecordWrite {
+            let count = keys.len() as u64;
+            let delete = keys.into_iter().map(|key| RecordWrite {
                 kind: kind.clone(),
-                key: record.key,
+                key,
                 value: None,
                 expect: Expect::Any,
             });

@@ -6,7 +6,7 @@ use std::vec;
 
 use super::Counts;
 use super::line::{FORMAT, Header, Line, RecordLine, SessionLine, TurnLine, VERSION};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{OwnerId, SessionId};
 use crate::message::{Audience, Message};
 use crate::session::{MAX_PAGE, SessionKey};
@@ -26,7 +26,7 @@ pub struct ExportOptions {
     pub since: Option<Timestamp>,
     /// Only messages that they may see; all without it.
     pub audience: Option<Audience>,
-    /// Leave out sessions and kinds of records that are damaged, instead of ending there.
+    /// Leave out sessions and records that are damaged, instead of ending there.
     pub skip_damaged: bool,
 }
 
@@ -44,6 +44,7 @@ pub struct Exporter {
     /// That of the line before.
     checksum: u32,
     skipped: Vec<SessionKey>,
+    skipped_records: u64,
 }
 
 /// How far it is.
@@ -96,6 +97,7 @@ impl Exporter {
             counts: Counts::default(),
             checksum: 0,
             skipped: Vec::new(),
+            skipped_records: 0,
         }
     }
 
@@ -104,9 +106,14 @@ impl Exporter {
         self.counts
     }
 
-    /// The damaged sessions that were left out. Kinds of records are named in the log.
+    /// The damaged sessions that were left out. They are named in the log, too.
     pub fn skipped(&self) -> &[SessionKey] {
         &self.skipped
+    }
+
+    /// How many damaged records were left out. They are named in the log.
+    pub fn skipped_records(&self) -> u64 {
+        self.skipped_records
     }
 
     /// Some more lines; `None` after the last one.
@@ -258,10 +265,23 @@ impl Exporter {
             Line::End(self.counts).write(out, &mut self.checksum)?;
             return Ok(Place::Done);
         };
-        let page = match owned_records(&**store, kind, self.options.owner.as_ref(), after).await {
+        let some = |limit| {
+            let (owner, after) = (self.options.owner.as_ref(), after.clone());
+            owned_records(&**store, kind, owner, after, limit)
+        };
+        let mut page = some(MAX_PAGE).await;
+        if page.is_err() && self.options.skip_damaged {
+            // One by one up to the damaged one, and on behind it.
+            page = some(1).await;
+        }
+        let page = match page {
             Err(error) if error.kind() == ErrorKind::DataCorrupt && self.options.skip_damaged => {
-                tracing::warn!(%error, kind, "damaged records are left out");
-                Vec::new()
+                tracing::warn!(%error, kind, "a damaged record is left out");
+                self.skipped_records += 1;
+                match damaged_key(&error) {
+                    Some(key) => return Ok(Place::Records(kinds, Some(key))),
+                    None => Vec::new(),
+                }
             }
             page => page?,
         };
@@ -278,19 +298,21 @@ impl Exporter {
     }
 }
 
-/// Records of a kind behind a key: an owner's, or everybody's. Empty at the end.
+/// Records of a kind behind a key: an owner's, or everybody's. Empty at the end. The error of a
+/// damaged one has its [`damaged_key`].
 pub(super) async fn owned_records(
     store: &dyn RecordStore,
     kind: &str,
     owner: Option<&OwnerId>,
     after: Option<String>,
+    limit: usize,
 ) -> Result<Vec<Record>> {
     let Some(owner) = owner else {
         let range = KeyRange {
             prefix: String::new(),
             after,
         };
-        return store.scan(kind, range, MAX_PAGE).await;
+        return store.scan(kind, range, limit).await;
     };
     // First the one whose key is the owner's id itself, then those behind the slash.
     if after.is_none()
@@ -302,5 +324,10 @@ pub(super) async fn owned_records(
         prefix: format!("{owner}/"),
         after,
     };
-    store.scan(kind, range, MAX_PAGE).await
+    store.scan(kind, range, limit).await
+}
+
+/// The key of the record that is damaged, if it can be told.
+pub(super) fn damaged_key(error: &Error) -> Option<String> {
+    error.context_value("key").map(str::to_owned)
 }

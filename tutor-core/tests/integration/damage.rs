@@ -12,6 +12,8 @@ use tutor_core::{Error, ErrorKind, SessionStore};
 /// Sessions of the store that is damaged, and turns of each.
 const SESSIONS: usize = 12;
 const TURNS: usize = 10;
+/// Places at which each file is damaged.
+const PARTS: usize = 24;
 
 async fn open(directory: &Path) -> Result<SledStore, Error> {
     let options = SledStore::options().lock_wait(Duration::ZERO);
@@ -74,7 +76,7 @@ async fn is_honest(directory: &Path, damage: &str) -> &'static str {
             return "refused";
         }
     };
-    let mut lost = false;
+    let (mut lost, mut silently) = (false, false);
     for n in 0..SESSIONS {
         let key = session_key("o", &format!("s{n}"));
         let query = message_query(key, Branch::All, MessageRange::Latest, 100);
@@ -89,7 +91,7 @@ async fn is_honest(directory: &Path, damage: &str) -> &'static str {
                     };
                     assert_eq!(text, expected, "{damage}");
                 }
-                lost |= page.items.len() < 2 * TURNS;
+                silently |= page.items.len() < 2 * TURNS;
             }
             Err(error) => {
                 let kinds = [
@@ -105,6 +107,11 @@ async fn is_honest(directory: &Path, damage: &str) -> &'static str {
     }
     let found = verify(&store, &mut |_| {}).await;
     let sound = found.is_ok_and(|found| found.is_sound());
+    assert!(
+        !(silently && sound),
+        "{damage}: acknowledged turns are missing, and nobody says so"
+    );
+    lost |= silently;
     // Whether or not it can be closed, the next one finds no lock.
     store.close().await.ok();
     match (lost, sound) {
@@ -129,8 +136,8 @@ async fn a_damaged_store_opens_or_says_what_is_wrong_and_never_panics_or_lies() 
         }
         let name = PathBuf::from("sled").join(path.file_name().unwrap());
         let size = used(&path);
-        for part in 0..12 {
-            let at = size * part / 12;
+        for part in 0..PARTS {
+            let at = size * part / PARTS;
             damages.push((
                 format!("{} cut to {at}", name.display()),
                 name.clone(),
@@ -149,7 +156,10 @@ async fn a_damaged_store_opens_or_says_what_is_wrong_and_never_panics_or_lies() 
             Box::new(|file| fs::remove_file(file).unwrap()),
         ));
     }
-    assert!(damages.len() > 50, "sled has other files than it had");
+    assert!(
+        damages.len() > 4 * PARTS,
+        "sled has other files than it had"
+    );
     for (what, file, damage) in damages {
         let place = tempfile::tempdir().unwrap();
         copy(source.path(), place.path());
@@ -166,6 +176,52 @@ async fn a_damaged_store_opens_or_says_what_is_wrong_and_never_panics_or_lies() 
         outcomes.get("whole").is_some_and(|n| *n > 5),
         "{outcomes:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_was_cut_off_is_refused_and_goes_on_without_its_mark() {
+    let place = tempfile::tempdir().unwrap();
+    let source = place.path().join("source");
+    let store = open(&source).await.unwrap();
+    line(&store, "o", "before", TURNS).await;
+    store.close().await.unwrap();
+    let store = open(&source).await.unwrap();
+    let before = used(&source.join("sled/db"));
+    line(&store, "o", "behind", TURNS).await;
+    // As a process that is killed now leaves it, and as one that ends.
+    let killed = place.path().join("killed");
+    copy(&source, &killed);
+    store.close().await.unwrap();
+    for left in [&killed, &source] {
+        let end = used(&left.join("sled/db"));
+        assert!(end > before);
+        for part in 1..7 {
+            let at = before + (end - before) * part / 7;
+            let cut = place.path().join(format!("cut-{part}"));
+            copy(left, &cut);
+            truncate(&cut.join("sled/db"), at as u64);
+            let error = open(&cut).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::DataCorrupt, "{at}: {error:?}");
+            assert!(error.message().contains("backup"), "{at}: {error:?}");
+            if error.context_value("lost_groups").is_some() {
+                fs::remove_file(error.context_value("mark").unwrap()).unwrap();
+                let rest = open(&cut).await.unwrap();
+                let key = session_key("o", "before");
+                let query = message_query(key, Branch::All, MessageRange::Latest, 100);
+                assert_eq!(rest.messages(query).await.unwrap().items.len(), 2 * TURNS);
+                exchange(&rest, new_turn("o", "more", "more", None)).await;
+                rest.close().await.unwrap();
+                open(&cut).await.unwrap().close().await.unwrap();
+            }
+            fs::remove_dir_all(&cut).unwrap();
+        }
+        // Nothing is wrong with it otherwise.
+        let store = open(left).await.unwrap();
+        let key = session_key("o", "behind");
+        let query = message_query(key, Branch::All, MessageRange::Latest, 100);
+        assert_eq!(store.messages(query).await.unwrap().items.len(), 2 * TURNS);
+        store.close().await.unwrap();
+    }
 }
 
 /// The store in the fixtures was written by the first release. It must always open.

@@ -22,6 +22,8 @@ mod database_files;
 mod original;
 #[cfg(feature = "store-postgres")]
 mod outages;
+#[cfg(all(unix, feature = "store-sled", feature = "store-sqlite"))]
+mod permissions;
 #[cfg(feature = "store-postgres")]
 mod postgres;
 #[cfg(all(

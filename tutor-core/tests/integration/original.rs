@@ -39,7 +39,7 @@ async fn messages(store: &Arc<dyn Store>, session: &str) -> Vec<Message> {
 
 async fn is_served(location: &Location) {
     let plan = location.migrate(None, true).await.unwrap();
-    assert_eq!((plan.from, plan.steps.len(), plan.applied), (0, 2, false));
+    assert_eq!((plan.from, plan.steps.len(), plan.applied), (0, 3, false));
     let store = location.open().await.unwrap();
     let plan = location.migrate(None, true).await;
     if store.info().exclusive {

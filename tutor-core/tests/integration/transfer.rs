@@ -14,7 +14,7 @@ use tutor_core::transfer::{
     Counts, ExportOptions, Exporter, ImportOptions, Imported, Importer, OnConflict, Reader,
     erase_owner,
 };
-use tutor_core::{ErrorKind, Result};
+use tutor_core::{ErrorKind, OwnerId, Result};
 
 async fn export(store: &Arc<dyn Store>, options: ExportOptions) -> Vec<u8> {
     let mut exporter = Exporter::new(Arc::clone(store), options);
@@ -60,6 +60,23 @@ async fn fill(store: &Arc<dyn Store>) {
         put("server", "instance", b"i1", Expect::Absent),
     ];
     store.commit(writes).await.unwrap();
+}
+
+/// Writes a word wherever an owner's words can be: in titles, messages, data, ids, keys and records.
+async fn plant(store: &Arc<dyn Store>, canary: &str, sessions: usize) -> OwnerId {
+    let erased = owner(&format!("owner-{canary}"));
+    for n in 0..sessions {
+        line(store, "other", &format!("kept-{n}"), 3).await;
+        let mut whole = motley(erased.as_str(), &format!("{canary}-{n}")).await;
+        whole.session.title = format!("title {canary}");
+        whole.session.metadata = object("about", canary);
+        whole.messages[0].content = format!("I am {canary}. ").repeat(9000).into();
+        store.import_session(whole, Existing::Refuse).await.unwrap();
+    }
+    let key = format!("{erased}/note");
+    let write = put("note", &key, canary.as_bytes(), Expect::Absent);
+    store.commit(vec![write]).await.unwrap();
+    erased
 }
 
 async fn a_copy_exports_the_same_bytes(from: Arc<dyn Store>, to: Arc<dyn Store>) {
@@ -115,18 +132,7 @@ mod sled {
     async fn after_compaction_the_files_hold_nothing_of_an_erased_owner() {
         let canary = "canary-7d1f";
         let (store, directory) = open().await;
-        for n in 0..30 {
-            line(&store, "other", &format!("kept-{n}"), 3).await;
-            let mut whole = motley(&format!("owner-{canary}"), &format!("{canary}-{n}")).await;
-            whole.session.title = format!("title {canary}");
-            whole.session.metadata = object("about", canary);
-            whole.messages[0].content = format!("I am {canary}. ").repeat(9000).into();
-            store.import_session(whole, Existing::Refuse).await.unwrap();
-        }
-        let erased = owner(&format!("owner-{canary}"));
-        let key = format!("{erased}/note");
-        let write = put("note", &key, canary.as_bytes(), Expect::Absent);
-        store.commit(vec![write]).await.unwrap();
+        let erased = plant(&store, canary, 30).await;
         let done = erase_owner(&store, &erased, &mut |_| ()).await.unwrap();
         assert_eq!((done.sessions, done.records), (30, 1));
         let kept = export(&store, ExportOptions::default()).await;
@@ -240,22 +246,7 @@ mod databases {
     async fn a_closed_sqlite_file_holds_nothing_of_an_erased_owner() {
         let canary = "canary-7d1f";
         let (store, directory) = sqlite().await;
-        for n in 0..20 {
-            line(&store, "other", &format!("kept-{n}"), 3).await;
-            let mut whole = motley(&format!("owner-{canary}"), &format!("{canary}-{n}")).await;
-            whole.session.title = format!("title {canary}");
-            whole.session.metadata = object("about", canary);
-            whole.messages[0].content = format!("I am {canary}. ").repeat(3000).into();
-            store.import_session(whole, Existing::Refuse).await.unwrap();
-        }
-        let erased = owner(&format!("owner-{canary}"));
-        let write = put(
-            "note",
-            &format!("{erased}/note"),
-            canary.as_bytes(),
-            Expect::Absent,
-        );
-        store.commit(vec![write]).await.unwrap();
+        let erased = plant(&store, canary, 20).await;
         let count = || {
             let mut bytes = Vec::new();
             for entry in std::fs::read_dir(directory.path()).unwrap() {
@@ -274,6 +265,54 @@ mod databases {
         let again = SqliteStore::open(directory.path().join("tutor.db")).await;
         let again: Arc<dyn Store> = Arc::new(again.unwrap());
         assert!(kept == export(&again, ExportOptions::default()).await);
+    }
+
+    /// How often a word is in the files of a server, but for its log of writes.
+    fn count_in_server(directory: &std::path::Path, canary: &str) -> usize {
+        let mut found = 0;
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if !path.ends_with("pg_wal") {
+                    found += count_in_server(&path, canary);
+                }
+            } else if let Ok(bytes) = std::fs::read(&path) {
+                let parts = bytes.windows(canary.len());
+                found += parts.filter(|part| *part == canary.as_bytes()).count();
+            }
+        }
+        found
+    }
+
+    /// A server keeps what was deleted until its tables are written anew. Its statistics quote, too.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn after_a_full_vacuum_postgresql_holds_nothing_of_an_erased_owner() {
+        use sqlx::{Connection, PgConnection, Row};
+        let canary = "canary-7d1f";
+        let server = tokio::task::spawn_blocking(crate::postgres::Server::start);
+        let server = server.await.unwrap();
+        let location: Location = server.url.parse().unwrap();
+        let store = location.open().await.unwrap();
+        let erased = plant(&store, canary, 10).await;
+        let mut connection = PgConnection::connect(&server.url).await.unwrap();
+        for sql in ["ANALYZE", "CHECKPOINT"] {
+            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        }
+        let directory = sqlx::query("SHOW data_directory");
+        let directory = directory.fetch_one(&mut connection).await.unwrap();
+        let directory = std::path::PathBuf::from(directory.get::<String, _>(0));
+        let before = count_in_server(&directory, canary);
+        assert!(before > 10, "the test would find nothing anyway");
+        let done = erase_owner(&store, &erased, &mut |_| ()).await.unwrap();
+        assert_eq!((done.sessions, done.records), (10, 1));
+        for sql in ["VACUUM (FULL, ANALYZE)", "VACUUM (FULL)", "CHECKPOINT"] {
+            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        }
+        assert_eq!(count_in_server(&directory, canary), 0);
+        let found = verify(&store, &mut |_| ()).await.unwrap();
+        assert!(found.is_sound(), "{:?}", found.all_problems().next());
+        assert_eq!(found.sessions, 10);
+        store.close().await.unwrap();
     }
 }
 

@@ -57,8 +57,8 @@ async fn a_sled_store_is_counted_entry_by_entry() {
     a_sound_store_is_counted(store.clone()).await;
     let check = store.check().await.unwrap();
     // 307 messages with their positions, 154 turns with their owners' index and keys, 4 sessions
-    // with their places, 3 records of two pieces each, format and version.
-    assert_eq!(check.entries, 307 * 2 + 154 * 3 + 4 * 2 + 3 * 2 + 2);
+    // with their places, 3 records of two pieces each, format, version and count of groups.
+    assert_eq!(check.entries, 307 * 2 + 154 * 3 + 4 * 2 + 3 * 2 + 3);
     assert!(check.bytes > 300_000);
 }
 

@@ -37,7 +37,7 @@ pub(super) struct Args {
     /// Remove older backups from there, so that this many are left
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
-    /// Leave out damaged sessions instead of ending there, and say how many they are
+    /// Leave out damaged sessions and records instead of ending there, and say how many they are
     #[arg(long)]
     skip_damaged: bool,
 }

@@ -59,7 +59,7 @@ pub(super) fn must_exist(location: &Location) -> Result<(), Failure> {
 
 /// An export that comes from either.
 pub(super) enum Export {
-    Server(Client, Counts, u64),
+    Server(Client, Counts, [u64; 2]),
     Store(Box<Exporter>),
 }
 
@@ -81,7 +81,7 @@ impl Export {
                         skip_damaged,
                     })
                     .await?;
-                Ok(Self::Server(client, Counts::default(), 0))
+                Ok(Self::Server(client, Counts::default(), [0; 2]))
             }
         }
     }
@@ -98,7 +98,8 @@ impl Export {
                     }
                     Answer::Done(done) => {
                         *counts = serde_json::from_value(done["counts"].clone()).unwrap_or(*counts);
-                        *skipped = done["skipped"].as_u64().unwrap_or(0);
+                        *skipped = ["skipped", "skipped_records"]
+                            .map(|name| done[name].as_u64().unwrap_or(0));
                         return Ok(None);
                     }
                 }
@@ -113,10 +114,10 @@ impl Export {
         }
     }
 
-    /// How many damaged sessions were left out.
-    pub(super) fn skipped(&self) -> u64 {
+    /// How many damaged sessions, and records, were left out.
+    pub(super) fn skipped(&self) -> [u64; 2] {
         match self {
-            Self::Store(exporter) => exporter.skipped().len() as u64,
+            Self::Store(exporter) => [exporter.skipped().len() as u64, exporter.skipped_records()],
             Self::Server(_, _, skipped) => *skipped,
         }
     }

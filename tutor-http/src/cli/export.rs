@@ -32,7 +32,7 @@ pub(super) struct Args {
     /// Only sessions that changed then or later, such as 2026-11-24 or 2026-11-24T09:30:00Z
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<Timestamp>,
-    /// Leave out damaged sessions instead of ending there, and say how many they are
+    /// Leave out damaged sessions and records instead of ending there, and say how many they are
     #[arg(long)]
     skip_damaged: bool,
 }
@@ -67,10 +67,11 @@ pub(super) fn tell(export: &Export) {
         "exported {} sessions with {} messages and {} turns, and {} records",
         counts.sessions, counts.messages, counts.turns, counts.records
     ));
-    if export.skipped() > 0 {
+    let [sessions, records] = export.skipped();
+    if sessions + records > 0 {
         note(&format!(
-            "left out {} damaged sessions: `neuro-tutor verify` names them",
-            export.skipped()
+            "left out {sessions} damaged sessions and {records} damaged records: \
+             `neuro-tutor verify` names them"
         ));
     }
 }

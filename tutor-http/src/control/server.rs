@@ -179,6 +179,7 @@ async fn export(mut exporter: Exporter, stream: &mut UnixStream) -> io::Result<R
                 return Ok(Ok(json!({
                     "counts": exporter.counts(),
                     "skipped": exporter.skipped().len(),
+                    "skipped_records": exporter.skipped_records(),
                 })));
             }
             Ok(Some(lines)) => {

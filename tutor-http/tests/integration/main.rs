@@ -13,6 +13,7 @@ mod server;
 mod captures;
 mod chat;
 mod config;
+mod damage;
 mod databases;
 mod doctor;
 mod drain;

@@ -336,3 +336,37 @@ async fn a_server_is_reached_however_long_the_path_of_its_data_is() {
     let _server = binary.serve(&["--data", &long]);
     binary.run(&["verify", "--data", &long]).ok();
 }
+
+/// On a terminal long work says how far it is; anywhere else nothing is drawn.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn progress_is_drawn_on_a_terminal_only() {
+    let binary = Binary::new();
+    fill(&binary.path("d")).await;
+    let plain = binary.run(&["export", "--data", "d"]);
+    assert!(!plain.err.contains("exporting:"), "{}", plain.err);
+    std::fs::write(binary.path("all.ndjson"), plain.ok()).unwrap();
+    let work = [
+        ("export --data d > again.ndjson", "exporting: "),
+        ("verify --data d", "verifying: "),
+        ("backup --data d backups", "backing up: "),
+        ("import --data new all.ndjson", "importing "),
+        ("compact --data d", "compacting: "),
+    ];
+    for (command, said) in work {
+        // `script` runs it on a terminal of its own.
+        let line = format!("{} {command}", env!("CARGO_BIN_EXE_neuro-tutor"));
+        let output = std::process::Command::new("script")
+            .args(["-q", "-e", "-c", &line, "/dev/null"])
+            .current_dir(&binary)
+            .env("TERM", "xterm")
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        let drawn = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{command}: {drawn}");
+        assert!(drawn.contains(said), "{command}: {drawn:?}");
+    }
+    let copy = std::fs::read(binary.path("again.ndjson")).unwrap();
+    assert!(copy == std::fs::read(binary.path("all.ndjson")).unwrap());
+}

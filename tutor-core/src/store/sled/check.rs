@@ -64,7 +64,7 @@ fn entry_is_sound(tree: &Tree, key: &[u8], value: &[u8]) -> Result<()> {
     match subject {
         // Read when the store was opened.
         Subject::Format => Ok(()),
-        Subject::LastVersion => tree.decode::<u64>(key, value).map(drop),
+        Subject::LastVersion | Subject::Groups => tree.decode::<u64>(key, value).map(drop),
         Subject::Session(name) => {
             let stored = session(tree, &name)?.ok_or_else(|| damaged(key))?;
             session_is_sound(tree, key, &name, &stored)

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use ::sled::{Batch, Tree};
 
-use super::open::{self, sync_directory};
+use super::open::{self, SHUT_DOWN, sync_directory};
 use super::shared::Database;
 use super::{SledOptions, SledStore, keys, unavailable};
 use crate::error::{Error, ErrorKind, Result};
@@ -24,9 +24,6 @@ use crate::store::lock;
 
 /// About how many bytes are copied at a time.
 const STEP_BYTES: usize = 1 << 20;
-
-/// How long sled may take to let go of its files.
-const SHUT_DOWN: Duration = Duration::from_secs(10);
 
 /// How far a compaction is, or how it went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

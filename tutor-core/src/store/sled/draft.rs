@@ -7,9 +7,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::envelope::{self, damaged};
-use super::tails::Effect;
-use super::{keys, unavailable};
+use super::rows::StoredSession;
+use super::tails::{Effect, Tails};
+use super::{keys, reads, unavailable};
 use crate::error::{Error, Result};
+use crate::session::SessionKey;
 
 /// Something with rows in it.
 pub(super) trait Rows {
@@ -41,15 +43,16 @@ impl Rows for Tree {
     }
 }
 
-type Changes = BTreeMap<Vec<u8>, Option<IVec>>;
-
 /// What a group of writes will do to a tree. A write sees those before it in the group; one that
 /// is refused leaves nothing.
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
     tree: &'a Tree,
-    accepted: Changes,
-    current: Changes,
+    /// What the tree has of some sessions, already understood.
+    tails: &'a Tails,
+    changes: BTreeMap<IVec, Option<IVec>>,
+    /// What the current write changed, and what was to be done there before.
+    undo: Vec<(IVec, Option<Option<IVec>>)>,
     effects: Vec<Effect>,
     /// How many of the effects are accepted.
     settled: usize,
@@ -57,47 +60,94 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(tree: &'a Tree) -> Self {
+    pub(super) fn new(tree: &'a Tree, tails: &'a Tails) -> Self {
         Self {
             tree,
-            accepted: Changes::new(),
-            current: Changes::new(),
+            tails,
+            changes: BTreeMap::new(),
+            undo: Vec::new(),
             effects: Vec::new(),
             settled: 0,
             bytes: 0,
         }
     }
 
-    /// Stores a row where none is.
-    pub(super) fn insert(&mut self, key: &[u8], row: &impl Serialize) -> Result<()> {
-        let content = rmp_serde::to_vec_named(row)
-            .map_err(|error| Error::internal("a row cannot be written").with_source(error))?;
-        for (key, value) in envelope::seal(key, &content)? {
-            self.change(key, Some(IVec::from(value)));
+    /// A session, with what only its store knows of it.
+    pub(super) fn session(&self, key: &SessionKey) -> Result<Option<StoredSession>> {
+        let name = keys::session(key);
+        if !self.changes.contains_key(&*name)
+            && let Some(stored) = self.tails.stored(key)
+        {
+            return Ok(Some(stored));
         }
-        Ok(())
+        reads::session(self, key)
+    }
+
+    /// Stores a row where none is. Gives the number of its further pieces.
+    pub(super) fn insert(&mut self, key: &[u8], row: &impl Serialize) -> Result<u16> {
+        let mut value = envelope::room();
+        rmp_serde::encode::write_named(&mut value, row)
+            .map_err(|error| Error::internal("a row cannot be written").with_source(error))?;
+        let mut pieces = 0;
+        for (piece, n) in envelope::seal(key, &mut value)?.into_iter().zip(1..) {
+            self.change(keys::piece(key, n).into(), Some(piece.into()));
+            pieces = n;
+        }
+        self.change(key.into(), Some(value.into()));
+        Ok(pieces)
     }
 
     /// Stores a row, in place of the one that may be there.
     pub(super) fn replace(&mut self, key: &[u8], row: &impl Serialize) -> Result<()> {
         self.remove(key)?;
+        self.insert(key, row).map(drop)
+    }
+
+    /// Stores a row in place of one that has so many further pieces. Gives the number of its own.
+    pub(super) fn replace_known(
+        &mut self,
+        key: &[u8],
+        pieces: u16,
+        row: &impl Serialize,
+    ) -> Result<u16> {
+        self.remove_pieces(key, pieces);
         self.insert(key, row)
     }
 
     /// Stores a key without a row.
     pub(super) fn mark(&mut self, key: Vec<u8>) {
-        self.change(key, Some(IVec::default()));
+        self.change(key.into(), Some(IVec::default()));
+    }
+
+    /// Removes a key without a row.
+    pub(super) fn unmark(&mut self, key: Vec<u8>) {
+        self.change(key.into(), None);
+    }
+
+    /// Removes a row and gives it, if it was there.
+    pub(super) fn take<R: DeserializeOwned>(&mut self, key: &[u8]) -> Result<Option<R>> {
+        let Some(value) = self.raw(key)? else {
+            return Ok(None);
+        };
+        let row = self.decode(key, &value)?;
+        self.remove_pieces(key, envelope::piece_count(&value));
+        self.change(key.into(), None);
+        Ok(Some(row))
     }
 
     /// Removes a row or a mark.
     pub(super) fn remove(&mut self, key: &[u8]) -> Result<()> {
         if let Some(value) = self.raw(key)? {
-            for n in 1..=envelope::piece_count(&value) {
-                self.change(keys::piece(key, n), None);
-            }
-            self.change(key.to_vec(), None);
+            self.remove_pieces(key, envelope::piece_count(&value));
+            self.change(key.into(), None);
         }
         Ok(())
+    }
+
+    fn remove_pieces(&mut self, key: &[u8], pieces: u16) {
+        for n in 1..=pieces {
+            self.change(keys::piece(key, n).into(), None);
+        }
     }
 
     /// Removes a row that may be damaged: what it says of its pieces is not asked.
@@ -106,11 +156,11 @@ impl<'a> Draft<'a> {
         for piece in self.scan(&keys::pieces(key))?.into_keys() {
             // Other keys begin like this one.
             if piece.len() == size {
-                self.change(piece, None);
+                self.change(piece.into(), None);
             }
         }
         if self.raw(key)?.is_some() {
-            self.change(key.to_vec(), None);
+            self.change(key.into(), None);
         }
         Ok(())
     }
@@ -119,7 +169,7 @@ impl<'a> Draft<'a> {
     pub(super) fn remove_all(&mut self, prefix: &[u8]) -> Result<()> {
         for prefix in [prefix, &keys::pieces(prefix)] {
             for key in self.scan(prefix)?.into_keys() {
-                self.change(key, None);
+                self.change(key.into(), None);
             }
         }
         Ok(())
@@ -132,30 +182,33 @@ impl<'a> Draft<'a> {
             let (key, value) = entry.map_err(unavailable)?;
             found.insert(key.to_vec(), value);
         }
-        for changes in [&self.accepted, &self.current] {
-            let inside = changes
-                .range(prefix.to_vec()..)
-                .take_while(|(key, _)| key.starts_with(prefix));
-            for (key, value) in inside {
-                match value {
-                    Some(value) => found.insert(key.clone(), value.clone()),
-                    None => found.remove(key),
-                };
-            }
+        let inside = self
+            .changes
+            .range(IVec::from(prefix)..)
+            .take_while(|(key, _)| key.starts_with(prefix));
+        for (key, value) in inside {
+            match value {
+                Some(value) => found.insert(key.to_vec(), value.clone()),
+                None => found.remove(&**key),
+            };
         }
         Ok(found)
     }
 
-    /// Ends the current write: keeps what it did, or forgets it.
+    /// Ends the current write: keeps what it did, or undoes it.
     pub(super) fn settle(&mut self, accept: bool) {
         if accept {
-            // One by one: `append` would build the whole anew each time.
-            self.accepted.extend(std::mem::take(&mut self.current));
+            self.undo.clear();
             self.settled = self.effects.len();
-        } else {
-            self.current.clear();
-            self.effects.truncate(self.settled);
+            return;
         }
+        for (key, before) in self.undo.drain(..).rev() {
+            match before {
+                Some(before) => self.changes.insert(key, before),
+                None => self.changes.remove(&key),
+            };
+        }
+        self.effects.truncate(self.settled);
     }
 
     /// Notes what the current write does to a session.
@@ -163,9 +216,14 @@ impl<'a> Draft<'a> {
         self.effects.push(effect);
     }
 
+    /// True if nothing is to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
     /// True if the current write changes anything.
     pub(super) fn has_changes(&self) -> bool {
-        !self.current.is_empty()
+        !self.undo.is_empty()
     }
 
     /// About how many bytes have been written.
@@ -176,11 +234,11 @@ impl<'a> Draft<'a> {
     /// All accepted writes as one, and what they do to sessions; `None` if there is nothing to
     /// write.
     pub(super) fn into_batch(self) -> Option<(Batch, Vec<Effect>)> {
-        if self.accepted.is_empty() {
+        if self.changes.is_empty() {
             return None;
         }
         let mut batch = Batch::default();
-        for (key, value) in self.accepted {
+        for (key, value) in self.changes {
             match value {
                 Some(value) => batch.insert(key, value),
                 None => batch.remove(key),
@@ -189,19 +247,18 @@ impl<'a> Draft<'a> {
         Some((batch, self.effects))
     }
 
-    fn change(&mut self, key: Vec<u8>, value: Option<IVec>) {
+    fn change(&mut self, key: IVec, value: Option<IVec>) {
         self.bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
-        self.current.insert(key, value);
+        let before = self.changes.insert(key.clone(), value);
+        self.undo.push((key, before));
     }
 }
 
 impl Rows for Draft<'_> {
     fn raw(&self, key: &[u8]) -> Result<Option<IVec>> {
-        for changes in [&self.current, &self.accepted] {
-            if let Some(value) = changes.get(key) {
-                return Ok(value.clone());
-            }
+        match self.changes.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.tree.raw(key),
         }
-        self.tree.raw(key)
     }
 }

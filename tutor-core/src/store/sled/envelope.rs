@@ -21,31 +21,42 @@ const HEADER: usize = 8;
 /// The most content bytes of one value of the tree.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
 
-/// The values to store under `key` and its pieces.
+/// A value with room for what is around it. The content is to be written behind that.
+pub(super) fn room() -> Vec<u8> {
+    let mut value = Vec::with_capacity(512);
+    value.resize(HEADER, 0);
+    value
+}
+
+/// Completes a value that [`room`] began, and gives the pieces that do not fit into it: the first
+/// is number 1.
 ///
 /// # Errors
 /// `too_large` if there were more than 65,535 pieces.
-pub(super) fn seal(key: &[u8], content: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let (first, rest) = content.split_at(content.len().min(PIECE_BYTES));
+pub(super) fn seal(key: &[u8], value: &mut Vec<u8>) -> Result<Vec<Vec<u8>>> {
+    let content = value.get(HEADER..).unwrap_or_default();
+    let (_, rest) = content.split_at(content.len().min(PIECE_BYTES));
     let pieces = u16::try_from(rest.len().div_ceil(PIECE_BYTES)).map_err(|_| {
         Error::new(
             ErrorKind::TooLarge,
             "a record of the store has at most 4 GiB",
         )
     })?;
-    let mut value = Vec::with_capacity(HEADER + first.len());
-    value.extend_from_slice(&[MAGIC, VERSION]);
-    value.extend_from_slice(&pieces.to_be_bytes());
-    value.extend_from_slice(&checksum(key, pieces, content).to_le_bytes());
-    value.extend_from_slice(first);
-    let mut sealed = vec![(key.to_vec(), value)];
-    for (piece, n) in rest.chunks(PIECE_BYTES).zip(1..) {
-        sealed.push((keys::piece(key, n), piece.to_vec()));
+    let crc = checksum(key, pieces, content);
+    let rest = rest.chunks(PIECE_BYTES).map(<[u8]>::to_vec).collect();
+    value.truncate(HEADER + PIECE_BYTES);
+    let [high, low] = pieces.to_be_bytes();
+    let [a, b, c, d] = crc.to_le_bytes();
+    for (at, byte) in value
+        .iter_mut()
+        .zip([MAGIC, VERSION, high, low, a, b, c, d])
+    {
+        *at = byte;
     }
-    Ok(sealed)
+    Ok(rest)
 }
 
-/// The content that [`seal`] put into `value` and the pieces.
+/// The content that [`seal`] got, from `value` and the pieces.
 ///
 /// # Errors
 /// `data_corrupt` if it is damaged or of another version; errors of `piece`.
@@ -116,6 +127,23 @@ mod tests {
 
     use super::*;
 
+    /// What is stored of a content under a key.
+    fn stored(key: &[u8], content: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let mut value = room();
+        value.extend_from_slice(content);
+        let pieces = seal(key, &mut value).unwrap().into_iter().zip(1..);
+        let mut all: BTreeMap<_, _> = pieces
+            .map(|(piece, n)| (keys::piece(key, n), piece))
+            .collect();
+        all.insert(key.to_vec(), value);
+        all
+    }
+
+    /// The value that is stored of a small content.
+    fn small(key: &[u8], content: &[u8]) -> Vec<u8> {
+        stored(key, content).remove(key).unwrap()
+    }
+
     fn reopen(key: &[u8], stored: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Vec<u8>> {
         let piece = |key: &[u8]| Ok(stored.get(key).map(|value| IVec::from(value.as_slice())));
         open(key, stored.get(key).map_or(&[], Vec::as_slice), piece).map(Cow::into_owned)
@@ -133,7 +161,7 @@ mod tests {
             1_000_000,
         ] {
             let content: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
-            let sealed: BTreeMap<_, _> = seal(b"key", &content).unwrap().into_iter().collect();
+            let sealed = stored(b"key", &content);
             assert_eq!(reopen(b"key", &sealed).unwrap(), content);
             assert!(
                 sealed
@@ -149,8 +177,7 @@ mod tests {
 
     #[test]
     fn a_value_under_another_key_is_damage() {
-        let sealed = seal(b"key", b"content").unwrap();
-        let moved = BTreeMap::from([(b"other".to_vec(), sealed[0].1.clone())]);
+        let moved = BTreeMap::from([(b"other".to_vec(), small(b"key", b"content"))]);
         let error = reopen(b"other", &moved).unwrap_err();
         assert_eq!(
             (error.kind(), error.context_value("record")),
@@ -160,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_missing_piece_is_damage() {
-        let mut sealed: BTreeMap<_, _> = seal(b"k", &[7; 200_000]).unwrap().into_iter().collect();
+        let mut sealed = stored(b"k", &[7; 200_000]);
         sealed.remove(&keys::piece(b"k", 2));
         assert_eq!(
             reopen(b"k", &sealed).unwrap_err().kind(),
@@ -170,7 +197,7 @@ mod tests {
 
     #[test]
     fn another_version_is_named() {
-        let mut value = seal(b"k", b"content").unwrap().remove(0).1;
+        let mut value = small(b"k", b"content");
         value[1] = 9;
         let error = reopen(b"k", &BTreeMap::from([(b"k".to_vec(), value)])).unwrap_err();
         assert_eq!(
@@ -184,7 +211,7 @@ mod tests {
         fn one_flipped_bit_is_found(
             content in prop::collection::vec(any::<u8>(), 0..200), at in any::<prop::sample::Index>(), bit in 0..8,
         ) {
-            let mut value = seal(b"k", &content).unwrap().remove(0).1;
+            let mut value = small(b"k", &content);
             let at = at.index(value.len());
             value[at] ^= 1_u8 << bit;
             let error = reopen(b"k", &BTreeMap::from([(b"k".to_vec(), value)])).unwrap_err();

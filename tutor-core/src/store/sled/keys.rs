@@ -12,6 +12,8 @@ use crate::turn::TurnKey;
 
 /// The format of the store.
 pub(super) const FORMAT: &[u8] = b"m\x06format";
+/// How many groups of writes there were.
+pub(super) const GROUPS: &[u8] = b"m\x06groups";
 /// The version that the last written record got.
 pub(super) const LAST_VERSION: &[u8] = b"m\x07version";
 /// The start of all running turns.
@@ -248,6 +250,7 @@ mod tests {
             ),
             ("format".to_owned(), FORMAT.to_vec()),
             ("version".to_owned(), LAST_VERSION.to_vec()),
+            ("groups".to_owned(), GROUPS.to_vec()),
         ];
         for n in [1, 0x6161] {
             let pieces: Vec<_> = keys

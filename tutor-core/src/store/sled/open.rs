@@ -3,6 +3,7 @@
 //! ```text
 //! lock          held by the process that uses the store; its id inside
 //! format        written once the store is whole: without it, an empty store is new
+//! mark          how many groups of writes were durable
 //! sled/         sled's files
 //! set-aside/    snapshots that sled could not read; it rebuilds them. Stores that were never whole
 //! ```
@@ -22,7 +23,9 @@ use super::SledOptions;
 use super::compact::complete_swap;
 use super::draft::{Draft, Rows};
 use super::flush::flush;
+use super::mark::Mark;
 use super::shared::Database;
+use super::tails::Tails;
 use super::{keys, unavailable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::lock;
@@ -36,6 +39,9 @@ const SEGMENT_BYTES: usize = 8 << 20;
 /// How often sled's own thread runs. It is the only one that gives space back; what is durable is
 /// the writer's business.
 const FLUSH_EVERY_MS: u64 = 500;
+
+/// How long sled may take to let go of its files.
+pub(super) const SHUT_DOWN: Duration = Duration::from_secs(10);
 
 /// How often a lock that is held is tried again.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
@@ -83,9 +89,14 @@ pub(super) fn open_locked(
         .write(true)
         .open(files.join("db"))
         .map_err(|error| lock::unusable(&files, error))?;
-    let database = Database { db, data, lock };
-    check_format(&database, marked)
-        .map_err(|error| error.with_context("path", directory.display()))?;
+    check_format(&db, marked).map_err(|error| error.with_context("path", directory.display()))?;
+    let groups = count_groups(&db).map_err(|error| error.with_context("path", directory.display()));
+    let database = Database {
+        mark: Mark::open(directory, groups?)?,
+        db,
+        data: Arc::new(data),
+        lock,
+    };
     if !marked {
         make_durable(directory, &database)?;
     }
@@ -171,6 +182,14 @@ fn start(files: &Path, options: &SledOptions, deadline: Instant) -> Result<Db> {
     }
 }
 
+/// Has sled write down where everything is, so that the next opening need not read all that was
+/// written since this one. sled does that only when it is opened. Nobody uses the store, whose lock
+/// we hold.
+pub(super) fn write_snapshot(directory: &Path, options: &SledOptions) -> Result<()> {
+    let deadline = Instant::now() + SHUT_DOWN;
+    start(&directory.join("sled"), options, deadline).map(drop)
+}
+
 /// sled has no error of its own for this.
 fn is_lock(error: &::sled::Error) -> bool {
     matches!(error, ::sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
@@ -222,8 +241,7 @@ fn set_unfinished_aside(directory: &Path) -> Result<()> {
 }
 
 /// Checks the format of a store, or writes that of a new one.
-fn check_format(database: &Database, marked: bool) -> Result<()> {
-    let tree: &Tree = &database.db;
+fn check_format(tree: &Tree, marked: bool) -> Result<()> {
     let checking = AssertUnwindSafe(|| {
         if let Some(row) = tree.row::<FormatRow>(keys::FORMAT)? {
             return check_version(row.format);
@@ -234,13 +252,20 @@ fn check_format(database: &Database, marked: bool) -> Result<()> {
                 "the store has lost its data: move the directory away and restore a backup",
             ));
         }
-        let mut draft = Draft::new(tree);
+        let tails = Tails::default();
+        let mut draft = Draft::new(tree, &tails);
         draft.insert(keys::FORMAT, &FormatRow { format: FORMAT })?;
         draft.settle(true);
         let (batch, _) = draft.into_batch().unwrap_or_default();
         tree.apply_batch(batch).map_err(unavailable)
     });
     catch_unwind(checking).unwrap_or_else(|_| Err(corrupt()))
+}
+
+/// How many groups of writes the store has; 0 if it is of a release that did not count them.
+fn count_groups(tree: &Tree) -> Result<u64> {
+    let counting = AssertUnwindSafe(|| Ok(tree.row(keys::GROUPS)?.unwrap_or(0)));
+    catch_unwind(counting).unwrap_or_else(|_| Err(corrupt()))
 }
 
 /// Makes a new store survive a power failure, then marks it as whole.

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use ::sled::{IVec, Tree};
 
 use super::draft::Rows;
-use super::envelope::damaged;
+use super::envelope::{self, damaged};
 use super::rows::{Compact, MessageRow, PositionRow, SessionRow, StoredSession, TurnRow};
 use super::subject::Subject;
 use super::{keys, salvage, unavailable};
@@ -20,8 +20,14 @@ use crate::store::{RunningTurn, WholeSession, rules};
 use crate::turn::{Turn, TurnKey};
 
 pub(super) fn session(rows: &impl Rows, key: &SessionKey) -> Result<Option<StoredSession>> {
-    let row: Option<SessionRow> = rows.row(&keys::session(key))?;
-    Ok(row.map(|row| row.into_stored(key)))
+    let name = keys::session(key);
+    let Some(value) = rows.raw(&name)? else {
+        return Ok(None);
+    };
+    let row: SessionRow<'_> = rows.decode(&name, &value)?;
+    let mut stored = row.into_stored(key);
+    stored.pieces = envelope::piece_count(&value);
+    Ok(Some(stored))
 }
 
 /// Where a message of the session is.
@@ -228,7 +234,7 @@ pub(super) fn sessions(tree: &Tree, query: &SessionQuery) -> Result<Page<Session
 pub(super) fn messages(
     tree: &Tree,
     query: &MessageQuery,
-) -> Result<(Page<Message>, Option<Session>)> {
+) -> Result<(Page<Message>, Option<StoredSession>)> {
     let key = &query.session;
     let stored = session(tree, key)?.ok_or_else(|| Error::not_found("session", &key.id))?;
     let seq_of = |id: &MessageId| match position(tree, key, id)? {
@@ -275,7 +281,7 @@ pub(super) fn messages(
     let is_end = query.range == MessageRange::Latest
         && !stored.forked
         && page.items.last().map(|last| &last.id) == stored.session.head.as_ref();
-    Ok((page, is_end.then_some(stored.session)))
+    Ok((page, is_end.then_some(stored)))
 }
 
 /// Some messages in order, and whether there are more.

@@ -13,7 +13,9 @@ use crate::error::Result;
 use crate::store::{Expect, KeyRange, Record, RecordWrite, rules};
 
 pub(super) fn get(tree: &Tree, kind: &str, key: &str) -> Result<Option<Record>> {
-    let row: Option<RecordRow> = tree.row(&keys::record(kind, key))?;
+    let row: Option<RecordRow> = tree
+        .row(&keys::record(kind, key))
+        .map_err(|error| rules::about_record(error, key.as_bytes()))?;
     Ok(row.map(|row| Record {
         key: key.to_owned(),
         value: row.value,
@@ -55,7 +57,9 @@ pub(super) fn scan(tree: &Tree, kind: &str, range: &KeyRange, limit: usize) -> R
             break;
         }
         let key = std::str::from_utf8(&name[of_kind.len()..]).map_err(|_| damaged(&name))?;
-        let row: RecordRow = tree.decode(&name, &value)?;
+        let row: RecordRow = tree
+            .decode(&name, &value)
+            .map_err(|error| rules::about_record(error, key.as_bytes()))?;
         found.push(Record {
             key: key.to_owned(),
             value: row.value,

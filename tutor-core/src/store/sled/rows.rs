@@ -3,6 +3,7 @@
 //! A new member must be optional or have a default, and no name is ever used again for something
 //! else; then old data stays readable. What the key says is not repeated.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
@@ -26,9 +27,9 @@ use crate::turn::{Turn, TurnStatus};
 /// A session. Its next message gets the number [`message_count`](Self::message_count), unless
 /// messages were deleted.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct SessionRow {
+pub(super) struct SessionRow<'a> {
     #[serde(rename = "t")]
-    title: String,
+    title: Cow<'a, str>,
     #[serde(rename = "c")]
     created_at: i64,
     #[serde(rename = "u")]
@@ -39,10 +40,10 @@ pub(super) struct SessionRow {
     head: Option<Compact<MessageId>>,
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     running_turn: Option<Compact<TurnId>>,
-    #[serde(rename = "p", default, skip_serializing_if = "Metadata::is_empty")]
-    preferences: Metadata,
-    #[serde(rename = "m", default, skip_serializing_if = "Metadata::is_empty")]
-    metadata: Metadata,
+    #[serde(rename = "p", default, skip_serializing_if = "is_empty")]
+    preferences: Cow<'a, Metadata>,
+    #[serde(rename = "m", default, skip_serializing_if = "is_empty")]
+    metadata: Cow<'a, Metadata>,
     #[serde(rename = "f", default, skip_serializing_if = "std::ops::Not::not")]
     forked: bool,
     /// The number of the next message, if it is greater than the count.
@@ -51,11 +52,15 @@ pub(super) struct SessionRow {
     #[serde(rename = "o", default, skip_serializing_if = "std::ops::Not::not")]
     own_title: bool,
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
-    summary: Option<Summary>,
+    summary: Option<Cow<'a, Summary>>,
     /// What a newer program added: kept when this one writes the session again. Such members hold
     /// anything but bytes.
     #[serde(flatten)]
-    unknown: Metadata,
+    unknown: Cow<'a, Metadata>,
+}
+
+fn is_empty(members: &Metadata) -> bool {
+    members.is_empty()
 }
 
 /// A session, and what only its store knows of it.
@@ -67,6 +72,10 @@ pub(super) struct StoredSession {
     pub(super) forked: bool,
     /// The number of the next message: more than the count if messages before it were deleted.
     pub(super) next_seq: u64,
+    /// The newest message, if it is known.
+    pub(super) last: Option<(MessageId, Role)>,
+    /// How many further pieces its row has.
+    pub(super) pieces: u16,
     unknown: Metadata,
 }
 
@@ -83,28 +92,30 @@ impl From<Session> for StoredSession {
             next_seq: session.message_count,
             session,
             forked: false,
+            last: None,
+            pieces: 0,
             unknown: Metadata::new(),
         }
     }
 }
 
-impl SessionRow {
-    pub(super) fn new(stored: &StoredSession) -> Self {
-        let session = stored.session.clone();
+impl<'a> SessionRow<'a> {
+    pub(super) fn new(stored: &'a StoredSession) -> Self {
+        let session = &stored.session;
         Self {
-            title: session.title,
+            title: Cow::Borrowed(&session.title),
             created_at: session.created_at.as_micros(),
             updated_at: session.updated_at.as_micros(),
             message_count: session.message_count,
-            head: session.head.map(Compact),
-            running_turn: session.running_turn.map(Compact),
-            preferences: session.preferences,
-            metadata: session.metadata,
+            head: session.head.clone().map(Compact),
+            running_turn: session.running_turn.clone().map(Compact),
+            preferences: Cow::Borrowed(&session.preferences),
+            metadata: Cow::Borrowed(&session.metadata),
             forked: stored.forked,
             next_seq: stored.has_gaps().then_some(stored.next_seq),
             own_title: session.own_title,
-            summary: session.summary,
-            unknown: stored.unknown.clone(),
+            summary: session.summary.as_ref().map(Cow::Borrowed),
+            unknown: Cow::Borrowed(&stored.unknown),
         }
     }
 
@@ -112,22 +123,24 @@ impl SessionRow {
         let session = Session {
             id: key.id.clone(),
             owner: key.owner.clone(),
-            title: self.title,
+            title: self.title.into_owned(),
             created_at: Timestamp::from_micros(self.created_at),
             updated_at: Timestamp::from_micros(self.updated_at),
             message_count: self.message_count,
             head: self.head.map(|id| id.0),
             running_turn: self.running_turn.map(|id| id.0),
-            preferences: self.preferences,
-            metadata: self.metadata,
+            preferences: self.preferences.into_owned(),
+            metadata: self.metadata.into_owned(),
             own_title: self.own_title,
-            summary: self.summary,
+            summary: self.summary.map(Cow::into_owned),
         };
         StoredSession {
             next_seq: self.next_seq.unwrap_or(session.message_count),
             session,
             forked: self.forked,
-            unknown: self.unknown,
+            last: None,
+            pieces: 0,
+            unknown: self.unknown.into_owned(),
         }
     }
 }
@@ -462,8 +475,9 @@ mod tests {
         let mut newer =
             serde_json::to_value(SessionRow::new(&session("o", "s", 5).into())).unwrap();
         newer["later"] = serde_json::json!({"deep": [1, null, "x"]});
-        let row: SessionRow = rmp_serde::from_slice(&pack(&newer)).unwrap();
-        let again = SessionRow::new(&row.into_stored(&session("o", "s", 5).key()));
+        let row: SessionRow<'_> = rmp_serde::from_slice(&pack(&newer)).unwrap();
+        let stored = row.into_stored(&session("o", "s", 5).key());
+        let again = SessionRow::new(&stored);
         let written: serde_json::Value = rmp_serde::from_slice(&pack(&again)).unwrap();
         assert_eq!(written, newer);
     }
@@ -471,7 +485,7 @@ mod tests {
     #[test]
     fn a_session_of_the_first_version_is_readable() {
         let oldest = serde_json::json!({"t": "title", "c": 1, "u": 2, "n": 3});
-        let row: SessionRow = rmp_serde::from_slice(&pack(&oldest)).unwrap();
+        let row: SessionRow<'_> = rmp_serde::from_slice(&pack(&oldest)).unwrap();
         let stored = row.into_stored(&session("o", "s", 5).key());
         assert_eq!(
             (stored.session.title.as_str(), stored.session.message_count),

@@ -10,14 +10,10 @@ use super::subject::Subject;
 use super::tails::Effect;
 use crate::error::Result;
 use crate::id::{SessionId, TurnId};
-use crate::message::Metadata;
 use crate::session::{Session, SessionKey};
-use crate::store::RunningTurn;
+use crate::store::{RunningTurn, rules};
 use crate::time::Timestamp;
 use crate::turn::TurnKey;
-
-/// The title, in a list, of a session whose own row is damaged.
-const TITLE: &str = "Damaged conversation";
 
 /// A session whose row is damaged, as its `place` in the list knows it.
 pub(super) fn listed(key: SessionKey, place: &[u8]) -> Session {
@@ -25,20 +21,7 @@ pub(super) fn listed(key: SessionKey, place: &[u8]) -> Session {
         Some(Subject::Listing(_, time, _)) => time,
         _ => Timestamp::default(),
     };
-    Session {
-        id: key.id,
-        owner: key.owner,
-        title: TITLE.to_owned(),
-        created_at: updated_at,
-        updated_at,
-        message_count: 0,
-        head: None,
-        running_turn: None,
-        preferences: Metadata::new(),
-        metadata: Metadata::new(),
-        own_title: true,
-        summary: None,
-    }
+    rules::damaged_session(key, updated_at)
 }
 
 /// Deletes a session without asking its own row. Reads all that leads to turns of its owner.

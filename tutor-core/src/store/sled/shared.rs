@@ -10,7 +10,8 @@ use ::sled::{Db, Tree};
 use tokio::sync::Semaphore;
 
 use super::flush::flush;
-use super::open::open_locked;
+use super::mark::Mark;
+use super::open::{open_locked, write_snapshot};
 use super::tails::Tails;
 use super::{SledOptions, disk_is_full};
 use crate::error::{Error, ErrorKind, Result};
@@ -19,6 +20,9 @@ use crate::store::{WriteCount, rules};
 /// The most reads at a time; more wait. Each occupies a thread.
 const MAX_READS: usize = 8;
 
+/// A store that has written this much is closed with a new snapshot.
+const SNAPSHOT_BYTES: u64 = 64 << 20;
+
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) location: PathBuf,
@@ -26,6 +30,10 @@ pub(super) struct Shared {
     pub(super) reads: Semaphore,
     pub(super) tails: Tails,
     pub(super) written: WriteCount,
+    /// How many times sled was told to flush.
+    pub(super) flushes: AtomicU64,
+    /// Bytes written since the store was opened, about.
+    pub(super) written_bytes: AtomicU64,
     /// Which flush is under way; 0 for none.
     pub(super) flushing: AtomicU64,
     /// True while the state is: known without waiting for a batch that is applied.
@@ -49,7 +57,8 @@ enum State {
 pub(super) struct Database {
     pub(super) db: Db,
     /// The file in which sled keeps the data.
-    pub(super) data: File,
+    pub(super) data: Arc<File>,
+    pub(super) mark: Mark,
     /// Let go of last.
     pub(super) lock: Arc<File>,
 }
@@ -62,6 +71,8 @@ impl Shared {
             reads: Semaphore::new(MAX_READS),
             tails: Tails::default(),
             written: WriteCount::default(),
+            flushes: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
             flushing: AtomicU64::new(0),
             open: AtomicBool::new(true),
             state: RwLock::new(State::Open(Box::new(database))),
@@ -125,7 +136,18 @@ impl Shared {
                     "the store's file cannot be synced",
                 )
                 .with_source(error)
-            })
+            })?;
+            database.mark.set_durably();
+            let lock = Arc::clone(&database.lock);
+            drop(database);
+            if self.written_bytes.load(Ordering::Relaxed) >= SNAPSHOT_BYTES
+                && let Err(error) = write_snapshot(&self.location, &self.options)
+            {
+                tracing::warn!(%error, "the next opening of the store takes longer");
+            }
+            // Only now may others have the store.
+            drop(lock);
+            Ok(())
         });
         catch_unwind(closing).unwrap_or_else(|_| {
             Err(Error::new(

@@ -11,6 +11,7 @@ use crate::turn::TurnKey;
 pub(super) enum Subject {
     Format,
     LastVersion,
+    Groups,
     Session(SessionKey),
     Message(SessionKey, u64),
     Position(SessionKey, MessageId),
@@ -36,6 +37,7 @@ impl Subject {
         match key {
             keys::FORMAT => return Some(Self::Format),
             keys::LAST_VERSION => return Some(Self::LastVersion),
+            keys::GROUPS => return Some(Self::Groups),
             _ => {}
         }
         let (kind, rest) = key.split_first()?;
@@ -73,6 +75,7 @@ impl Subject {
         match self {
             Self::Format => keys::FORMAT.to_vec(),
             Self::LastVersion => keys::LAST_VERSION.to_vec(),
+            Self::Groups => keys::GROUPS.to_vec(),
             Self::Session(key) => keys::session(key),
             Self::Message(key, seq) => keys::message(key, *seq),
             Self::Position(key, id) => keys::position(key, id),

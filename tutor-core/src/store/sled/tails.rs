@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::rows::StoredSession;
 use crate::message::Message;
 use crate::session::{Branch, MessageQuery, MessageRange, Page, Session, SessionKey};
 
@@ -23,8 +24,8 @@ const MESSAGE_BYTES: usize = 600;
 pub(super) enum Effect {
     /// A message was stored behind all others, as this number. Number 0 is the first of all.
     Message(SessionKey, u64, Box<Message>),
-    /// The session is now like this; `true` if its messages are not one line.
-    Session(Box<Session>, bool),
+    /// The session is now like this.
+    Session(Box<StoredSession>),
     /// The session, or some of its messages.
     Deleted(SessionKey),
 }
@@ -45,7 +46,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Tail {
     /// `None` only between the effects of one write.
-    session: Option<Session>,
+    session: Option<StoredSession>,
     messages: VecDeque<Message>,
     /// How many messages come before them.
     older: u64,
@@ -62,7 +63,7 @@ impl Tails {
         let mut inner = self.lock();
         inner.touch(&query.session);
         let tail = inner.tails.get(&query.session)?;
-        let head = tail.session.as_ref()?.head.as_ref();
+        let head = tail.session.as_ref()?.session.head.as_ref();
         let is_line = match &query.branch {
             Branch::All => true,
             // After a wish for another reply the head is before the last message.
@@ -83,17 +84,22 @@ impl Tails {
     pub(super) fn session(&self, key: &SessionKey) -> Option<Session> {
         let mut inner = self.lock();
         inner.touch(key);
-        inner.tails.get(key)?.session.clone()
+        Some(inner.tails.get(key)?.session.as_ref()?.session.clone())
+    }
+
+    /// A session with what only its store knows of it, if it is here.
+    pub(super) fn stored(&self, key: &SessionKey) -> Option<StoredSession> {
+        self.lock().tails.get(key)?.session.clone()
     }
 
     /// Keeps what was read of a session that is one line: its last messages.
-    pub(super) fn learn(&self, session: &Session, last: &[Message]) {
+    pub(super) fn learn(&self, stored: StoredSession, last: &[Message]) {
         let last = &last[last.len().saturating_sub(MAX_TAIL_MESSAGES)..];
-        let Some(older) = session.message_count.checked_sub(last.len() as u64) else {
+        let Some(older) = stored.session.message_count.checked_sub(last.len() as u64) else {
             return;
         };
         let mut inner = self.lock();
-        let key = session.key();
+        let key = stored.session.key();
         // Not in place of more.
         let known = inner.tails.get(&key).map(|tail| tail.messages.len());
         if known.is_some_and(|known| known >= last.len()) {
@@ -101,7 +107,7 @@ impl Tails {
         }
         inner.forget(&key);
         let mut tail = Tail {
-            session: Some(session.clone()),
+            session: Some(stored),
             older,
             ..Tail::default()
         };
@@ -115,13 +121,15 @@ impl Tails {
         for effect in effects {
             match effect {
                 Effect::Deleted(key) => drop(inner.forget(&key)),
-                Effect::Session(session, true) => drop(inner.forget(&session.key())),
-                Effect::Session(session, false) => {
-                    let key = session.key();
-                    let is_new = session.message_count == 0;
+                Effect::Session(stored) if stored.forked => {
+                    drop(inner.forget(&stored.session.key()));
+                }
+                Effect::Session(stored) => {
+                    let key = stored.session.key();
+                    let is_new = stored.session.message_count == 0;
                     let tail = inner.forget(&key).or(is_new.then(Tail::default));
                     if let Some(mut tail) = tail {
-                        tail.session = Some(*session);
+                        tail.session = Some(*stored);
                         inner.keep(key, tail);
                     }
                 }
@@ -214,7 +222,7 @@ mod tests {
             session.head = Some(message.id.clone());
             session.message_count = n + 1;
             effects.push(Effect::Message(session.key(), n, Box::new(message)));
-            effects.push(Effect::Session(Box::new(session.clone()), false));
+            effects.push(Effect::Session(Box::new(session.clone().into())));
         }
         effects
     }
@@ -262,7 +270,9 @@ mod tests {
         tails.follow(effects("s", 4, 10));
         let mut forked = session("o", "s", 5);
         forked.message_count = 4;
-        tails.follow(vec![Effect::Session(Box::new(forked), true)]);
+        let mut forked = StoredSession::from(forked);
+        forked.forked = true;
+        tails.follow(vec![Effect::Session(Box::new(forked))]);
         assert_eq!(page(&tails, "s", 1), None);
         tails.follow(effects("t", 4, 10));
         tails.follow(vec![Effect::Deleted(session("o", "t", 5).key())]);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::draft::{Draft, Rows};
 use super::keys;
-use super::reads::{position, session, turn_of};
+use super::reads::{position, turn_of};
 use super::rows::{Compact, MessageRow, PositionRow, SessionRow, StoredSession, TurnRow};
 use super::salvage;
 use super::tails::Effect;
@@ -20,10 +20,10 @@ use crate::turn::{Turn, TurnKey, TurnStatus};
 
 pub(super) fn create_session(draft: &mut Draft<'_>, new: Session) -> Result<()> {
     let key = new.key();
-    if session(draft, &key)?.is_some() {
+    if draft.session(&key)?.is_some() {
         return Err(rules::session_exists(&key.id));
     }
-    save(draft, &rules::created(new).into(), None)
+    save(draft, rules::created(new).into(), None).map(drop)
 }
 
 pub(super) fn update_session(
@@ -31,7 +31,9 @@ pub(super) fn update_session(
     key: &SessionKey,
     patch: SessionPatch,
 ) -> Result<Session> {
-    let mut stored = session(draft, key)?.ok_or_else(|| Error::not_found("session", &key.id))?;
+    let mut stored = draft
+        .session(key)?
+        .ok_or_else(|| Error::not_found("session", &key.id))?;
     if let Some(head) = &patch.head
         && position(draft, key, head)?.is_none()
     {
@@ -39,7 +41,7 @@ pub(super) fn update_session(
     }
     let listed_at = stored.session.updated_at;
     rules::patch(&mut stored.session, patch);
-    save(draft, &stored, Some(listed_at))?;
+    let stored = save(draft, stored, Some(listed_at))?;
     Ok(stored.session)
 }
 
@@ -56,7 +58,7 @@ pub(super) fn delete_session(draft: &mut Draft<'_>, key: &SessionKey) -> Result<
 }
 
 fn delete_sound_session(draft: &mut Draft<'_>, key: &SessionKey) -> Result<bool> {
-    let Some(StoredSession { session, .. }) = session(draft, key)? else {
+    let Some(StoredSession { session, .. }) = draft.session(key)? else {
         return Ok(false);
     };
     for (turn_key, value) in draft.scan(&keys::ended_turns(key))? {
@@ -81,7 +83,9 @@ pub(super) fn delete_message(
     key: &SessionKey,
     cut: &MessageCut,
 ) -> Result<u64> {
-    let mut stored = session(draft, key)?.ok_or_else(|| Error::not_found("session", &key.id))?;
+    let mut stored = draft
+        .session(key)?
+        .ok_or_else(|| Error::not_found("session", &key.id))?;
     let id = &cut.message;
     let first = position(draft, key, id)?.ok_or_else(|| Error::not_found("message", id))?;
     if let Some(running) = &stored.session.running_turn {
@@ -138,8 +142,9 @@ pub(super) fn delete_message(
         cut.updated_at,
     );
     stored.next_seq = last_kept.map_or(0, |seq| seq + 1);
+    stored.last = None;
     draft.note(Effect::Deleted(key.clone()));
-    save(draft, &stored, Some(listed_at))?;
+    save(draft, stored, Some(listed_at))?;
     Ok(deleted.len() as u64)
 }
 
@@ -156,7 +161,7 @@ pub(super) fn import_session(
         mut partial,
     } = whole;
     let key = new.key();
-    match session(draft, &key) {
+    match draft.session(&key) {
         Err(error) if error.kind() == ErrorKind::DataCorrupt && existing == Existing::Replace => {
             delete_session(draft, &key)?;
         }
@@ -191,7 +196,7 @@ pub(super) fn import_session(
         };
         draft.insert(&place, &TurnRow::from(RunningTurn { turn, partial }))?;
     }
-    save(draft, &stored, None)
+    save(draft, stored, None).map(drop)
 }
 
 /// Removes what leads to a turn.
@@ -214,7 +219,7 @@ pub(super) fn begin_turn(draft: &mut Draft<'_>, mut new: NewTurn) -> Result<Begu
         };
     }
     let key = SessionKey::new(new.turn.owner.clone(), new.turn.session_id.clone());
-    let (mut stored, listed_at) = match (session(draft, &key)?, new.new_session.take()) {
+    let (mut stored, listed_at) = match (draft.session(&key)?, new.new_session.take()) {
         (Some(_), Some(_)) => return Err(rules::session_exists(&key.id)),
         (None, None) => return Err(Error::not_found("session", &key.id)),
         (None, Some(session)) => (StoredSession::from(rules::created(session)), None),
@@ -229,8 +234,9 @@ pub(super) fn begin_turn(draft: &mut Draft<'_>, mut new: NewTurn) -> Result<Begu
     if stored.session.head != new.expected_head {
         return Err(rules::head_moved(&key.id, stored.session.head.as_ref()));
     }
-    rules::check_messages(&new, |id| {
-        Ok(position(draft, &key, id)?.map(|found| found.role))
+    rules::check_messages(&new, |id| match &stored.last {
+        Some((last, role)) if last == id => Ok(Some(*role)),
+        _ => Ok(position(draft, &key, id)?.map(|found| found.role)),
     })?;
     let turn_key = new.turn.key();
     if draft.raw(&keys::turn(&turn_key))?.is_some() {
@@ -251,7 +257,7 @@ pub(super) fn begin_turn(draft: &mut Draft<'_>, mut new: NewTurn) -> Result<Begu
         partial: None,
     };
     draft.insert(&keys::running_turn(&turn_key), &TurnRow::from(running))?;
-    save(draft, &stored, listed_at)?;
+    save(draft, stored, listed_at)?;
     Ok(BegunTurn::New)
 }
 
@@ -267,10 +273,14 @@ pub(super) fn checkpoint_turn(
 }
 
 pub(super) fn finish_turn(draft: &mut Draft<'_>, key: &TurnKey, end: TurnEnd) -> Result<Turn> {
-    let RunningTurn { mut turn, .. } = running_turn(draft, key)?;
+    let RunningTurn { mut turn, .. } = match draft.take::<TurnRow>(&keys::running_turn(key))? {
+        Some(row) => row.into(),
+        None => return Err(not_running(draft, key)?),
+    };
     rules::check_end(&turn, &end)?;
     let session_key = SessionKey::new(key.owner.clone(), turn.session_id.clone());
-    let mut stored = session(draft, &session_key)?
+    let mut stored = draft
+        .session(&session_key)?
         .ok_or_else(|| super::envelope::damaged(&keys::session(&session_key)))?;
     let listed_at = stored.session.updated_at;
     if let Some(reply) = rules::end(&mut stored.session, &mut turn, end) {
@@ -280,12 +290,11 @@ pub(super) fn finish_turn(draft: &mut Draft<'_>, key: &TurnKey, end: TurnEnd) ->
         turn,
         partial: None,
     };
-    draft.remove(&keys::running_turn(key))?;
     draft.insert(
         &keys::ended_turn(&session_key, &key.id),
         &TurnRow::from(ended.clone()),
     )?;
-    save(draft, &stored, Some(listed_at))?;
+    save(draft, stored, Some(listed_at))?;
     Ok(ended.turn)
 }
 
@@ -293,9 +302,16 @@ pub(super) fn finish_turn(draft: &mut Draft<'_>, key: &TurnKey, end: TurnEnd) ->
 fn running_turn(draft: &Draft<'_>, key: &TurnKey) -> Result<RunningTurn> {
     match draft.row::<TurnRow>(&keys::running_turn(key))? {
         Some(row) => Ok(row.into()),
-        None if draft.raw(&keys::turn(key))?.is_some() => Err(rules::turn_has_ended(&key.id)),
-        None => Err(Error::not_found("turn", &key.id)),
+        None => Err(not_running(draft, key)?),
     }
+}
+
+/// Why a turn does not run.
+fn not_running(draft: &Draft<'_>, key: &TurnKey) -> Result<Error> {
+    Ok(match draft.raw(&keys::turn(key))? {
+        Some(_) => rules::turn_has_ended(&key.id),
+        None => Error::not_found("turn", &key.id),
+    })
 }
 
 fn insert_message(
@@ -306,10 +322,12 @@ fn insert_message(
     let seq = stored.next_seq;
     stored.next_seq += 1;
     let key = stored.session.key();
-    let parent = match &message.parent_id {
-        Some(id) => position(draft, &key, id)?.map(|found| found.seq),
-        None => None,
+    let parent = match (&message.parent_id, &stored.last) {
+        (Some(id), Some((last, _))) if id == last => seq.checked_sub(1),
+        (Some(id), _) => position(draft, &key, id)?.map(|found| found.seq),
+        (None, _) => None,
     };
+    stored.last = Some((message.id.clone(), message.role));
     stored.forked |= parent != seq.checked_sub(1);
     let here = PositionRow {
         seq,
@@ -317,7 +335,9 @@ fn insert_message(
     };
     draft.insert(&keys::position(&key, &message.id), &here)?;
     draft.note(Effect::Message(key.clone(), seq, Box::new(message.clone())));
-    draft.insert(&keys::message(&key, seq), &MessageRow::new(message, parent))
+    draft
+        .insert(&keys::message(&key, seq), &MessageRow::new(message, parent))
+        .map(drop)
 }
 
 /// Stores a session, and its place in the list of its owner, where it was `listed_at`.
@@ -325,11 +345,15 @@ fn insert_message(
 /// The place moves with every write. Moving it only when the session has been quiet for a while
 /// would save a quarter of a write, but then a list had to read all that were not quiet to be in
 /// order.
-fn save(draft: &mut Draft<'_>, stored: &StoredSession, listed_at: Option<Timestamp>) -> Result<()> {
+fn save(
+    draft: &mut Draft<'_>,
+    mut stored: StoredSession,
+    listed_at: Option<Timestamp>,
+) -> Result<StoredSession> {
     let session = &stored.session;
     if listed_at != Some(session.updated_at) {
         if let Some(before) = listed_at {
-            draft.remove(&keys::listing(&session.owner, before, &session.id))?;
+            draft.unmark(keys::listing(&session.owner, before, &session.id));
         }
         draft.mark(keys::listing(
             &session.owner,
@@ -337,6 +361,8 @@ fn save(draft: &mut Draft<'_>, stored: &StoredSession, listed_at: Option<Timesta
             &session.id,
         ));
     }
-    draft.note(Effect::Session(Box::new(session.clone()), stored.forked));
-    draft.replace(&keys::session(&session.key()), &SessionRow::new(stored))
+    let key = keys::session(&session.key());
+    stored.pieces = draft.replace_known(&key, stored.pieces, &SessionRow::new(&stored))?;
+    draft.note(Effect::Session(Box::new(stored.clone())));
+    Ok(stored)
 }

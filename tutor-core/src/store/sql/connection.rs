@@ -22,7 +22,7 @@ pub enum Connection<'c> {
 }
 
 /// A parameter of a statement.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Value {
     Text(Option<String>),
     Integer(Option<i64>),

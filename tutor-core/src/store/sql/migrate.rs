@@ -2,6 +2,7 @@
 //! or not at all, and of several programs that start at once one does it.
 
 use super::connection::{Connection, Value, values};
+use super::table::TABLES;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::migration::{Migration, MigrationPlan};
 
@@ -9,7 +10,7 @@ use crate::store::migration::{Migration, MigrationPlan};
 pub(super) mod tests;
 
 /// Each migration: its name, and its statements for either database.
-const MIGRATIONS: [(&str, &str, &str); 2] = [
+const MIGRATIONS: [(&str, &str, &str); 3] = [
     (
         "the tables of the original system",
         include_str!("schema/sqlite-1.sql"),
@@ -19,6 +20,11 @@ const MIGRATIONS: [(&str, &str, &str); 2] = [
         "owners, branches, turns and records",
         include_str!("schema/sqlite-2.sql"),
         include_str!("schema/postgres-2.sql"),
+    ),
+    (
+        "a checksum of each row",
+        include_str!("schema/sqlite-3.sql"),
+        include_str!("schema/postgres-3.sql"),
     ),
 ];
 
@@ -128,6 +134,12 @@ async fn apply(
         for sql in &step.statements {
             before(sql)?;
             connection.execute(sql, Vec::new()).await?;
+        }
+        if step.version == 3 {
+            for table in TABLES {
+                before("the checksums of a table")?;
+                table.fill(connection).await?;
+            }
         }
         connection
             .execute(

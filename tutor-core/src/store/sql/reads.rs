@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::connection::{Connection, Row, Value, damaged, values};
 use super::rows::{StoredSession, read_id, read_message, read_role, read_turn, signed};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{MessageId, OwnerId, SessionId, TurnId};
 use crate::message::{Message, Role};
 use crate::session::{
@@ -40,24 +40,25 @@ pub(super) async fn session(
     let sql = lockable!(
         connection,
         lock,
-        "SELECT title, created_at, updated_at, message_count, next_seq, head, running_turn, forked, details
+        "SELECT owner, id, title, created_at, updated_at, message_count, next_seq, head, running_turn,
+            forked, details, checksum
         FROM chat_sessions WHERE owner = $1 AND id = $2"
     );
     let row = connection
         .row(sql, values![key.owner.as_str(), key.id.as_str()])
         .await?;
-    row.map(|row| StoredSession::read(&row, 0, key)).transpose()
+    row.map(|row| StoredSession::read(&row, key)).transpose()
 }
 
 pub(super) async fn sessions(
     connection: &mut Connection<'_>,
     query: SessionQuery,
 ) -> Result<Page<Session>> {
-    const FROM: &str = "SELECT id, title, created_at, updated_at, message_count, next_seq, head,
-        running_turn, forked, details FROM chat_sessions WHERE owner = $1
+    const FROM: &str = "SELECT owner, id, title, created_at, updated_at, message_count, next_seq,
+        head, running_turn, forked, details, checksum FROM chat_sessions WHERE owner = $1
         ORDER BY updated_at DESC, id DESC LIMIT $2";
-    const BEHIND: &str = "SELECT id, title, created_at, updated_at, message_count, next_seq, head,
-        running_turn, forked, details FROM chat_sessions
+    const BEHIND: &str = "SELECT owner, id, title, created_at, updated_at, message_count, next_seq,
+        head, running_turn, forked, details, checksum FROM chat_sessions
         WHERE owner = $1 AND (updated_at, id) < ($3, $4)
         ORDER BY updated_at DESC, id DESC LIMIT $2";
     let cursor = query.cursor.as_ref();
@@ -76,8 +77,16 @@ pub(super) async fn sessions(
             let next_cursor = items.last().map(Cursor::behind);
             return Ok(Page { items, next_cursor });
         }
-        let key = SessionKey::new(query.owner.clone(), read_id(row.text(0)?)?);
-        items.push(StoredSession::read(&row, 1, &key)?.session);
+        let key = SessionKey::new(query.owner.clone(), read_id(row.text(1)?)?);
+        let listed = match StoredSession::read(&row, &key) {
+            // The others can still be read, and this one be deleted.
+            Err(error) if error.kind() == ErrorKind::DataCorrupt => {
+                tracing::error!(%error, "a damaged session is listed without what it says");
+                rules::damaged_session(key, row.time(4)?)
+            }
+            read => read?.session,
+        };
+        items.push(listed);
     }
     Ok(Page {
         items,
@@ -190,7 +199,7 @@ pub(super) async fn messages(
     };
     let items = rows
         .iter()
-        .map(|row| read_message(row, &key.id))
+        .map(|row| read_message(row, key))
         .collect::<Result<_>>()?;
     Ok(Page::of_messages(items, &query.range, more))
 }
@@ -216,7 +225,8 @@ impl Reader<'_> {
     async fn last_of(&self, connection: &mut Connection<'_>, last: i64) -> Result<Found> {
         let rows = connection
             .rows(
-                "SELECT seq, id, parent_id, turn_id, role, content, timestamp, details
+                "SELECT owner, session_id, seq, id, parent_id, turn_id, role, content, timestamp,
+                    details, checksum
                 FROM messages WHERE owner = $1 AND session_id = $2 AND seq <= $3
                 ORDER BY seq DESC LIMIT $4",
                 self.values([last, one_more(self.limit)]),
@@ -237,7 +247,8 @@ impl Reader<'_> {
         values.extend(values![one_more(self.limit)]);
         let rows = connection
             .rows(
-                "SELECT seq, id, parent_id, turn_id, role, content, timestamp, details
+                "SELECT owner, session_id, seq, id, parent_id, turn_id, role, content, timestamp,
+                    details, checksum
                 FROM messages WHERE owner = $1 AND session_id = $2 AND seq > $3 AND seq <= $4
                 ORDER BY seq LIMIT $5",
                 values,
@@ -273,7 +284,8 @@ impl Reader<'_> {
                     JOIN messages m ON m.owner = $1 AND m.session_id = $2 AND m.id = line.parent_id
                     WHERE line.depth < $4
                 )
-                SELECT m.seq, m.id, m.parent_id, m.turn_id, m.role, m.content, m.timestamp, m.details
+                SELECT m.owner, m.session_id, m.seq, m.id, m.parent_id, m.turn_id, m.role, m.content,
+                    m.timestamp, m.details, m.checksum
                 FROM line JOIN messages m
                 ON m.owner = $1 AND m.session_id = $2 AND m.seq = line.seq
                 ORDER BY m.seq DESC",
@@ -284,7 +296,7 @@ impl Reader<'_> {
         let first = rows.last();
         if rows.len() <= self.limit
             && let Some(first) = first
-            && first.optional_text(2)?.is_some()
+            && first.optional_text(4)?.is_some()
         {
             return Err(damaged("a message's parent is missing"));
         }
@@ -311,7 +323,8 @@ impl Reader<'_> {
                     JOIN messages m ON m.owner = $1 AND m.session_id = $2 AND m.id = line.parent_id
                     WHERE line.seq > $4
                 )
-                SELECT m.seq, m.id, m.parent_id, m.turn_id, m.role, m.content, m.timestamp, m.details
+                SELECT m.owner, m.session_id, m.seq, m.id, m.parent_id, m.turn_id, m.role, m.content,
+                    m.timestamp, m.details, m.checksum
                 FROM line JOIN messages m
                 ON m.owner = $1 AND m.session_id = $2 AND m.seq = line.seq
                 WHERE line.seq >= $4
@@ -319,7 +332,7 @@ impl Reader<'_> {
                 values,
             )
             .await?;
-        let found = rows.first().map(|row| row.integer(0)).transpose()?;
+        let found = rows.first().map(|row| row.integer(2)).transpose()?;
         if found != Some(stop) {
             return Ok(None);
         }
@@ -353,12 +366,13 @@ pub(super) async fn turn(
     let sql = lockable!(
         connection,
         lock,
-        "SELECT lease_until, partial, details FROM tutor_turns WHERE owner = $1 AND id = $2"
+        "SELECT owner, id, session_id, status, idempotency_key, lease_until, partial, details, checksum
+            FROM tutor_turns WHERE owner = $1 AND id = $2"
     );
     let row = connection
         .row(sql, values![key.owner.as_str(), key.id.as_str()])
         .await?;
-    row.map(|row| read_turn(&row, 0)).transpose()
+    row.map(|row| read_turn(&row)).transpose()
 }
 
 /// The turn that has taken an idempotency key.
@@ -369,23 +383,35 @@ pub(super) async fn turn_of(
 ) -> Result<Option<Turn>> {
     let row = connection
         .row(
-            "SELECT lease_until, partial, details FROM tutor_turns
+            "SELECT owner, id, session_id, status, idempotency_key, lease_until, partial, details, checksum
+            FROM tutor_turns
             WHERE owner = $1 AND idempotency_key = $2",
             values![owner.as_str(), idempotency_key],
         )
         .await?;
-    row.map(|row| Ok(read_turn(&row, 0)?.turn)).transpose()
+    row.map(|row| Ok(read_turn(&row)?.turn)).transpose()
 }
 
 pub(super) async fn running_turns(connection: &mut Connection<'_>) -> Result<Vec<RunningTurn>> {
     let rows = connection
         .rows(
-            "SELECT lease_until, partial, details FROM tutor_turns WHERE status = 'running'
+            "SELECT owner, id, session_id, status, idempotency_key, lease_until, partial, details, checksum
+            FROM tutor_turns WHERE status = 'running'
             ORDER BY owner, id",
             Vec::new(),
         )
         .await?;
-    rows.iter().map(|row| read_turn(row, 0)).collect()
+    let mut found = Vec::new();
+    for row in &rows {
+        match read_turn(row) {
+            // The others must be ended all the same. Its session can be deleted.
+            Err(error) if error.kind() == ErrorKind::DataCorrupt => {
+                tracing::error!(%error, "a damaged turn that was left running stays as it is");
+            }
+            read => found.push(read?),
+        }
+    }
+    Ok(found)
 }
 
 /// Hops from owner to owner, so that the number of their sessions does not matter.
@@ -424,7 +450,8 @@ pub(super) async fn turns(
     }
     let rows = connection
         .rows(
-            "SELECT lease_until, partial, details FROM tutor_turns
+            "SELECT owner, id, session_id, status, idempotency_key, lease_until, partial, details, checksum
+            FROM tutor_turns
             WHERE owner = $1 AND session_id = $2 AND id > $3 ORDER BY id LIMIT $4",
             values![
                 key.owner.as_str(),
@@ -434,7 +461,7 @@ pub(super) async fn turns(
             ],
         )
         .await?;
-    rows.iter().map(|row| Ok(read_turn(row, 0)?.turn)).collect()
+    rows.iter().map(|row| Ok(read_turn(row)?.turn)).collect()
 }
 
 pub(super) async fn session_ids(
@@ -503,7 +530,8 @@ pub(super) async fn whole_session(
     };
     let rows = connection
         .rows(
-            "SELECT seq, id, parent_id, turn_id, role, content, timestamp, details
+            "SELECT owner, session_id, seq, id, parent_id, turn_id, role, content, timestamp,
+                    details, checksum
             FROM messages WHERE owner = $1 AND session_id = $2 ORDER BY seq",
             values![key.owner.as_str(), key.id.as_str()],
         )
@@ -513,7 +541,7 @@ pub(super) async fn whole_session(
     }
     let messages = rows
         .iter()
-        .map(|row| read_message(row, &key.id))
+        .map(|row| read_message(row, key))
         .collect::<Result<_>>()?;
     let running = all_turns(connection, key).await?;
     let partial = running.iter().find_map(|one| one.partial.clone());
@@ -532,10 +560,11 @@ pub(super) async fn all_turns(
 ) -> Result<Vec<RunningTurn>> {
     let rows = connection
         .rows(
-            "SELECT lease_until, partial, details FROM tutor_turns
+            "SELECT owner, id, session_id, status, idempotency_key, lease_until, partial, details, checksum
+            FROM tutor_turns
             WHERE owner = $1 AND session_id = $2 ORDER BY id",
             values![key.owner.as_str(), key.id.as_str()],
         )
         .await?;
-    rows.iter().map(|row| read_turn(row, 0)).collect()
+    rows.iter().map(read_turn).collect()
 }

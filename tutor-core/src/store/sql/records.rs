@@ -3,6 +3,7 @@
 
 use super::connection::{Connection, Row, Value, damaged, values};
 use super::rows::signed;
+use super::table;
 use crate::error::Result;
 use crate::store::{Expect, KeyRange, Record, RecordWrite, rules};
 
@@ -13,7 +14,8 @@ pub(super) async fn get(
 ) -> Result<Option<Record>> {
     let row = connection
         .row(
-            "SELECT key, value, version FROM tutor_records WHERE kind = $1 AND key = $2",
+            "SELECT kind, key, value, version, checksum FROM tutor_records
+            WHERE kind = $1 AND key = $2",
             values![kind.into_bytes(), key.into_bytes()],
         )
         .await?;
@@ -54,7 +56,7 @@ pub(super) async fn scan(
     };
     let rows = connection
         .rows(
-            "SELECT key, value, version FROM tutor_records
+            "SELECT kind, key, value, version, checksum FROM tutor_records
             WHERE kind = $1 AND key >= $2 AND key < $3 ORDER BY key LIMIT $4",
             values![
                 kind.into_bytes(),
@@ -120,9 +122,11 @@ async fn put(
     let version = connection.expect_row(next, Vec::new()).await?.integer(0)?;
     connection
         .execute(
-            "INSERT INTO tutor_records (kind, key, value, version) VALUES ($1, $2, $3, $4)
-            ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value, version = excluded.version",
-            values![kind, key, value, version],
+            "INSERT INTO tutor_records (kind, key, value, version, checksum)
+            VALUES ($1, $2, $3, $4, $5)
+            ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value,
+                version = excluded.version, checksum = excluded.checksum",
+            table::RECORDS.seal(values![kind, key, value, version]),
         )
         .await?;
     Ok(())
@@ -150,10 +154,17 @@ async fn lock(connection: &mut Connection<'_>, writes: &[RecordWrite]) -> Result
 }
 
 fn read(row: &Row) -> Result<Record> {
+    let opened = table::RECORDS.open(row);
+    // Whoever reads on behind it needs its key.
+    let mut values = opened.map_err(|error| match row.bytes(1) {
+        Ok(key) => rules::about_record(error, &key),
+        Err(_) => error,
+    })?;
+    let _kind = values.bytes()?;
     Ok(Record {
-        key: text(row.bytes(0)?)?,
-        value: row.bytes(1)?,
-        version: row.count(2)?,
+        key: text(values.bytes()?)?,
+        value: values.bytes()?,
+        version: values.count()?,
     })
 }
 

@@ -9,8 +9,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use super::connection::{Row, Value, damaged, values};
+use super::table;
 use crate::error::{Error, Result};
-use crate::id::{MessageId, OwnerId, SessionId};
+use crate::id::{MessageId, OwnerId};
 use crate::message::{Content, Message, Role};
 use crate::session::{Session, SessionKey};
 use crate::store::RunningTurn;
@@ -57,33 +58,40 @@ impl From<Session> for StoredSession {
 }
 
 impl StoredSession {
-    /// Reads `title, created_at, updated_at, message_count, next_seq, head, running_turn, forked,
-    /// details`, from this column on.
-    pub(super) fn read(row: &Row, first: usize, key: &SessionKey) -> Result<Self> {
-        let mut members = object(&row.text(first + 8)?)?;
+    /// Reads a row of all columns.
+    pub(super) fn read(row: &Row, key: &SessionKey) -> Result<Self> {
+        let mut values = table::SESSIONS.open(row)?;
+        if (values.text()?, values.text()?) != (key.owner.to_string(), key.id.to_string()) {
+            return Err(damaged("a row is found by another one's key"));
+        }
+        let title = values.text()?;
+        let (created_at, updated_at) = (values.time()?, values.time()?);
+        let (message_count, next_seq) = (values.count()?, values.count()?);
+        let (head, running_turn) = (values.optional_text()?, values.optional_text()?);
+        let forked = values.integer()? != 0;
+        let mut members = object(&values.text()?)?;
         let mut unknown = members.clone();
         unknown.retain(|name, _| !SESSION_DETAILS.contains(&name.as_str()) && name != "title");
         let mut set = |name: &str, value: Json| members.insert(name.to_owned(), value);
         set("id", key.id.as_str().into());
         set("owner", key.owner.as_str().into());
-        set("created_at", row.time(first + 1)?.to_string().into());
-        set("updated_at", row.time(first + 2)?.to_string().into());
-        set("message_count", row.count(first + 3)?.into());
-        set("head", row.optional_text(first + 5)?.into());
-        set("running_turn", row.optional_text(first + 6)?.into());
-        if !members.contains_key("title") {
-            members.insert("title".to_owned(), row.text(first)?.into());
-        }
+        set("created_at", created_at.to_string().into());
+        set("updated_at", updated_at.to_string().into());
+        set("message_count", message_count.into());
+        set("head", head.into());
+        set("running_turn", running_turn.into());
+        members
+            .entry("title")
+            .or_insert_with(|| Json::String(title));
         Ok(Self {
             session: typed(Json::Object(members))?,
-            next_seq: row.count(first + 4)?,
-            forked: row.integer(first + 7)? != 0,
+            next_seq,
+            forked,
             unknown,
         })
     }
 
-    /// `owner, id, title, created_at, updated_at, message_count, next_seq, head, running_turn,
-    /// forked, details`.
+    /// All columns.
     pub(super) fn values(&self) -> Result<Vec<Value>> {
         let session = &self.session;
         let mut details = self.unknown.clone();
@@ -95,7 +103,7 @@ impl StoredSession {
                 title
             }
         };
-        Ok(values![
+        Ok(table::SESSIONS.seal(values![
             session.owner.as_str(),
             session.id.as_str(),
             title,
@@ -107,7 +115,7 @@ impl StoredSession {
             session.running_turn.as_ref().map(|id| id.as_str()),
             i64::from(self.forked),
             Json::Object(details).to_string(),
-        ])
+        ]))
     }
 }
 
@@ -121,25 +129,36 @@ const MESSAGE_COLUMNS: [&str; 6] = [
     "timestamp",
 ];
 
-/// Reads `seq, id, parent_id, turn_id, role, content, timestamp, details`.
-pub(super) fn read_message(row: &Row, session: &SessionId) -> Result<Message> {
-    let mut members = object(&row.text(7)?)?;
+/// Reads a row of all columns.
+pub(super) fn read_message(row: &Row, session: &SessionKey) -> Result<Message> {
+    let mut values = table::MESSAGES.open(row)?;
+    if (values.text()?, values.text()?) != (session.owner.to_string(), session.id.to_string()) {
+        return Err(damaged("a row is found by another one's key"));
+    }
+    let _seq = values.count()?;
+    let (id, parent_id, turn_id) = (
+        values.text()?,
+        values.optional_text()?,
+        values.optional_text()?,
+    );
+    let (role, content, timestamp) = (values.text()?, values.text()?, values.time()?);
+    let mut members = object(&values.text()?)?;
     let mut set = |name: &str, value: Option<String>| {
         members.insert(name.to_owned(), value.map_or(Json::Null, Json::String));
     };
-    set("id", Some(row.text(1)?));
-    set("session_id", Some(session.as_str().to_owned()));
-    set("parent_id", row.optional_text(2)?);
-    set("turn_id", row.optional_text(3)?);
-    set("role", Some(row.text(4)?));
-    set("timestamp", Some(row.time(6)?.to_string()));
-    if !members.contains_key("content") {
-        members.insert("content".to_owned(), row.text(5)?.into());
-    }
+    set("id", Some(id));
+    set("session_id", Some(session.id.to_string()));
+    set("parent_id", parent_id);
+    set("turn_id", turn_id);
+    set("role", Some(role));
+    set("timestamp", Some(timestamp.to_string()));
+    members
+        .entry("content")
+        .or_insert_with(|| Json::String(content));
     typed(Json::Object(members))
 }
 
-/// `owner, session_id, seq, id, parent_id, turn_id, role, content, timestamp, details`.
+/// All columns.
 pub(super) fn message_values(owner: &OwnerId, message: &Message, seq: u64) -> Result<Vec<Value>> {
     let mut details = members(message, &MESSAGE_COLUMNS)?;
     let content = match &message.content {
@@ -152,7 +171,7 @@ pub(super) fn message_values(owner: &OwnerId, message: &Message, seq: u64) -> Re
         },
         parts @ Content::Parts(_) => plain(&parts.text()).map_or_else(|text| text, str::to_owned),
     };
-    Ok(values![
+    Ok(table::MESSAGES.seal(values![
         owner.as_str(),
         message.session_id.as_str(),
         signed(seq)?,
@@ -163,24 +182,32 @@ pub(super) fn message_values(owner: &OwnerId, message: &Message, seq: u64) -> Re
         content,
         storable(message.timestamp)?,
         Json::Object(details).to_string(),
-    ])
+    ]))
 }
 
-/// Reads `lease_until, partial, details`, from this column on.
-pub(super) fn read_turn(row: &Row, first: usize) -> Result<RunningTurn> {
-    let mut turn: Turn = parse(&row.text(first + 2)?)?;
-    turn.lease_until = Timestamp::from_micros(row.integer(first)?);
-    let partial = row.optional_text(first + 1)?;
+/// Reads a row of all columns.
+pub(super) fn read_turn(row: &Row) -> Result<RunningTurn> {
+    let mut values = table::TURNS.open(row)?;
+    let (owner, id) = (values.text()?, values.text()?);
+    let (_session, _status) = (values.text()?, values.text()?);
+    let _idempotency_key = values.optional_text()?;
+    let lease_until = values.integer()?;
+    let partial = values.optional_text()?;
+    let mut turn: Turn = parse(&values.text()?)?;
+    if (turn.owner.as_str(), turn.id.as_str()) != (&owner, &id) {
+        return Err(damaged("a row holds another one's turn"));
+    }
+    turn.lease_until = Timestamp::from_micros(lease_until);
     Ok(RunningTurn {
         turn,
         partial: partial.map(|text| parse(&text)).transpose()?,
     })
 }
 
-/// `owner, id, session_id, status, idempotency_key, lease_until, partial, details`.
+/// All columns.
 pub(super) fn turn_values(key: &TurnKey, running: &RunningTurn) -> Result<Vec<Value>> {
     let turn = &running.turn;
-    Ok(values![
+    Ok(table::TURNS.seal(values![
         key.owner.as_str(),
         key.id.as_str(),
         turn.session_id.as_str(),
@@ -189,7 +216,7 @@ pub(super) fn turn_values(key: &TurnKey, running: &RunningTurn) -> Result<Vec<Va
         turn.lease_until.as_micros(),
         running.partial.as_ref().map(json).transpose()?,
         json(turn)?,
-    ])
+    ]))
 }
 
 pub(super) fn read_role(text: &str) -> Result<Role> {

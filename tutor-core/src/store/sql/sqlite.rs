@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::writer::{Job, Shared, Write};
 use super::connection::{Connection, damaged};
 use super::{Access, Engine, SqlStore, fault};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::migration::MigrationPlan;
 use crate::store::{Durability, StorageCheck, StoreInfo};
 
@@ -167,39 +167,38 @@ impl Engine for SqliteEngine {
     }
 }
 
-/// The rows of every table, the pages of the file, and SQLite's own check of both.
+/// The pages of the file, and SQLite's own check of them and of its indexes.
 async fn check(connection: &mut Connection<'_>) -> Result<StorageCheck> {
-    let counts = connection
-        .expect_row(
-            "SELECT (SELECT count(*) FROM chat_sessions) + (SELECT count(*) FROM messages)
-                + (SELECT count(*) FROM tutor_turns) + (SELECT count(*) FROM tutor_records)",
-            Vec::new(),
-        )
-        .await?;
     let pages = connection.expect_row("PRAGMA page_count", Vec::new());
     let pages = pages.await?.count(0)?;
     let page_size = connection.expect_row("PRAGMA page_size", Vec::new());
     let mut found = StorageCheck {
-        entries: counts.count(0)?,
         bytes: pages * page_size.await?.count(0)?,
         ..StorageCheck::default()
     };
-    let findings = connection.rows("PRAGMA integrity_check(100)", Vec::new());
-    for row in findings.await? {
-        // It names pages, rows and indexes, never what they hold.
-        let finding = row.text(0)?;
-        if finding != "ok" {
-            found
-                .problems
-                .add(damaged("a page or an index is wrong").with_context("finding", finding));
+    match connection
+        .rows("PRAGMA integrity_check(100)", Vec::new())
+        .await
+    {
+        Err(error) if error.kind() == ErrorKind::DataCorrupt => found.problems.add(error),
+        findings => {
+            for row in findings? {
+                // It names pages, rows and indexes, never what they hold.
+                let finding = row.text(0)?;
+                if finding != "ok" {
+                    let wrong = damaged("a page or an index is wrong");
+                    found.problems.add(wrong.with_context("finding", finding));
+                }
+            }
         }
     }
     let lost = connection.rows("PRAGMA foreign_key_check", Vec::new());
-    let lost = lost.await?.len();
-    if lost > 0 {
-        found
+    match lost.await.map(|rows| rows.len()) {
+        Err(error) if error.kind() == ErrorKind::DataCorrupt => found.problems.add(error),
+        Ok(0) => {}
+        lost => found
             .problems
-            .add(damaged("rows belong to no session").with_context("rows", lost));
+            .add(damaged("rows belong to no session").with_context("rows", lost?)),
     }
     Ok(found)
 }

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use super::connection::{Connection, Value, values};
 use super::reads::{self, Lock, Position};
 use super::rows::{StoredSession, message_values, turn_values};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::MessageId;
 use crate::message::Message;
 use crate::session::{MessageCut, Session, SessionKey, SessionPatch};
@@ -146,9 +146,17 @@ pub(super) async fn import_session(
     existing: Existing,
 ) -> Result<()> {
     let key = whole.session.key();
-    if let Some(found) = reads::session(connection, &key, Lock::Yes).await? {
-        rules::check_replacing(&found.session, existing)?;
-        delete_session(connection, &key).await?;
+    match reads::session(connection, &key, Lock::Yes).await {
+        // A damaged session can be replaced.
+        Err(error) if error.kind() == ErrorKind::DataCorrupt && existing == Existing::Replace => {
+            delete_session(connection, &key).await?;
+        }
+        found => {
+            if let Some(found) = found? {
+                rules::check_replacing(&found.session, existing)?;
+                delete_session(connection, &key).await?;
+            }
+        }
     }
     let mut stored = StoredSession::from(whole.session);
     insert_session(connection, &stored).await?;
@@ -286,8 +294,8 @@ async fn insert_session(connection: &mut Connection<'_>, stored: &StoredSession)
     let inserted = connection
         .execute(
             "INSERT INTO chat_sessions (owner, id, title, created_at, updated_at, message_count,
-                next_seq, head, running_turn, forked, details)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (owner, id) DO NOTHING",
+                next_seq, head, running_turn, forked, details, checksum)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (owner, id) DO NOTHING",
             stored.values()?,
         )
         .await?;
@@ -302,7 +310,7 @@ async fn save(connection: &mut Connection<'_>, stored: &StoredSession) -> Result
         .execute(
             "UPDATE chat_sessions SET title = $3, created_at = $4, updated_at = $5,
                 message_count = $6, next_seq = $7, head = $8, running_turn = $9, forked = $10,
-                details = $11
+                details = $11, checksum = $12
             WHERE owner = $1 AND id = $2",
             stored.values()?,
         )
@@ -318,7 +326,7 @@ async fn save_turn(
     connection
         .execute(
             "UPDATE tutor_turns SET session_id = $3, status = $4, idempotency_key = $5,
-                lease_until = $6, partial = $7, details = $8
+                lease_until = $6, partial = $7, details = $8, checksum = $9
             WHERE owner = $1 AND id = $2",
             turn_values(key, running)?,
         )
@@ -332,8 +340,9 @@ async fn insert_turn(connection: &mut Connection<'_>, running: &RunningTurn) -> 
     let inserted = connection
         .execute(
             "INSERT INTO tutor_turns
-                (owner, id, session_id, status, idempotency_key, lease_until, partial, details)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+                (owner, id, session_id, status, idempotency_key, lease_until, partial, details,
+                checksum)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
             turn_values(&key, running)?,
         )
         .await?;
@@ -364,8 +373,8 @@ async fn insert_message(
     connection
         .execute(
             "INSERT INTO messages (owner, session_id, seq, id, parent_id, turn_id, role, content,
-                timestamp, details)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                timestamp, details, checksum)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             message_values(&stored.session.owner, message, seq)?,
         )
         .await?;

@@ -32,6 +32,10 @@ pub(crate) const LARGE: &str = "CRASH_LARGE";
 /// Set for a store that does not wait for the disk.
 pub(crate) const UNSYNCED: &str = "CRASH_UNSYNCED";
 
+/// How long a database server may take to answer.
+#[cfg(feature = "store-postgres")]
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// The owner of a session: several sessions share one.
 pub(crate) fn owner_of(session: &str) -> String {
     let number: usize = session.bytes().map(usize::from).sum();
@@ -209,6 +213,14 @@ pub(crate) async fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
         return Ok(Arc::new(options.open(directory).await?));
     }
     let location: Location = url.parse()?;
+    #[cfg(feature = "store-postgres")]
+    if let Location::Postgres(url) = &location {
+        // What is slow on a busy machine is no failure.
+        let options = tutor_core::store::PostgresStore::options()
+            .connect_timeout(PATIENCE)
+            .timeout(PATIENCE);
+        return Ok(Arc::new(options.open(url).await?));
+    }
     location.open().await
 }
 

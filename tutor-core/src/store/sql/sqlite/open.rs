@@ -4,12 +4,12 @@
 //! FILE          the database
 //! FILE-wal      what was written since the last checkpoint
 //! FILE-shm      the index of FILE-wal
-//! FILE-lock     held by the process that writes; its id inside
+//! FILE-lock     held by the process that writes; its id inside, and that the database was whole once
 //! ```
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,9 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// How long another program that writes to the file is waited for.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 
+/// What the file of the lock says behind the process id, of a database that was whole.
+const WHOLE: &str = "\nwhole";
+
 /// What every database file begins with.
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
@@ -47,15 +50,24 @@ pub(super) struct Opened {
 }
 
 pub(super) async fn open(file: &Path) -> Result<Opened> {
-    let (file, lock) = take(file).await?;
+    let (file, lock, was_whole) = take(file).await?;
     let opened = connect(&file).await;
     let (writer, readers) = opened.map_err(|error| named(error, &file))?;
+    if !was_whole {
+        note_whole(&lock);
+    }
     Ok(Opened {
         file,
         writer,
         readers,
         lock,
     })
+}
+
+fn note_whole(mut lock: &File) {
+    if let Err(error) = lock.write_all(WHOLE.as_bytes()) {
+        tracing::warn!(%error, "if the database file is emptied, nobody will notice");
+    }
 }
 
 async fn connect(file: &Path) -> Result<(SqliteConnection, SqlitePool)> {
@@ -80,7 +92,7 @@ pub(super) async fn migrate(file: &Path, to: Option<u32>, dry_run: bool) -> Resu
             .map_err(fault::of)?;
         return migrate::plan(&mut Connection::Sqlite(&mut empty), to).await;
     }
-    let (file, _lock) = take(file).await?;
+    let (file, _lock, _) = take(file).await?;
     let migrated = async {
         let mut writer = if dry_run {
             reader(&file).await?
@@ -127,14 +139,22 @@ async fn reader(file: &Path) -> Result<SqliteConnection> {
     options.connect().await.map_err(fault::of)
 }
 
-/// Checks the path, and takes the lock. Gives the path without links.
-async fn take(file: &Path) -> Result<(PathBuf, File)> {
+/// Checks the path, and takes the lock. Gives the path without links, and whether the database was
+/// whole once.
+async fn take(file: &Path) -> Result<(PathBuf, File, bool)> {
     let file = file.to_owned();
     let taking = tokio::task::spawn_blocking(move || {
         let file = place(&file)?;
-        let lock = lock::take(&beside(&file, "-lock"), &file, Instant::now() + LOCK_WAIT)?;
-        check_header(&file)?;
-        Ok((file, lock))
+        let place = beside(&file, "-lock");
+        let before = fs::read_to_string(&place).unwrap_or_default();
+        let lock = lock::take(&place, &file, Instant::now() + LOCK_WAIT)?;
+        let was_whole = before.ends_with(WHOLE);
+        if was_whole {
+            // The next one is to find what this one found, whatever comes now.
+            note_whole(&lock);
+        }
+        check_header(&file, was_whole)?;
+        Ok((file, lock, was_whole))
     });
     taking.await.unwrap_or_else(|_| {
         Err(Error::new(
@@ -177,10 +197,11 @@ fn beside(file: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Refuses a file that is something else, and one that has lost its content.
-fn check_header(file: &Path) -> Result<()> {
+/// Refuses a file that is something else, that may not be written, and that has lost its content.
+fn check_header(file: &Path, was_whole: bool) -> Result<()> {
     let mut start = Vec::new();
-    match File::open(file) {
+    // SQLite would open a file that may only be read, and refuse the first write.
+    match OpenOptions::new().read(true).write(true).open(file) {
         Ok(opened) => {
             let limit = MAGIC.len() as u64;
             opened
@@ -198,6 +219,11 @@ fn check_header(file: &Path) -> Result<()> {
         return corrupt(
             "the file is no SQLite database, or its first page is damaged: name another file, or \
              restore a backup",
+        );
+    }
+    if start.is_empty() && was_whole && file.exists() {
+        return corrupt(
+            "the database file is empty, and was not: restore a backup, or remove it to begin anew",
         );
     }
     let log = beside(file, "-wal");

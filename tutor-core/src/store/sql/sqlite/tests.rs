@@ -25,7 +25,7 @@ fn image(file: &Path, to: &Path) {
 /// Nothing of a migration is there, and the next start does it.
 async fn is_undone_and_done(file: &Path, case: &str) {
     let plan = SqliteStore::migrate(file, None, true).await.unwrap();
-    assert_eq!((plan.from, plan.steps.len()), (0, 2), "{case}");
+    assert_eq!((plan.from, plan.steps.len()), (0, 3), "{case}");
     let mut writer = open::writer(file).await.unwrap();
     is_original(&mut Connection::Sqlite(&mut writer), case).await;
     sqlx::Connection::close(writer).await.unwrap();
