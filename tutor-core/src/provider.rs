@@ -90,7 +90,7 @@ pub use breaker::{Breaker, BreakerProvider};
 pub use bulkhead::{BulkheadProvider, Concurrency};
 pub use catalog::{Catalog, ModelCard};
 pub use config::{ProviderConfig, ProviderKind};
-pub use context::{Extensions, RequestContext};
+pub use context::{Extensions, RequestContext, TraceParent};
 pub use demo::DemoProvider;
 pub use dialect::Dialect;
 pub use fallback::FallbackProvider;

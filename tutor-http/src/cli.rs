@@ -118,7 +118,8 @@ Environment:
   INSECURE_NO_AUTH, TLS_CERTIFICATE, TLS_KEY, METRICS_LISTEN, LOG_FORMAT, MAX_CONNECTIONS, MAX_LIVE_TURNS, MAX_BODY_BYTES, MAX_MESSAGE_CHARS, DRAIN_SECONDS,
   IMPROVE_TITLES, SUMMARIZE, MODEL_CATALOG, MAX_LIVE_TURNS_PER_PERSON, STREAMS_PER_PERSON,
   REQUESTS_PER_MINUTE, ADDRESS_REQUESTS_PER_MINUTE, TURNS_PER_DAY, TOKENS_PER_DAY,
-  COST_USD_PER_DAY, UPLOAD_BYTES_PER_DAY, FILES";
+  COST_USD_PER_DAY, UPLOAD_BYTES_PER_DAY, FILES;
+  OTEL_EXPORTER_OTLP_ENDPOINT and the other variables of OpenTelemetry";
 
 /// Does what the command line says, the first argument being the program's name, and returns the
 /// exit code. What goes wrong is said in one line on standard error.
@@ -145,7 +146,7 @@ fn run(command: Command, config: Option<&Path>) -> Result<u8, Failure> {
     // The server's log is as loud as its settings say.
     let _logs = match &command {
         Command::Serve(_) => None,
-        _ => Some(logs::init(LevelFilter::WARN, LogFormat::Text)),
+        _ => Some(logs::init(LevelFilter::WARN, LogFormat::Text, None)),
     };
     match command {
         Command::Serve(args) => serve::run(*args, &vars()?, config),

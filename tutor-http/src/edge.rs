@@ -15,12 +15,13 @@ use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method, header};
 use tokio::time::Instant;
 use tower_service::Service;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use tutor_core::Error;
 
 use crate::error::dialect::Dialect;
 use crate::error::{self, ApiError};
 use crate::state::AppState;
+use crate::traces;
 
 mod cors;
 mod request_id;
@@ -51,8 +52,15 @@ impl Edge {
         let mut response = match self.state.origins.preflight(&request) {
             Some(response) => response,
             None => {
-                let span = tracing::info_span!("request", id);
-                let routed = self.route(request).instrument(span).await;
+                let span = tracing::info_span!(
+                    "request",
+                    id,
+                    otel.kind = "server",
+                    otel.name = tracing::field::Empty
+                );
+                traces::adopt(&span, request.headers());
+                let routed = self.route(request).instrument(span.clone()).await;
+                describe(&span, &method, &routed);
                 let mut response = error::render(routed, &id, Dialect::of(&path));
                 self.state
                     .origins
@@ -122,6 +130,28 @@ pub(crate) async fn note_route(
         response.extensions_mut().insert(route);
     }
     response
+}
+
+/// Tells those who trace it what a request was, and what came of it.
+fn describe(span: &Span, method: &Method, response: &Response) {
+    let route = response.extensions().get::<MatchedPath>();
+    let (method, status) = (known(method), response.status());
+    match route {
+        Some(route) => {
+            span.record("otel.name", format_args!("{method} {}", route.as_str()));
+            traces::tell(span, "http.route", route.as_str().to_owned());
+        }
+        None => drop(span.record("otel.name", method)),
+    }
+    traces::tell(span, "http.request.method", method);
+    traces::tell(
+        span,
+        "http.response.status_code",
+        i64::from(status.as_u16()),
+    );
+    if status.is_server_error() {
+        traces::tell(span, "error.type", status.as_str().to_owned());
+    }
 }
 
 /// Only well-known methods are logged as they are: a client chooses the others.

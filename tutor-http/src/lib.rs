@@ -20,6 +20,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod logs;
+pub mod traces;
 pub mod metrics;
 mod probe;
 pub mod people;

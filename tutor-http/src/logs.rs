@@ -12,7 +12,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Registry, reload};
+use tracing_subscriber::{Layer, Registry, reload};
 
 /// Lines that wait to be written. More are dropped, and counted.
 const MAX_LINES: usize = 4096;
@@ -56,8 +56,11 @@ fn targets(level: LevelFilter) -> Targets {
         .with_target("tutor_http", level)
 }
 
-/// Sends the log of this process to standard error from now on.
-pub fn init(level: LevelFilter, format: LogFormat) -> Logs {
+/// Something else that listens to what the log hears.
+pub type Extra = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Sends the log of this process to standard error from now on, and all that happens to `extra`.
+pub fn init(level: LevelFilter, format: LogFormat, extra: Option<Extra>) -> Logs {
     let (lines, queue) = sync_channel(MAX_LINES);
     let dropped = Arc::new(AtomicU64::new(0));
     let writer = {
@@ -71,24 +74,19 @@ pub fn init(level: LevelFilter, format: LogFormat) -> Logs {
         dropped,
     };
     let (filter, handle) = reload::Layer::new(targets(level));
-    let is_json = format == LogFormat::Json;
-    let text = (!is_json).then(|| {
-        tracing_subscriber::fmt::layer()
-            .with_ansi(false)
-            .with_writer(sink.clone())
-    });
-    let json = is_json.then(|| {
-        tracing_subscriber::fmt::layer()
+    let lines_of = tracing_subscriber::fmt::layer().with_writer(sink);
+    let log: Extra = match format {
+        LogFormat::Text => lines_of.with_ansi(false).with_filter(filter).boxed(),
+        LogFormat::Json => lines_of
             .json()
             .flatten_event(true)
             .with_span_list(false)
-            .with_writer(sink)
-    });
+            .with_filter(filter)
+            .boxed(),
+    };
     // Fails only if somebody else has set up logging; then theirs is used.
     let is_ours = tracing_subscriber::registry()
-        .with(filter)
-        .with(text)
-        .with(json)
+        .with(extra.into_iter().chain([log]).collect::<Vec<_>>())
         .try_init()
         .is_ok();
     // The default hook prints the message, which may quote what somebody wrote.

@@ -47,6 +47,11 @@ impl Default for RequestContext {
     }
 }
 
+/// Where a request belongs in a trace: the value of the header `traceparent` of W3C Trace Context.
+/// An extension; providers over HTTP send it along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceParent(pub String);
+
 /// Values of any type, one per type. Cloning shares them.
 #[derive(Clone, Default)]
 pub struct Extensions(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);

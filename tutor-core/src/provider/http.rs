@@ -20,7 +20,7 @@ use self::tape::Tape;
 use self::url::BaseUrl;
 use super::ModelInfo;
 use super::config::ProviderConfig;
-use super::context::RequestContext;
+use super::context::{RequestContext, TraceParent};
 use super::fault::{Failure, Fault};
 use super::key::ApiKey;
 use super::rejection::Rejection;
@@ -139,6 +139,10 @@ impl HttpClient {
             .header(ACCEPT_ENCODING, "identity")
             .header(CONTENT_TYPE, "application/json")
             .body(body);
+        let request = match context.extensions.get::<TraceParent>() {
+            Some(parent) => request.header("traceparent", &parent.0),
+            None => request,
+        };
         let sent = match context.extensions.get::<Tape>() {
             Some(tape) => tape.exchange(request, &path, self.key.as_ref()).await,
             None => request.send().await.map_err(transport),

@@ -18,6 +18,7 @@ use crate::control::report::sentence;
 use crate::logs::Logs;
 use crate::metrics::Metrics;
 use crate::people::People;
+use crate::traces::Traces;
 use crate::{AppState, Served, TlsFiles, control, logs, serve_as};
 
 mod reload;
@@ -39,8 +40,11 @@ pub(super) fn run(args: Args, vars: &Vars, config: Option<&Path>) -> Result<u8, 
         args,
         config: config.map(Path::to_owned),
     };
-    let logs = logs::init(settings.log_level, settings.log_format);
-    runtime()?.block_on(serve_until_told(settings, source, &logs))
+    let runtime = runtime()?;
+    let traces = Traces::from_vars(vars, runtime.handle().clone())?;
+    let extra = traces.as_ref().map(Traces::layer);
+    let logs = logs::init(settings.log_level, settings.log_format, extra);
+    runtime.block_on(serve_until_told(settings, source, &logs))
 }
 
 async fn serve_until_told(settings: Settings, source: Source, logs: &Logs) -> Result<u8, Failure> {

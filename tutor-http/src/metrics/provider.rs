@@ -7,10 +7,13 @@ use std::task::{Context, Poll};
 
 use futures_util::Stream;
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 use tutor_core::provider::{
     CompletionRequest, CompletionStream, Delta, ModelInfo, Provider, ProviderInfo,
 };
 use tutor_core::{Result, Usage, async_trait};
+
+use crate::traces;
 
 use super::{CompletionLabels, Metrics, ProviderLabels, Providers, TokenLabels};
 
@@ -70,8 +73,20 @@ impl<P: Provider> Provider for MeteredProvider<P> {
         self.inner.models().await
     }
 
-    async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
+    async fn stream(&self, mut request: CompletionRequest) -> Result<CompletionStream> {
+        let span = tracing::info_span!(
+            "completion",
+            otel.kind = "client",
+            otel.name = "chat",
+            provider = &*self.name
+        );
+        traces::tell(&span, "gen_ai.operation.name", "chat");
+        traces::tell(&span, "gen_ai.provider.name", self.name.to_string());
+        if let Some(parent) = traces::parent(&span) {
+            request.context.extensions.insert(parent);
+        }
         let mut meter = Meter {
+            span: span.clone(),
             metrics: self.metrics.clone(),
             provider: Arc::clone(&self.name),
             began: Instant::now(),
@@ -79,7 +94,7 @@ impl<P: Provider> Provider for MeteredProvider<P> {
             usage: None,
             outcome: "abandoned",
         };
-        match self.inner.stream(request).await {
+        match self.inner.stream(request).instrument(span).await {
             Ok(stream) => Ok(Box::pin(Metered { stream, meter })),
             Err(error) => {
                 meter.outcome = error.code();
@@ -108,6 +123,7 @@ impl Stream for Metered {
 
 /// One completion, counted when it is dropped.
 struct Meter {
+    span: Span,
     metrics: Metrics,
     provider: Arc<str>,
     began: Instant,
@@ -151,7 +167,18 @@ impl Drop for Meter {
         counts.completions.get_or_create(&labels).inc();
         let took = self.began.elapsed().as_secs_f64();
         counts.seconds.get_or_create(&self.labels()).observe(took);
+        if !matches!(self.outcome, "completed" | "abandoned") {
+            traces::tell(&self.span, "error.type", self.outcome);
+        }
         let Some(usage) = self.usage else { return };
+        for (name, tokens) in [
+            ("gen_ai.usage.input_tokens", usage.input_tokens),
+            ("gen_ai.usage.output_tokens", usage.output_tokens),
+        ] {
+            if let Some(tokens) = tokens.and_then(|tokens| i64::try_from(tokens).ok()) {
+                traces::tell(&self.span, name, tokens);
+            }
+        }
         let tokens = [
             usage.input_tokens,
             usage.cached_input_tokens,

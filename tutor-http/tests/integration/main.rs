@@ -37,3 +37,4 @@ mod sessions;
 mod stream;
 mod talking;
 mod tls;
+mod traces;
