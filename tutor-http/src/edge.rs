@@ -52,12 +52,7 @@ impl Edge {
         let mut response = match self.state.origins.preflight(&request) {
             Some(response) => response,
             None => {
-                let span = tracing::info_span!(
-                    "request",
-                    id,
-                    otel.kind = "server",
-                    otel.name = tracing::field::Empty
-                );
+                let span = tracing::info_span!("request", id, otel.kind = "server");
                 traces::adopt(&span, request.headers());
                 let routed = self.route(request).instrument(span.clone()).await;
                 describe(&span, &method, &routed);
@@ -138,10 +133,10 @@ fn describe(span: &Span, method: &Method, response: &Response) {
     let (method, status) = (known(method), response.status());
     match route {
         Some(route) => {
-            span.record("otel.name", format_args!("{method} {}", route.as_str()));
+            traces::name(span, format!("{method} {}", route.as_str()));
             traces::tell(span, "http.route", route.as_str().to_owned());
         }
-        None => drop(span.record("otel.name", method)),
+        None => traces::name(span, method.to_owned()),
     }
     traces::tell(span, "http.request.method", method);
     traces::tell(

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
@@ -28,13 +28,18 @@ pub enum LogFormat {
 }
 
 /// Keeps the log open; dropping it writes what waits.
-#[derive(Debug)]
 #[must_use]
 pub struct Logs {
     lines: Option<SyncSender<Line>>,
     writer: Option<JoinHandle<()>>,
     /// `None` if somebody else has set up logging.
-    filter: Option<reload::Handle<Targets, Registry>>,
+    filter: Option<reload::Handle<Targets, Base>>,
+}
+
+impl std::fmt::Debug for Logs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Logs").finish_non_exhaustive()
+    }
 }
 
 impl Logs {
@@ -59,6 +64,9 @@ fn targets(level: LevelFilter) -> Targets {
 /// Something else that listens to what the log hears.
 pub type Extra = Box<dyn Layer<Registry> + Send + Sync>;
 
+/// What the log is laid over.
+type Base = Layered<Option<Extra>, Registry>;
+
 /// Sends the log of this process to standard error from now on, and all that happens to `extra`.
 pub fn init(level: LevelFilter, format: LogFormat, extra: Option<Extra>) -> Logs {
     let (lines, queue) = sync_channel(MAX_LINES);
@@ -75,7 +83,7 @@ pub fn init(level: LevelFilter, format: LogFormat, extra: Option<Extra>) -> Logs
     };
     let (filter, handle) = reload::Layer::new(targets(level));
     let lines_of = tracing_subscriber::fmt::layer().with_writer(sink);
-    let log: Extra = match format {
+    let log: Box<dyn Layer<Base> + Send + Sync> = match format {
         LogFormat::Text => lines_of.with_ansi(false).with_filter(filter).boxed(),
         LogFormat::Json => lines_of
             .json()
@@ -86,7 +94,8 @@ pub fn init(level: LevelFilter, format: LogFormat, extra: Option<Extra>) -> Logs
     };
     // Fails only if somebody else has set up logging; then theirs is used.
     let is_ours = tracing_subscriber::registry()
-        .with(extra.into_iter().chain([log]).collect::<Vec<_>>())
+        .with(extra)
+        .with(log)
         .try_init()
         .is_ok();
     // The default hook prints the message, which may quote what somebody wrote.

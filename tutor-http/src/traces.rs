@@ -148,6 +148,11 @@ pub(crate) fn tell(span: &Span, name: &'static str, value: impl Into<opentelemet
     span.set_attribute(name, value);
 }
 
+/// Names a span for those who trace it.
+pub(crate) fn name(span: &Span, name: String) {
+    span.context().span().update_name(name);
+}
+
 /// What tells another server that its work belongs to this span; `None` if nobody traces it.
 pub(crate) fn parent(span: &Span) -> Option<TraceParent> {
     let context: Context = span.context();

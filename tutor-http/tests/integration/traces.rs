@@ -11,7 +11,8 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-#[tokio::test]
+// The collector answers while the server is waited for.
+#[tokio::test(flavor = "multi_thread")]
 async fn a_trace_goes_on_to_the_provider_and_is_exported_without_words() {
     let taken = json_response(200, &serde_json::json!({}));
     let collector = Upstream::start([vec![Act::Send(taken)]]).await.unwrap();
@@ -46,7 +47,11 @@ async fn a_trace_goes_on_to_the_provider_and_is_exported_without_words() {
     assert!(sent != parent, "it belongs to the server's own span");
 
     let exported = collector.requests();
-    assert!(exported.iter().all(|request| request.target == "/v1/traces"));
+    assert!(
+        exported
+            .iter()
+            .all(|request| request.target == "/v1/traces")
+    );
     let spans: Vec<u8> = exported
         .iter()
         .flat_map(|request| request.body.clone())
@@ -63,7 +68,9 @@ async fn a_trace_goes_on_to_the_provider_and_is_exported_without_words() {
         b"turn",
         b"gen_ai.provider.name",
     ] {
-        assert!(contains(&spans, part), "{}", String::from_utf8_lossy(part));
+        let part_text = String::from_utf8_lossy(part);
+        let text = String::from_utf8_lossy(&spans);
+        assert!(contains(&spans, part), "{part_text} is not in {text}");
     }
     assert!(!contains(&spans, b"canary"));
 }
