@@ -6,7 +6,7 @@ import { createRequire } from 'node:module'
 const dist = new URL('../dist/', import.meta.url)
 const require = createRequire(import.meta.url)
 
-for (const entry of ['index', 'openai-agents']) {
+for (const entry of ['index', 'openai-agents', 'testing']) {
   const names = Object.keys(require(`../dist/${entry}.js`)).filter((name) => name !== '__esModule')
   writeFileSync(
     new URL(`${entry}.mjs`, dist),

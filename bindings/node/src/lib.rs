@@ -19,10 +19,14 @@ use napi::bindgen_prelude::create_custom_tokio_runtime;
 mod chat;
 mod data;
 mod items;
+mod law;
 mod open;
+mod plugin;
 mod provider;
 mod server;
+mod store;
 mod stream;
+mod tool;
 mod transfer;
 mod tutor;
 

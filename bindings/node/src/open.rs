@@ -8,7 +8,10 @@ use tutor_core::provider::{ModelChoice, ProviderConfig, ProviderInfo};
 use tutor_core::store::{Location, Store};
 use tutor_core::{Error, ErrorKind, Result, Tutor, TutorBuilder, json};
 
-use crate::provider::{Bridge, JsProvider};
+use crate::plugin::Bridge;
+use crate::provider::JsProvider;
+use crate::store::store;
+use crate::tool::tool;
 
 /// A tutor, and where its data is.
 #[derive(Clone)]
@@ -19,18 +22,24 @@ pub(crate) struct Opened {
 
 /// Opens the tutor that `options` describe: those of [`json::tutor`], and
 ///
-/// * `location`: a string,
+/// * `location`: a string; or `store`, one of the user's own, as [`crate::store::store`] reads it,
+/// * `tools`: an array of the user's own tools, as [`crate::tool::tool`] reads them,
 /// * `providers`: an array of built-in ones, `{"kind", …}` with the members of
 ///   [`json::provider`], and of own ones, `{"own": {"name", "model", "models"}}`,
 /// * `env`: the environment's variables, if they are to configure the providers.
 pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Opened> {
-    let location: Location = match options.remove("location") {
-        Some(Value::String(location)) => location.parse()?,
-        _ => {
-            return Err(config(
-                "the location is a path, or a URL such as sled:./data or memory:",
-            ));
-        }
+    let location: Option<Location> = match options.remove("location") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(location)) => Some(location.parse()?),
+        Some(_) => return Err(no_location()),
+    };
+    let own_store = match options.remove("store") {
+        Some(Value::Object(description)) => Some(description),
+        _ => None,
+    };
+    let tools = match options.remove("tools") {
+        Some(Value::Array(tools)) => tools,
+        _ => Vec::new(),
     };
     let providers = match options.remove("providers") {
         None | Some(Value::Null) => Vec::new(),
@@ -63,8 +72,28 @@ pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Opened
                 .fold(builder, TutorBuilder::provider),
         };
     }
-    let store = location.open().await?;
-    let tutor = builder.data(Arc::clone(&store)).build().await?;
+    // Functions are numbered: first the tools, then what calls the store.
+    let mut functions = 0;
+    for described in tools {
+        builder = builder.tool(tool(functions, described, bridge.clone())?);
+        functions += 1;
+    }
+    // A store of the user's own may keep no records; whatever needs them does without then.
+    let keeps_records = own_store.as_ref().is_none_or(|described| {
+        let methods = described.get("methods").and_then(Value::as_array);
+        methods.is_some_and(|methods| methods.iter().any(|method| method == "commit"))
+    });
+    let store: Arc<dyn Store> = match (location, own_store) {
+        (_, Some(description)) => Arc::new(store(functions, description, bridge)?),
+        (Some(location), None) => location.open().await?,
+        (None, None) => return Err(no_location()),
+    };
+    let builder = if keeps_records {
+        builder.data(Arc::clone(&store))
+    } else {
+        builder.store(Arc::clone(&store))
+    };
+    let tutor = builder.build().await?;
     Ok(Opened { tutor, store })
 }
 
@@ -84,7 +113,7 @@ fn built_in(provider: Value) -> Result<ProviderConfig> {
     }
 }
 
-fn own_info(own: &Value) -> Result<ProviderInfo> {
+pub(crate) fn own_info(own: &Value) -> Result<ProviderInfo> {
     let Some(name) = own.get("name").and_then(Value::as_str) else {
         return Err(config(
             "a provider has a name: the string by which requests name it",
@@ -109,6 +138,13 @@ fn own_info(own: &Value) -> Result<ProviderInfo> {
         Some(models) => info.with_models(ModelChoice::Listed(models)),
         None => info,
     })
+}
+
+fn no_location() -> Error {
+    config(
+        "the location is a path, a URL such as sled:./data or memory:, or a store of your own: an \
+         object with the methods of one",
+    )
 }
 
 fn config(message: &'static str) -> Error {

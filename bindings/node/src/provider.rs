@@ -1,17 +1,13 @@
 //! Providers that are written in JavaScript.
 //!
 //! The engine asks for a stream by calling a JavaScript function, and hands it a [`Sink`] for what
-//! the provider yields. The functions are weak: an idle tutor keeps no process alive, while a call
-//! in flight does by its own promise.
+//! the provider yields.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::{StreamExt, stream};
-use napi::Status;
-use napi::bindgen_prelude::{Env, FnArgs, Function, PromiseRaw, spawn};
-use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi::bindgen_prelude::{Env, PromiseRaw, spawn};
 use napi_derive::napi;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -21,47 +17,11 @@ use tutor_core::provider::{
 };
 use tutor_core::{Error, ErrorKind, Provider, Result, async_trait};
 
-use crate::data::{JsCause, object};
+use crate::data::JsCause;
+use crate::plugin::{Bridge, raised};
 
 /// Deltas that a provider may be ahead of the engine.
 const BUFFER: usize = 64;
-
-type StartArgs = FnArgs<(u32, u32, String, Sink)>;
-type Start = ThreadsafeFunction<(u32, u32, String, Sink), (), StartArgs, Status, false, true>;
-type Cancel = ThreadsafeFunction<u32, (), u32, Status, false, true>;
-
-/// The way to the JavaScript functions that run providers.
-#[derive(Clone)]
-pub(crate) struct Bridge(Arc<Functions>);
-
-struct Functions {
-    /// `(provider, call, request, sink)`
-    start: Start,
-    /// `(call)`
-    cancel: Cancel,
-    calls: AtomicU32,
-}
-
-impl Bridge {
-    pub(crate) fn new(
-        start: &Function<'_, StartArgs, ()>,
-        cancel: &Function<'_, u32, ()>,
-    ) -> napi::Result<Self> {
-        let start = start
-            .build_threadsafe_function::<(u32, u32, String, Sink)>()
-            .weak::<true>()
-            .build_callback(|context| Ok(FnArgs::from(context.value)))?;
-        let cancel = cancel
-            .build_threadsafe_function::<u32>()
-            .weak::<true>()
-            .build()?;
-        Ok(Self(Arc::new(Functions {
-            start,
-            cancel,
-            calls: AtomicU32::new(0),
-        })))
-    }
-}
 
 /// A provider that is written in JavaScript.
 pub(crate) struct JsProvider {
@@ -105,8 +65,6 @@ impl Provider for JsProvider {
     }
 
     async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
-        let functions = Arc::clone(&self.bridge.0);
-        let call = functions.calls.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = mpsc::channel(BUFFER);
         let sink = Sink(Mutex::new(Some(Inlet {
             sender,
@@ -114,20 +72,10 @@ impl Provider for JsProvider {
             provider: self.info.name.clone(),
         })));
         let request = json::completion_request(&request).to_string();
-        let args = (self.index, call, request, sink);
-        let mode = ThreadsafeFunctionCallMode::NonBlocking;
-        if functions.start.call(args, mode) != Status::Ok {
-            return Err(Error::new(
-                ErrorKind::Interrupted,
-                "the JavaScript environment of this provider has ended",
-            )
-            .with_context("provider", &self.info.name));
-        }
-        let guard = CancelOnDrop {
-            functions,
-            call,
-            ended: false,
-        };
+        let guard = self
+            .bridge
+            .start(self.index, request, sink)
+            .map_err(|error| error.with_context("provider", &self.info.name))?;
         Ok(
             stream::unfold((receiver, guard), |(mut receiver, mut guard)| async move {
                 let item = receiver.recv().await;
@@ -137,22 +85,6 @@ impl Provider for JsProvider {
             .fuse()
             .boxed(),
         )
-    }
-}
-
-/// Tells a provider whose stream is dropped to stop.
-struct CancelOnDrop {
-    functions: Arc<Functions>,
-    call: u32,
-    ended: bool,
-}
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        if !self.ended {
-            let mode = ThreadsafeFunctionCallMode::NonBlocking;
-            self.functions.cancel.call(self.call, mode);
-        }
     }
 }
 
@@ -246,8 +178,7 @@ impl Sink {
         let Some(inlet) = self.with(Option::take) else {
             return;
         };
-        let raised = error.and_then(|error| json::raised(object(&error).ok()?));
-        let error = raised.unwrap_or_else(|| {
+        let error = raised(error).unwrap_or_else(|| {
             Error::new(
                 ErrorKind::ProviderUnavailable,
                 "the provider threw an error, which is the cause of this one",

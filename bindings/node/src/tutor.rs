@@ -13,7 +13,8 @@ use crate::chat::ChatCall;
 use crate::data::{NativeError, Outcome, object, promise, value};
 use crate::items::NativeItems;
 use crate::open::{Opened, open};
-use crate::provider::{Bridge, Sink};
+use crate::plugin::{Answer, Bridge};
+use crate::provider::Sink;
 use crate::server::NativeServer;
 use crate::stream::NativeStream;
 use crate::transfer::{NativeExport, NativeImport};
@@ -56,16 +57,18 @@ impl NativeTutor {
         }
     }
 
-    /// Opens it. `start` and `cancel` run and stop the providers that are written in JavaScript.
+    /// Opens it. `start` runs providers that are written in JavaScript, `ask` calls functions that
+    /// are, and `cancel` stops either.
     #[napi]
     pub fn open<'e>(
         &self,
         env: &'e Env,
         options: String,
         start: Function<'_, FnArgs<(u32, u32, String, Sink)>, ()>,
+        ask: Function<'_, FnArgs<(u32, u32, String, Answer)>, ()>,
         cancel: Function<'_, u32, ()>,
     ) -> napi::Result<PromiseRaw<'e, Outcome>> {
-        let bridge = Bridge::new(&start, &cancel)?;
+        let bridge = Bridge::new(&start, &ask, &cancel)?;
         let slot = Arc::clone(&self.slot);
         promise(env, async move {
             let tutor = open(object(&options)?, bridge).await?;
@@ -161,6 +164,20 @@ impl NativeTutor {
         self.run(env, |tutor| async move {
             let (limit, cursor) = json::sessions(object(&options)?)?;
             value(tutor.sessions(limit, cursor).await?)
+        })
+    }
+
+    /// A page of the sessions in which all words of a text occur.
+    #[napi]
+    pub fn search<'e>(
+        &self,
+        env: &'e Env,
+        text: String,
+        options: String,
+    ) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, |tutor| async move {
+            let (limit, cursor) = json::sessions(object(&options)?)?;
+            value(tutor.search(&text, limit, cursor).await?)
         })
     }
 

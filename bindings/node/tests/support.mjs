@@ -1,10 +1,10 @@
 // What the tests share.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { basename, join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 
 import { Tutor } from 'neuro-tutor'
 
@@ -83,4 +83,14 @@ export async function run(source, { cwd = PACKAGE, args = ['--input-type=module'
   const [code, signal] = await once(child, 'close')
   clearTimeout(kill)
   return { code, signal, ...output }
+}
+
+/** A directory of a user who has installed this package, with a copy of an example in it; and that as a module. */
+export async function project(t, example) {
+  const path = directory(t)
+  mkdirSync(join(path, 'node_modules'))
+  symlinkSync(PACKAGE, join(path, 'node_modules', 'neuro-tutor'))
+  const copy = join(path, basename(example))
+  cpSync(example, copy)
+  return { path, module: await import(pathToFileURL(copy)) }
 }

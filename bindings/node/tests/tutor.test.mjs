@@ -310,3 +310,16 @@ test('many conversations run at once', async (t) => {
   assert.deepEqual(replies.map((reply) => reply.text), Array.from({ length: 300 }, (_, i) => `${i}!`))
   assert.equal(textOf(await all(tutor.events(replies[7].turnId))), '7!')
 })
+
+test('conversations are found by their words, in pages, and only one\'s own', async (t) => {
+  const tutor = await open(t, yields('Photosynthesis turns light into sugar.'))
+  const { sessionId } = await tutor.chat('What do plants eat?')
+  await tutor.chat('Something else', { session: (await tutor.createSession({ title: 'Stars' })).id })
+  await tutor.forOwner('ada').chat('What do plants eat?')
+  assert.deepEqual((await tutor.search('SUGAR plants')).items.map(({ id }) => id), [sessionId])
+  const first = await tutor.search('sugar', { limit: 1 })
+  const rest = await tutor.search('sugar', { limit: 1, cursor: first.nextCursor })
+  assert.equal(new Set([...first.items, ...rest.items].map(({ id }) => id)).size, 2)
+  assert.deepEqual((await tutor.search('moon')).items, [])
+  for (const words of ['', ' ', 'x'.repeat(5000), undefined]) await assert.rejects(tutor.search(words), { code: 'invalid_input' })
+})

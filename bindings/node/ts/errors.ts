@@ -178,11 +178,12 @@ export function fromNative(error: NativeError, causes: Causes): TutorError {
 /** What the engine is told of an exception: all of it if it is ours, else nothing. */
 export function toNative(error: unknown): string | undefined {
   if (!(error instanceof TutorError)) return undefined
-  const { code, message, retryable, retryAfterMs } = error
+  const { code, message, retryable, retryAfterMs, context } = error
   return JSON.stringify({
     code,
     message: message.toWellFormed(),
     retryable,
     retry_after_ms: retryAfterMs === undefined ? undefined : Math.max(0, Math.ceil(retryAfterMs)),
+    context,
   })
 }

@@ -16,6 +16,7 @@ const OPAQUE = new Set([
   'preferences',
   'result',
   'schema',
+  'store',
   'value',
 ])
 

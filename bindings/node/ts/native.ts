@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type * as Native from '../native/native.js'
 
 export type {
+  Answer,
   Batch,
   ChatCall,
   NativeError,

@@ -1,5 +1,7 @@
 import type { Attachment } from './attachment.js'
+import type { Output } from './output.js'
 import type { Provider, ProviderKind, ProviderOptions } from './provider.js'
+import type { Tool } from './tool.js'
 import type { Metadata } from './types.js'
 
 /** The engine's bounds. Every one has a default; reaching one is a clear error to the newcomer. */
@@ -67,6 +69,8 @@ export interface TutorOptions {
   /** Instructions that precede every conversation. */
   systemPrompt?: string
   limits?: Limits
+  /** Tools that models may call, by their names: 1 to 64 ASCII letters, digits, `_` and `-`. */
+  tools?: Readonly<Record<string, Tool>>
   /**
    * True to have the provider make a better title after a conversation's first turn, in the background.
    * Costs tokens. A title of the caller's own is never replaced.
@@ -98,7 +102,7 @@ export interface ModelCard {
 }
 
 /** What can be said beside a message. */
-export interface ChatOptions {
+export interface ChatOptions<T = unknown> {
   /** The id of the conversation to go on with; a new one if absent. */
   session?: string | undefined
   /** A model's name, or `provider/name`. */
@@ -123,6 +127,11 @@ export interface ChatOptions {
   regenerate?: string | undefined
   /** True if `session` is created if there is none of that id. */
   createSession?: boolean | undefined
+  /**
+   * The form that the reply must have: a JSON Schema, or a schema of zod or the like, which then is the
+   * type of the reply's `output`. A reply that has it not is asked for once more, and then refused.
+   */
+  output?: Output<T> | undefined
   /** Images and files that are sent with the message. */
   attachments?: readonly Attachment[] | undefined
   /** Stops the turn when it is aborted, and keeps what had arrived. */
@@ -130,7 +139,7 @@ export interface ChatOptions {
 }
 
 /** What can be said beside a message whose reply is streamed. */
-export interface StreamOptions extends ChatOptions {
+export interface StreamOptions<T = unknown> extends ChatOptions<T> {
   /** True if the turn goes on when this stream is left. */
   detached?: boolean | undefined
 }

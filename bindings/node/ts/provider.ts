@@ -270,3 +270,8 @@ class Writer {
     return state > 0
   }
 }
+
+/** A provider of a user's own as the engine is told of it. */
+export function describeProvider({ name, model, models }: Provider): object {
+  return { name, model, models }
+}

@@ -20,23 +20,25 @@ const asyncDispose: typeof Symbol.asyncDispose =
  * began, and keeps what had arrived; the session is free then. A stream of {@link Tutor.events} only
  * watches: the turn goes on.
  */
-export class TurnStream implements AsyncIterableIterator<TurnEvent, undefined, undefined> {
+export class TurnStream<T = unknown> implements AsyncIterableIterator<TurnEvent, undefined, undefined> {
   readonly #open: () => Promise<NativeStream>
   readonly #causes: Causes
   readonly #signal: AbortSignal | undefined
   #events: AsyncGenerator<TurnEvent, undefined, undefined> | undefined
   #native: Promise<NativeStream> | undefined
+  readonly #finish: ((reply: Reply) => Promise<Reply<T>>) | undefined
   #over = false
   #turnId: string | undefined
   #sessionId: string | undefined
   #error: TutorError | undefined
 
   /** @internal */
-  constructor(open: () => Promise<NativeStream>, causes: Causes, signal: AbortSignal | undefined, turnId?: string) {
+  constructor(open: () => Promise<NativeStream>, causes: Causes, signal: AbortSignal | undefined, turnId?: string, finish?: (reply: Reply) => Promise<Reply<T>>) {
     this.#open = open
     this.#causes = causes
     this.#signal = signal
     this.#turnId = turnId
+    this.#finish = finish
   }
 
   /** The turn; undefined until the first event has come. */
@@ -73,7 +75,7 @@ export class TurnStream implements AsyncIterableIterator<TurnEvent, undefined, u
    * Reads to the end, and puts the reply together. Rejects with what ended the turn, and with an
    * `AbortError` like {@link next}.
    */
-  async reply(): Promise<Reply> {
+  async reply(): Promise<Reply<T>> {
     const signal = this.#signal
     checkSignal(signal)
     const native = await this.#begin()
@@ -86,7 +88,8 @@ export class TurnStream implements AsyncIterableIterator<TurnEvent, undefined, u
         await native.close()
         throw abortError(signal)
       }
-      return toReply(outcome, this.#causes)
+      const reply = toReply(outcome, this.#causes)
+      return this.#finish === undefined ? (reply as Reply<T>) : await this.#finish(reply)
     } finally {
       signal?.removeEventListener('abort', abort)
       this.#over = true

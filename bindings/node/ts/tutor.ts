@@ -2,14 +2,17 @@ import { fileURLToPath } from 'node:url'
 
 import { asRequest } from './attachment.js'
 import { abortError, Causes, checkSignal, fromNative, TutorError } from './errors.js'
+import { describeOutput, typed } from './output.js'
 import { Items } from './items.js'
 import { toJson } from './json.js'
 import { native, type NativeTutor, type Outcome } from './native.js'
 import type { ChatOptions, StreamOptions, TutorOptions } from './options.js'
-import { type Provider, type ProviderOptions, Providers } from './provider.js'
+import { describeProvider, type Provider, type ProviderOptions, Providers } from './provider.js'
 import { toReply, unwrap } from './reply.js'
 import { Server, type ServeOptions } from './server.js'
+import { asStore, describeStore, isStore, type Store } from './store.js'
 import { TurnStream } from './stream.js'
+import { asCalled, describeTool, Functions } from './tool.js'
 import type { Content, Context, Imported, Message, Metadata, Page, Reply, Session, Turn } from './types.js'
 
 /** Where data is kept when nobody says. */
@@ -45,13 +48,13 @@ export class Tutor {
   /**
    * Opens a tutor, and ends the turns that a crash left running.
    *
-   * `location` is a directory (`neuro-tutor-data` by default), a `file:` URL of one, or a URL:
-   * `sled:./data`, `memory:`.
+   * `location` is a directory (`neuro-tutor-data` by default), a `file:` URL of one, a URL
+   * (`sled:./data`, `sqlite:///…`, `postgresql://…`, `memory:`), or a store of your own.
    *
    * Fails with `store_locked` if another process has the data, `config` for wrong options, and errors
    * of the store.
    */
-  static open(location: string | URL = LOCATION, options: TutorOptions = {}): Promise<Tutor> {
+  static open(location: string | URL | Store = LOCATION, options: TutorOptions = {}): Promise<Tutor> {
     return Tutor.#open(location, options)
   }
 
@@ -60,27 +63,39 @@ export class Tutor {
    * `OPENAI_MODEL`, `ANTHROPIC_API_KEY`, `ANTHROPIC_BASE_URL`, `ANTHROPIC_MODEL`. Without any the demo
    * provider answers. Those of `options` come behind them. Nothing else reads the environment.
    */
-  static fromEnv(location: string | URL = LOCATION, options: TutorOptions = {}): Promise<Tutor> {
+  static fromEnv(location: string | URL | Store = LOCATION, options: TutorOptions = {}): Promise<Tutor> {
     return Tutor.#open(location, options, process.env)
   }
 
-  static async #open(location: string | URL, options: TutorOptions, env?: NodeJS.ProcessEnv): Promise<Tutor> {
-    const { providers = [], ...rest } = options
+  static async #open(location: string | URL | Store, options: TutorOptions, env?: NodeJS.ProcessEnv): Promise<Tutor> {
+    const { providers = [], tools = {}, ...rest } = options
     if (!Array.isArray(providers)) throw new TutorError('config', 'providers is an array')
+    if (typeof tools !== 'object' || tools === null || Array.isArray(tools)) {
+      throw new TutorError('config', 'tools is an object of tools by their names')
+    }
     const causes = new Causes()
     const runner = new Providers(
       providers.map((provider) => (isOwn(provider) ? provider : undefined)),
       causes,
     )
+    const store = isStore(location) ? location : undefined
+    const called = Object.values(tools).map(asCalled)
+    const functions = new Functions(store === undefined ? called : [...called, asStore(store)], causes)
+    const cancel = (call: number): void => {
+      runner.cancel(call)
+      functions.cancel(call)
+    }
     const handle = new native.NativeTutor()
     const tutor = new Tutor(handle, causes)
     const plain = toJson({
       ...rest,
-      location: place(location),
+      location: isStore(location) ? undefined : place(location),
+      store: store && describeStore(store),
+      tools: Object.entries(tools).map(([name, tool]) => describeTool(name, tool)),
       providers: providers.map(describe),
       env,
     })
-    await tutor.#result(handle.open(plain, runner.start, runner.cancel))
+    await tutor.#result(handle.open(plain, runner.start, functions.ask, cancel))
     return tutor
   }
 
@@ -102,10 +117,11 @@ export class Tutor {
    * Fails like {@link stream}, and with what ended the turn; whatever had arrived by then is stored.
    * An aborted signal stops the turn and rejects with an `AbortError`.
    */
-  async chat(message: Content | undefined, options: ChatOptions = {}): Promise<Reply> {
-    const { signal, ...rest } = options
+  async chat<T = unknown>(message: Content | undefined, options: ChatOptions<T> = {}): Promise<Reply<T>> {
+    const { signal, output, ...rest } = options
     checkSignal(signal)
-    const request = await asRequest(message, rest, this.#native.maxAttachmentBytes)
+    const plain = { ...rest, output: describeOutput(output) }
+    const request = await asRequest(message, plain, this.#native.maxAttachmentBytes)
     checkSignal(signal)
     const call = this.#native.chat(request)
     const abort = (): void => call.cancel()
@@ -113,7 +129,7 @@ export class Tutor {
     try {
       const outcome = await call.run()
       if (signal?.aborted && outcome.error) throw abortError(signal)
-      return toReply(outcome, this.#causes)
+      return await typed(output, toReply(outcome, this.#causes))
     } finally {
       signal?.removeEventListener('abort', abort)
     }
@@ -128,13 +144,13 @@ export class Tutor {
    * idempotency key names another request, `overloaded`, or an error of the store. Later failures are
    * the last event. An aborted signal stops the turn and rejects with an `AbortError`.
    */
-  stream(message: Content | undefined, options: StreamOptions = {}): TurnStream {
-    const { signal, ...rest } = options
+  stream<T = unknown>(message: Content | undefined, options: StreamOptions<T> = {}): TurnStream<T> {
+    const { signal, output, ...rest } = options
     const open = async () => {
-      const request = await asRequest(message, { ...rest, streamed: true }, this.#native.maxAttachmentBytes)
-      return this.#native.stream(request)
+      const plain = { ...rest, output: describeOutput(output), streamed: true }
+      return this.#native.stream(await asRequest(message, plain, this.#native.maxAttachmentBytes))
     }
-    return new TurnStream(open, this.#causes, signal)
+    return new TurnStream<T>(open, this.#causes, signal, undefined, (reply) => typed(output, reply))
   }
 
   /**
@@ -165,6 +181,17 @@ export class Tutor {
   /** A page of sessions, the latest used first. `limit` is 1 to 200, 50 by default. */
   async sessions(options: { limit?: number; cursor?: string | null } = {}): Promise<Page<Session>> {
     return this.#result(this.#native.sessions(toJson(options)))
+  }
+
+  /**
+   * A page of the sessions in which all these words occur, in the title or in messages on any branch;
+   * letters' case is no matter. The latest used first. `limit` is 1 to 200, 50 by default.
+   *
+   * A page may have fewer sessions than `limit`, even none, and a cursor all the same: then as much was
+   * looked into as one call may, and the cursor goes on there.
+   */
+  async search(words: string, options: { limit?: number; cursor?: string | null } = {}): Promise<Page<Session>> {
+    return this.#result(this.#native.search(text('words', words), toJson(options)))
   }
 
   /** A session. Fails with `not_found`. */
@@ -381,6 +408,5 @@ function isOwn(provider: Provider | ProviderOptions | string): provider is Provi
 function describe(provider: Provider | ProviderOptions | string): unknown {
   if (typeof provider === 'string') return { kind: provider }
   if (!isOwn(provider)) return provider
-  const { name, model, models } = provider
-  return { own: { name, model, models } }
+  return { own: describeProvider(provider) }
 }

@@ -211,7 +211,7 @@ export type TurnEvent = { /** The place in the turn, from 1. */ seq: number } & 
 )
 
 /** A whole reply. */
-export interface Reply {
+export interface Reply<T = unknown> {
   /** The reply's text. */
   text: string
   /** The stored message. */
@@ -225,6 +225,8 @@ export interface Reply {
   usage: Usage | null
   /** What the caller should know about this reply. */
   warnings: Notice[]
+  /** What the reply is as JSON, if that was asked for; else null. */
+  output: T
 }
 
 /** Some items, and how to get more. */

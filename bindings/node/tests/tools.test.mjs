@@ -1,0 +1,139 @@
+// Tools and replies of a form.
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import test from 'node:test'
+
+import { tool, Tutor, TutorError } from 'neuro-tutor'
+import { ScriptedProvider } from 'neuro-tutor/testing'
+import { z } from 'zod'
+
+import { all, deferred } from './support.mjs'
+
+const call = (name, args, callId = 'c1') => ({ type: 'tool.call', callId, name, arguments: args })
+const CALLS = { type: 'finished', reason: 'tool_calls' }
+
+/** A tutor whose model makes these calls, then answers. */
+async function calling(t, tools, ...calls) {
+  const provider = new ScriptedProvider([...calls, CALLS], 'done')
+  const tutor = await Tutor.open('memory:', { providers: [provider], tools, limits: { closeGraceMs: 0 } })
+  t.after(() => tutor.close())
+  return { tutor, provider }
+}
+
+const results = (events) => events.filter(({ type }) => type === 'tool.result').map(({ callId, result, isError }) => [callId, result, isError ?? false])
+
+test('a tool is told to the model, called, and its answer told', async (t) => {
+  let context
+  const inputSchema = { type: 'object', properties: { n: { type: 'number' }, snake_case: {}, camelCase: {} }, required: ['n'], additionalProperties: false }
+  const tools = {
+    double: { description: 'Doubles a number', inputSchema, execute: ({ n }, told) => ((context = told), { twice: 2 * n }) },
+    now: { execute: async () => 'noon' },
+  }
+  const { tutor, provider } = await calling(t, tools, call('double', { n: 2, snake_case: 1, camelCase: 2 }), call('now', {}, 'c2'))
+  const stream = tutor.forOwner('ada').stream('How much?')
+  const events = await all(stream)
+  assert.deepEqual(results(events), [['c1', { twice: 4 }, false], ['c2', 'noon', false]])
+  assert.equal(events.at(-1).type, 'turn.finished')
+  const { signal, timeoutMs, ...rest } = context
+  assert.deepEqual(rest, { callId: 'c1', sessionId: stream.sessionId, turnId: stream.turnId, owner: 'ada' })
+  assert.ok(signal instanceof AbortSignal && timeoutMs > 0)
+  const [first, second] = provider.requests
+  assert.deepEqual(first.tools[0], { name: 'double', description: 'Doubles a number', parameters: inputSchema })
+  assert.equal(first.tools[1].parameters.type, 'object')
+  const parts = second.messages.flatMap(({ content }) => (typeof content === 'string' ? [] : content))
+  assert.ok(parts.some((part) => part.type === 'tool_result' && part.result.twice === 4))
+})
+
+test('a tool with a schema of zod is called with what the schema makes of its arguments', async (t) => {
+  const seen = []
+  const when = tool({
+    inputSchema: z.object({ day: z.string().transform((text) => new Date(text)) }),
+    execute: ({ day }) => (seen.push(day), day.getUTCDate()),
+  })
+  const { tutor } = await calling(t, { when }, call('when', { day: '2026-01-31' }), call('when', { day: 5 }, 'c2'))
+  const [[, answer], [, , failed]] = results(await all(tutor.stream('When?')))
+  assert.deepEqual([answer, failed], [31, true])
+  assert.ok(seen.length === 1 && seen[0] instanceof Date)
+  const positive = tool({ inputSchema: z.object({ n: z.number().refine((n) => n > 0, 'secret') }), execute: () => 'called' })
+  const checked = await calling(t, { positive }, call('positive', { n: -1 }))
+  const [[, told, isError]] = results(await all(checked.tutor.stream('?')))
+  assert.ok(isError)
+  assert.match(JSON.stringify(told), /do not fit: n/)
+})
+
+test('a tool that throws, is slow or answers nonsense is told to the model, and the turn goes on', async (t) => {
+  const aborted = deferred()
+  const tools = {
+    ours: { execute() { throw new TutorError('not_found', 'there is no such star') } },
+    theirs: { async execute() { throw new Error('secret') } },
+    slow: { async execute(_, { signal }) { await once(signal, 'abort'); aborted.resolve() } },
+    nothing: { execute() {} },
+    bigint: { execute: () => 1n },
+  }
+  const provider = new ScriptedProvider([...Object.keys(tools).map((name) => call(name, {}, name)), CALLS], 'done')
+  const tutor = await Tutor.open('memory:', { providers: [provider], tools, limits: { toolTimeoutMs: 50 } })
+  t.after(() => tutor.close())
+  const events = await all(tutor.stream('?'))
+  assert.equal(events.at(-1).message.content.at?.(-1)?.text ?? events.at(-1).message.content, 'done')
+  const told = Object.fromEntries(results(events).map(([name, result, isError]) => [name, [JSON.stringify(result), isError]]))
+  assert.match(told.ours[0], /no such star/)
+  assert.doesNotMatch(told.theirs[0], /secret/)
+  assert.deepEqual(told.nothing, ['null', false])
+  for (const name of ['ours', 'theirs', 'slow', 'bigint']) assert.ok(told[name][1], name)
+  await aborted.promise
+})
+
+test('stopping the turn stops its tools', async (t) => {
+  const started = deferred()
+  const aborted = deferred()
+  const slow = { async execute(_, { signal }) { started.resolve(); await once(signal, 'abort'); aborted.resolve() } }
+  const { tutor } = await calling(t, { slow }, call('slow', {}))
+  const stream = tutor.stream('?')
+  const reading = all(stream)
+  await started.promise
+  await stream.cancel()
+  await aborted.promise
+  assert.equal((await reading).at(-1).status, 'cancelled')
+})
+
+test('what is no tool is refused when the tutor is opened', async () => {
+  const execute = () => 1
+  for (const tools of [[], 5, { x: {} }, { x: { execute: 5 } }, { 'no name': { execute } }, { x: { execute, inputSchema: 5 } }, { x: { execute, inputSchema: { type: 'nonsense' } } }]) {
+    await assert.rejects(Tutor.open('memory:', { tools }), { name: 'TutorError', code: 'config' })
+  }
+})
+
+const diet = z.object({ eats: z.string(), since: z.string().transform((year) => Number(year)) })
+
+test('a reply of a form is what the schema gives, and its types', async (t) => {
+  const provider = new ScriptedProvider('```json\n{"eats": "light", "since": "1779"}\n```')
+  const tutor = await Tutor.open('memory:', { providers: [provider] })
+  t.after(() => tutor.close())
+  for (const output of [diet, { name: 'diet', schema: diet }]) {
+    const reply = await tutor.chat('What do plants eat?', { output })
+    assert.deepEqual(reply.output, { eats: 'light', since: 1779 })
+    assert.deepEqual((await tutor.stream('What?', { output }).reply()).output, { eats: 'light', since: 1779 })
+  }
+  assert.deepEqual(provider.requests.map(({ output }) => output.name), ['output', 'output', 'diet', 'diet'])
+  const plain = await tutor.chat('What?', { output: { type: 'object', required: ['eats'] } })
+  assert.deepEqual(plain.output, { eats: 'light', since: '1779' })
+  assert.equal((await tutor.chat('What?')).output, null)
+  const read = tutor.stream('What?', { output: diet })
+  await all(read)
+  assert.deepEqual((await read.reply()).output, { eats: 'light', since: 1779 })
+})
+
+test('a reply that has not the form is asked for once more, then refused', async (t) => {
+  const provider = new ScriptedProvider('light', '{"eats":"light","since":"1"}', 'light', 'light')
+  const tutor = await Tutor.open('memory:', { providers: [provider] })
+  t.after(() => tutor.close())
+  assert.equal((await tutor.chat('What?', { output: diet })).output.eats, 'light')
+  assert.equal(provider.requests.length, 2)
+  await assert.rejects(tutor.chat('What?', { output: diet }), { code: 'provider_rejected', retryable: true })
+  const strict = z.object({ eats: z.string() }).refine(() => false)
+  provider.say('{"eats":"light"}')
+  await assert.rejects(tutor.chat('What?', { output: strict }), { code: 'provider_rejected', retryable: true })
+  for (const output of [5, 'x', { type: 'nonsense' }, { name: 'no name', schema: {} }]) {
+    await assert.rejects(tutor.chat('What?', { output }), { name: 'TutorError' })
+  }
+})

@@ -1,0 +1,126 @@
+import { type Causes, TutorError, toNative } from './errors.js'
+import type { Answer } from './native.js'
+import { type Schema, toJsonSchema, validated } from './schema.js'
+
+/** Where and for whom a tool is called. */
+export interface ToolContext {
+  /** Aborted when nobody wants the answer any more: give it to `fetch`. */
+  signal: AbortSignal
+  /** Pairs the call with its result. */
+  callId: string
+  sessionId: string
+  turnId: string
+  owner: string
+  /** Milliseconds that are left of the turn; null for no limit. */
+  timeoutMs: number | null
+}
+
+/**
+ * A function that a model may have called while it answers.
+ *
+ * Its arguments are validated before it is called. Limits bound its time and the size of its answer. What
+ * it throws is told to the model, which goes on: the message of a {@link TutorError}, and of anything else
+ * only that it failed.
+ */
+export interface Tool<Input = any> {
+  /** What it does, for the model. */
+  description?: string
+  /** The form of its arguments, which are an object; none if absent. */
+  inputSchema?: Schema<Input>
+  /** Does the work. What it returns is told to the model: a text, or any other JSON. */
+  execute(input: Input, context: ToolContext): unknown
+}
+
+/**
+ * A tool whose function has the types of its schema.
+ *
+ * @example
+ * ```ts
+ * const double = tool({
+ *   description: 'Doubles a number',
+ *   inputSchema: z.object({ n: z.number() }),
+ *   execute: ({ n }) => 2 * n,
+ * })
+ * const tutor = await Tutor.open('data', { tools: { double } })
+ * ```
+ */
+export function tool<Input>(tool: Tool<Input>): Tool<Input> {
+  return tool
+}
+
+/** What the engine calls: it is told a JSON text. */
+export type Called = (told: unknown, signal: AbortSignal) => unknown
+
+/** A tool as the engine is told of it. */
+export function describeTool(name: string, tool: Tool): { name: string; description: unknown; parameters: unknown } {
+  if (typeof tool?.execute !== 'function') {
+    throw new TutorError('config', 'a tool is an object with a function execute', { context: { tool: name } })
+  }
+  const { description, inputSchema } = tool
+  const parameters = inputSchema === undefined ? undefined : toJsonSchema(inputSchema, 'inputSchema')
+  return { name, description, parameters }
+}
+
+interface PlainCall {
+  id: string
+  arguments: unknown
+  session_id: string
+  turn_id: string
+  owner: string
+  timeout: number | null
+}
+
+/** The tool as the engine calls it. */
+export function asCalled(tool: Tool): Called {
+  return async (told, signal) => {
+    const call = told as PlainCall
+    const refuse = (where: string) => new TutorError('invalid_input', `the arguments do not fit: ${where}`)
+    const input = await validated(tool.inputSchema, call.arguments, refuse)
+    return tool.execute(input, {
+      signal,
+      callId: call.id,
+      sessionId: call.session_id,
+      turnId: call.turn_id,
+      owner: call.owner,
+      timeoutMs: call.timeout === null ? null : call.timeout * 1000,
+    })
+  }
+}
+
+/** Calls a user's functions when the engine asks. */
+export class Functions {
+  readonly #functions: readonly Called[]
+  readonly #causes: Causes
+  readonly #running = new Map<number, AbortController>()
+
+  /** The functions are in the engine's order. */
+  constructor(functions: readonly Called[], causes: Causes) {
+    this.#functions = functions
+    this.#causes = causes
+  }
+
+  /** Calls one. Never throws; what comes of it is the answer. */
+  readonly ask = (index: number, call: number, told: string, answer: Answer): void => {
+    void this.#run(index, call, told, answer)
+  }
+
+  /** Tells a function that nobody wants its answer any more. */
+  readonly cancel = (call: number): void => {
+    this.#running.get(call)?.abort()
+  }
+
+  async #run(index: number, call: number, told: string, answer: Answer): Promise<void> {
+    const controller = new AbortController()
+    this.#running.set(call, controller)
+    try {
+      const called = this.#functions[index]
+      if (called === undefined) throw new TutorError('internal', 'no such function')
+      const result = await called(JSON.parse(told), controller.signal)
+      answer.done(JSON.stringify(result) ?? 'null')
+    } catch (error) {
+      answer.fail(toNative(error), this.#causes.keep(error))
+    } finally {
+      this.#running.delete(call)
+    }
+  }
+}
