@@ -31,7 +31,7 @@ impl Foreign for JsStore {
             ErrorKind::StoreUnavailable,
             "the store threw an error, which is the cause of this one",
         );
-        let arguments: Vec<Value> = arguments.into_iter().map(told).collect();
+        let arguments: Vec<Value> = arguments.into_iter().map(argument).collect();
         let call = json!({"method": method, "arguments": arguments});
         let answer = self.bridge.ask(self.function, &call, failure).await;
         answer
@@ -45,6 +45,14 @@ const NUMBER: &str = "$number";
 
 /// The greatest whole number up to which JavaScript has all.
 const MAX_SAFE: u64 = (1 << 53) - 1;
+
+/// A limit without bound is any that JavaScript can count to.
+fn argument(value: Value) -> Value {
+    match value.as_u64() {
+        Some(limit) => limit.min(MAX_SAFE).into(),
+        None => told(value),
+    }
+}
 
 /// A value as JavaScript can keep it: numbers that it would write differently, such as `1.0` and
 /// those beyond 2^53, are objects with their text.

@@ -57,6 +57,7 @@ function sh(cwd, command, ...args) {
   return done.stdout
 }
 
+const { version: VERSION } = JSON.parse(readFileSync(join(PACKAGE, 'package.json'), 'utf8'))
 const BIN = join(PACKAGE, 'node_modules', '.bin')
 
 test('the packed package, with the binary of its platform, works where there is no Rust', async (t) => {
@@ -74,7 +75,7 @@ test('the packed package, with the binary of its platform, works where there is 
   const platform = join(path, 'platform')
   mkdirSync(platform)
   cpSync(join(PACKAGE, 'native', binary), join(platform, binary))
-  writeFileSync(join(platform, 'package.json'), JSON.stringify({ name, version: '0.1.0', main: binary, files: [binary] }))
+  writeFileSync(join(platform, 'package.json'), JSON.stringify({ name, version: VERSION, main: binary, files: [binary] }))
   const native = pack(platform)
 
   const user = join(path, 'user')
@@ -89,10 +90,27 @@ test('the packed package, with the binary of its platform, works where there is 
   const without = await run('', { cwd: user, args: ['use.mjs'] })
   assert.equal(without.code, 1)
   assert.match(without.stderr, new RegExp(`cannot load its binary.*${name}`))
+  const command = spawnSync(process.execPath, [join(user, 'node_modules', 'neuro-tutor', 'dist', 'bin.js'), '--version'], { encoding: 'utf8' })
+  assert.equal(command.status, 1)
+  assert.match(command.stderr, /^neuro-tutor: neuro-tutor cannot load its binary.*\n$/)
   sh(user, 'npm', 'install', '--offline', '--no-audit', '--no-fund', native)
   const { code, stdout, stderr } = await run('', { cwd: user, args: ['use.mjs'] })
   assert.equal(code, 0, stderr)
   assert.match(stdout, /demo/)
+  assert.equal(sh(user, join(user, 'node_modules', '.bin', 'neuro-tutor'), '--version'), `neuro-tutor ${VERSION}\n`)
+  assert.match(sh(user, 'npx', '--no-install', 'neuro-tutor', 'export', '--data', 'data'), /"content":"hi"/)
+})
+
+test('everything has one version, and every platform of a release its binary', () => {
+  const read = (path) => readFileSync(join(ROOT, path), 'utf8')
+  const { version, napi } = JSON.parse(read('bindings/node/package.json'))
+  const cargo = read('Cargo.toml')
+  assert.equal(/^\[workspace\.package\]\nversion = "(.*)"/m.exec(cargo)[1], version)
+  for (const [, dependency] of cargo.matchAll(/^tutor-\w+ = \{ path = .*version = "(.*?)"/gm)) assert.equal(dependency, version)
+  const lock = JSON.parse(read('bindings/node/package-lock.json'))
+  assert.deepEqual([lock.version, lock.packages[''].version], [version, version])
+  const released = [...read('.github/workflows/release-npm.yml').matchAll(/\{ target: (\S+),/g)].map(([, target]) => target)
+  assert.deepEqual(released, napi.targets)
 })
 
 test('a platform without a binary is told what to do', async () => {

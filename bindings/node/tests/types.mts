@@ -1,5 +1,7 @@
 // Compiled by the tests, as an ES module and as a CommonJS module; never run.
-import { Tutor, TutorError, TurnStream, type Provider, type Reply, type TurnEvent } from 'neuro-tutor'
+import { tool, Tutor, TutorError, TurnStream, type Provider, type Reply, type StandardSchema, type TurnEvent } from 'neuro-tutor'
+import { TutorSession } from 'neuro-tutor/openai-agents'
+import { checkProvider, ScriptedProvider } from 'neuro-tutor/testing'
 
 const mine: Provider = {
   name: 'mine',
@@ -50,4 +52,22 @@ export async function use(): Promise<Reply> {
     if (error instanceof TutorError && error.code === 'conflict') return tutor.chat('again')
     throw error
   }
+}
+
+const eats: StandardSchema<{ eats: string }> = {
+  '~standard': { version: 1, vendor: 'mine', validate: (value) => ({ value: value as { eats: string } }), jsonSchema: { input: () => ({ type: 'object' }) } },
+}
+
+export async function typed(): Promise<string> {
+  const double = tool({ inputSchema: eats, execute: ({ eats }, { signal }) => (signal.throwIfAborted(), eats.length) })
+  await using tutor = await Tutor.open('memory:', { tools: { double }, improveTitles: true, catalog: { x: { contextWindow: 5 } } })
+  const reply = await tutor.chat('hi', { output: eats, attachments: ['a.png', new Uint8Array(1), new Blob([]), { path: 'b', name: 'c' }] })
+  // @ts-expect-error: the schema says what the output has
+  reply.output.drinks
+  const streamed = await tutor.stream('hi', { output: { name: 'diet', schema: eats } }).reply()
+  const unknown: unknown = (await tutor.chat('hi', { output: { type: 'object' } })).output
+  const context = await tutor.context(reply.sessionId, { tokens: 5 })
+  const session = new TutorSession<{ type: string }>(tutor)
+  await checkProvider(() => new ScriptedProvider('a', ['b', new Error('c')]))
+  return `${streamed.output.eats}${unknown}${context.leftOut}${(await session.getItems())[0]?.type}`
 }
