@@ -38,7 +38,7 @@ test('conversations are in the store, also when it is opened again', async (t) =
   const other = await Tutor.open('memory:')
   t.after(() => other.close())
   assert.equal((await other.import(again.export())).added, 1)
-  assert.deepEqual(await again.erase(), { sessions: 1, records: 0 })
+  assert.equal((await again.erase()).sessions, 1)
 })
 
 /** A store of which some methods do something else. */

@@ -1,9 +1,12 @@
-// What the package costs beside what Node itself costs, as ratios of one run. `npm run bench`
+// What the package costs beside what Node itself costs, as ratios of one run. `npm run bench` in bindings/node, built with `npm run build`.
 import { spawnSync } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-import { Tutor } from 'neuro-tutor'
+const PACKAGE = fileURLToPath(new URL('../../bindings/node/', import.meta.url))
+const { Tutor } = createRequire(join(PACKAGE, 'package.json'))('neuro-tutor')
 
 const EVENTS = 20_000
 const text = Array.from({ length: EVENTS }, (_, i) => ({ type: 'text.delta', text: `word ${i} ` }))
@@ -43,8 +46,7 @@ const provided = await best(EVENTS, () => drain(tutor.stream('hi', { provider: '
 const required = Math.min(
   ...Array.from({ length: 5 }, () => {
     const source = 'const t = process.hrtime.bigint(); require("neuro-tutor"); console.log(Number(process.hrtime.bigint() - t) / 1e6)'
-    const cwd = fileURLToPath(new URL('.', import.meta.url))
-    return Number(spawnSync(process.execPath, ['-e', source], { cwd, encoding: 'utf8' }).stdout)
+    return Number(spawnSync(process.execPath, ['-e', source], { cwd: PACKAGE, encoding: 'utf8' }).stdout)
   }),
 )
 
