@@ -133,7 +133,9 @@ const closes = (steps, name) => steps.some((step) => step.do === 'close' && step
 class HttpError extends Error {
   constructor(status, { detail, code, ...facts } = {}) {
     super(typeof detail === 'string' ? detail : JSON.stringify(detail))
-    this.code = code ?? (status === 422 ? 'invalid_input' : undefined)
+    // A key that names another request is a wrong header there.
+    const isKey = Array.isArray(detail) && /^idempotency-key$/i.test(detail[0]?.loc?.[1])
+    this.code = isKey ? 'conflict' : (code ?? (status === 422 ? 'invalid_input' : undefined))
     this.facts = facts
   }
 }
