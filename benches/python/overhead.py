@@ -6,6 +6,8 @@ Run with the package installed in release: `python benches/python/overhead.py`. 
 from __future__ import annotations
 
 import asyncio
+import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -79,9 +81,12 @@ async def main() -> None:
         session = await tutor.create_session()
         base = await per_call(plain)
         row("a coroutine", base, base)
-        row("a ready call: read a session", await per_call(lambda: tutor.session(session.id)), base)
+        stream = await tutor.stream("hi", session=session.id)
+        await stream.close()
+        row("a ready call: close a closed stream", await per_call(stream.close), base)
+        row("a ready call with a value: read a session", await per_call(lambda: tutor.session(session.id)), base)
         raw = tutor._client
-        row("a ready call, native part only", await per_call(lambda: raw.session(session.id).submit()), base)
+        row("the same, native part only", await per_call(lambda: raw.session(session.id).submit()), base)
 
         finished = await tutor.chat(str(EVENTS), model="words/words")
         base = await per_event(lambda: generator(EVENTS))
@@ -108,12 +113,36 @@ async def main() -> None:
     row("an event of a generator", times["generator"], times["generator"])
     row("an event of a stored turn, blocking", times["stream"], times["generator"])
 
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "pass"], check=True)
-    empty = time.perf_counter() - start
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import neuro_tutor"], check=True)
-    print(f"{'import':<44}{(time.perf_counter() - start - empty) * 1e3:>9.1f} ms")
+    for what in ("import neuro_tutor", "from neuro_tutor import Tutor", "from neuro_tutor import AsyncTutor"):
+        print(f"{what:<44}{importing(what):>9.1f} ms")
+    print(f"{'growth over 5,000 calls':<44}{await growth():>9.1f} MiB")
+
+
+def importing(statement: str) -> float:
+    """Milliseconds of an import in a process of its own: the median of nine."""
+    code = f"import time; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
+    runs = [subprocess.run([sys.executable, "-c", code], check=True, capture_output=True) for _ in range(9)]
+    return statistics.median(float(run.stdout) for run in runs) * 1e3
+
+
+async def growth() -> float:
+    """MiB by which the process grows over 5,000 calls, after 1,000 that warm it up."""
+    async with AsyncTutor.open("memory:", providers=Words()) as tutor:
+
+        async def calls(count: int) -> None:
+            for _ in range(count):
+                reply = await tutor.chat("3")
+                await tutor.delete_session(reply.session_id)
+
+        await calls(1_000)
+        before = resident()
+        await calls(5_000)
+        return resident() - before
+
+
+def resident() -> float:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / (1 << 20)
 
 
 if __name__ == "__main__":

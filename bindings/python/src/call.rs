@@ -126,11 +126,12 @@ impl Call {
     fn submit<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let runtime = runtime(py)?;
         let mut work = AssertUnwindSafe(self.take()?).catch_unwind().boxed();
-        // What is ready at once needs no other thread.
-        let first = py.detach(|| {
+        // What is ready at once needs no other thread. The GIL stays here meanwhile: nothing that
+        // happens in a poll waits for it, and an exiting interpreter must not unwind this frame.
+        let first = {
             let _entered = runtime.enter();
             work.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-        });
+        };
         if let Poll::Ready(outcome) = first {
             let value = finish(py, outcome)?;
             return Bound::new(py, Ready(Mutex::new(Some(value)))).map(Bound::into_any);

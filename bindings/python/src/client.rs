@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
+use tutor_core::items::ItemLog;
 use tutor_core::json;
-use tutor_core::message::Metadata;
-use tutor_core::session::{Cursor, MAX_PAGE};
+use tutor_core::message::{Metadata, Part};
+use tutor_core::session::Cursor;
 use tutor_core::store::Store;
-use tutor_core::{
-    ChatRequest, Error, MessageId, Messages, NewSession, OwnerId, Result, SessionId, TurnId, Tutor,
-};
+use tutor_core::tutor::Rating;
+use tutor_core::{ChatRequest, Error, MessageId, OwnerId, Result, SessionId, TurnId, Tutor};
 
 use crate::call::{Call, Output};
 use crate::failure::{Failure, forked_away};
@@ -18,6 +18,7 @@ use crate::host::Host;
 use crate::runtime::Owned;
 use crate::server::Server;
 use crate::stream::Stream;
+use crate::tool::tools;
 use crate::transfer::{Export, Import};
 
 /// A handle on an engine for one owner. Arguments and results are JSON where they are structured.
@@ -47,30 +48,64 @@ impl Client {
         }
     }
 
+    fn with_items<F>(&self, name: String, work: impl FnOnce(ItemLog) -> F + Send + 'static) -> Call
+    where
+        F: Future<Output = Result<Output>> + Send + 'static,
+    {
+        match self.parts() {
+            Ok((tutor, store)) => {
+                let (owner, store) = (tutor.owner().clone(), Arc::clone(store));
+                Call::new(async move {
+                    work(ItemLog::new(Arc::new(store), owner, SessionId::new(name)?)).await
+                })
+            }
+            Err(error) => Call::failed(error),
+        }
+    }
+
     fn parts(&self) -> Result<(&Tutor, &Arc<dyn Store>)> {
         let parts = self.tutor.get().zip(self.store.get());
         parts.ok_or_else(forked_away)
     }
 
     /// Where Python code of a request is to run, if there is any.
-    fn host(&self, py: Python<'_>, in_loop: bool) -> PyResult<Option<Host>> {
-        if !self.has_plugins || self.tutor.get().is_none() {
+    fn host(&self, py: Python<'_>, in_loop: bool, own: &OwnTools) -> PyResult<Option<Arc<Host>>> {
+        if !(self.has_plugins || own.is_some()) || self.tutor.get().is_none() {
             return Ok(None);
         }
-        if in_loop {
-            Host::running(py).map(Some)
+        let host = if in_loop {
+            Host::running(py)?
         } else {
-            Host::background(py).map(Some)
-        }
+            Host::background(py)?
+        };
+        Ok(Some(Arc::new(host)))
     }
 }
 
-fn chat_request(members: &str, host: Option<Host>) -> Result<ChatRequest> {
+/// Tools of one request, each described in JSON.
+type OwnTools = Option<Vec<(String, Py<PyAny>)>>;
+
+fn chat_request(members: &str, host: Option<Arc<Host>>, own: OwnTools) -> Result<ChatRequest> {
     let mut request = json::chat_request(object(members)?)?;
     if let Some(host) = host {
-        request.extensions.insert(host);
+        for tool in tools(own.unwrap_or_default(), &host)? {
+            request = request.with_tool(tool);
+        }
+        request.extensions.insert_shared(host);
     }
     Ok(request)
+}
+
+/// An image or a file that a message has, as JSON, or a `Failure`.
+#[pyfunction]
+#[pyo3(signature = (data, name=None))]
+pub(crate) fn attachment(py: Python<'_>, data: &[u8], name: Option<&str>) -> PyResult<Py<PyAny>> {
+    match Part::attachment(name, data) {
+        Ok(part) => serde_json::to_string(&part)
+            .unwrap_or_default()
+            .into_py_any(py),
+        Err(error) => Failure::new(py, &error).into_py_any(py),
+    }
 }
 
 /// An object that the package wrote as JSON.
@@ -139,19 +174,34 @@ impl Client {
     }
 
     /// A whole reply. `in_loop` is true if the caller's asyncio loop runs its plug-ins.
-    fn chat(&self, py: Python<'_>, request: String, in_loop: bool) -> PyResult<Call> {
-        let host = self.host(py, in_loop)?;
+    #[pyo3(signature = (request, in_loop, own_tools=None))]
+    fn chat(
+        &self,
+        py: Python<'_>,
+        request: String,
+        in_loop: bool,
+        own_tools: OwnTools,
+    ) -> PyResult<Call> {
+        let host = self.host(py, in_loop, &own_tools)?;
         Ok(self.call(|tutor| async move {
-            let reply = tutor.chat(chat_request(&request, host)?).await?;
+            let reply = tutor.chat(chat_request(&request, host, own_tools)?).await?;
             Output::json(&json::reply(&reply))
         }))
     }
 
     /// The events of a new turn.
-    fn stream(&self, py: Python<'_>, request: String, in_loop: bool) -> PyResult<Call> {
-        let host = self.host(py, in_loop)?;
+    #[pyo3(signature = (request, in_loop, own_tools=None))]
+    fn stream(
+        &self,
+        py: Python<'_>,
+        request: String,
+        in_loop: bool,
+        own_tools: OwnTools,
+    ) -> PyResult<Call> {
+        let host = self.host(py, in_loop, &own_tools)?;
         Ok(self.call(|tutor| async move {
-            let stream = tutor.stream(chat_request(&request, host)?).await?;
+            let request = chat_request(&request, host, own_tools)?;
+            let stream = tutor.stream(request).await?;
             Ok(Output::Stream(Box::new(Stream::new(stream))))
         }))
     }
@@ -197,36 +247,18 @@ impl Client {
         })
     }
 
-    /// Creates a session; `metadata` is a JSON object.
-    #[pyo3(signature = (session=None, title=None, metadata=None))]
-    fn create_session(
-        &self,
-        session: Option<String>,
-        title: Option<String>,
-        metadata: Option<String>,
-    ) -> Call {
+    /// Creates a session, which is described in JSON.
+    fn create_session(&self, members: String) -> Call {
         self.call(|tutor| async move {
-            let new = NewSession {
-                id: session.map(SessionId::new).transpose()?,
-                title,
-                metadata: metadata
-                    .as_deref()
-                    .map_or_else(|| Ok(Metadata::new()), object)?,
-            };
+            let new = json::new_session(object(&members)?)?;
             Output::json(&tutor.create_session(new).await?)
         })
     }
 
-    /// Changes title or metadata of a session.
-    #[pyo3(signature = (session, title=None, metadata=None))]
-    fn update_session(
-        &self,
-        session: String,
-        title: Option<String>,
-        metadata: Option<String>,
-    ) -> Call {
+    /// Changes title or metadata of a session, which are in JSON.
+    fn update_session(&self, session: String, changes: String) -> Call {
         self.call(|tutor| async move {
-            let metadata = metadata.as_deref().map(object).transpose()?;
+            let (title, metadata) = json::session_changes(object(&changes)?)?;
             let session = SessionId::new(session)?;
             Output::json(&tutor.update_session(&session, title, metadata).await?)
         })
@@ -240,27 +272,128 @@ impl Client {
         })
     }
 
-    /// A page of messages.
-    #[pyo3(signature = (session, limit=None, before=None, after=None))]
-    fn messages(
-        &self,
-        session: String,
-        limit: Option<usize>,
-        before: Option<String>,
-        after: Option<String>,
-    ) -> Call {
+    /// A page of messages; which ones is in JSON.
+    fn messages(&self, session: String, range: String) -> Call {
         self.call(|tutor| async move {
-            let limit = limit.unwrap_or(MAX_PAGE);
-            let range = match (before, after) {
-                (Some(_), Some(_)) => {
-                    return Err(Error::invalid_input("give either before or after"));
-                }
-                (Some(before), None) => Messages::before(MessageId::new(before)?, limit),
-                (None, Some(after)) => Messages::after(MessageId::new(after)?, limit),
-                (None, None) => Messages::latest(limit),
-            };
+            let range = json::messages(object(&range)?)?;
             let page = tutor.messages(&SessionId::new(session)?, range).await?;
             Output::json(&page)
+        })
+    }
+
+    /// The messages beside one, itself among them.
+    fn siblings(&self, session: String, message: String) -> Call {
+        self.call(|tutor| async move {
+            let (session, message) = (SessionId::new(session)?, MessageId::new(message)?);
+            Output::json(&tutor.siblings(&session, &message).await?)
+        })
+    }
+
+    /// Switches the active branch.
+    fn set_head(&self, session: String, message: String) -> Call {
+        self.call(|tutor| async move {
+            let (session, message) = (SessionId::new(session)?, MessageId::new(message)?);
+            Output::json(&tutor.set_head(&session, &message).await?)
+        })
+    }
+
+    /// Deletes a message, perhaps with all that follows it; how many were deleted.
+    fn delete_message(&self, session: String, message: String, with_branch: bool) -> Call {
+        self.call(|tutor| async move {
+            let (session, message) = (SessionId::new(session)?, MessageId::new(message)?);
+            let deleted = tutor.delete_message(&session, &message, with_branch);
+            Output::json(&deleted.await?)
+        })
+    }
+
+    /// What a model would be sent.
+    #[pyo3(signature = (session, tokens=None))]
+    fn context(&self, session: String, tokens: Option<usize>) -> Call {
+        self.call(|tutor| async move {
+            let context = tutor.context(&SessionId::new(session)?, tokens).await?;
+            Output::json(&json::context(&context))
+        })
+    }
+
+    /// A page of the sessions in which all words of a text occur.
+    #[pyo3(signature = (text, limit, cursor=None))]
+    fn search(&self, text: String, limit: usize, cursor: Option<String>) -> Call {
+        self.call(|tutor| async move {
+            let cursor = cursor.map(Cursor::from_text);
+            Output::json(&tutor.search(&text, limit, cursor).await?)
+        })
+    }
+
+    /// Keeps a thumb, `up` or `down`, for a message; none takes it back.
+    #[pyo3(signature = (session, message, rating=None, comment=None))]
+    fn rate(
+        &self,
+        session: String,
+        message: String,
+        rating: Option<String>,
+        comment: Option<String>,
+    ) -> Call {
+        self.call(|tutor| async move {
+            let rating = rating.map(|rating| serde_json::from_value::<Rating>(rating.into()));
+            let rating = rating.transpose().map_err(|_| {
+                Error::invalid_input("a rating is up or down").with_context("field", "rating")
+            })?;
+            let (session, message) = (SessionId::new(session)?, MessageId::new(message)?);
+            let opinion = rating.map(|rating| (rating, comment));
+            Output::json(&tutor.rate(&session, &message, opinion).await?)
+        })
+    }
+
+    /// What was thought of the messages of a session.
+    fn feedback(&self, session: String) -> Call {
+        self.call(
+            |tutor| async move { Output::json(&tutor.feedback(&SessionId::new(session)?).await?) },
+        )
+    }
+
+    /// Removes all that is this owner's.
+    fn erase(&self) -> Call {
+        let store = self.store.get().cloned();
+        self.call(|tutor| async move {
+            let store = store.ok_or_else(forked_away)?;
+            let erased = tutor.erase(&*store).await?;
+            Output::json(&serde_json::json!({
+                "sessions": erased.sessions, "records": erased.records,
+            }))
+        })
+    }
+
+    /// The newest items of a list that is kept for another library, as a JSON array.
+    #[pyo3(signature = (name, limit=None))]
+    fn items(&self, name: String, limit: Option<usize>) -> Call {
+        self.with_items(name, move |items| async move {
+            Ok(Output::Json(format!(
+                "[{}]",
+                items.latest(limit).await?.join(",")
+            )))
+        })
+    }
+
+    /// Adds items, each of them JSON, to such a list.
+    fn add_items(&self, name: String, texts: Vec<String>) -> Call {
+        self.with_items(name, move |items| async move {
+            items.append(texts).await?;
+            Ok(Output::Nothing)
+        })
+    }
+
+    /// Takes the newest item away from such a list: its JSON, or nothing.
+    fn pop_item(&self, name: String) -> Call {
+        self.with_items(name, move |items| async move {
+            Ok(items.pop().await?.map_or(Output::Nothing, Output::Json))
+        })
+    }
+
+    /// Empties such a list.
+    fn clear_items(&self, name: String) -> Call {
+        self.with_items(name, move |items| async move {
+            items.clear().await?;
+            Ok(Output::Nothing)
         })
     }
 

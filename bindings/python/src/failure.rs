@@ -1,11 +1,13 @@
 //! Errors cross as data; the package's `errors.py` makes the exceptions.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
-use tutor_core::{Error, ErrorKind};
+use serde_json::json;
+use tutor_core::{Error, ErrorKind, json as forms};
 
 /// The codes of all kinds of errors.
 #[pyfunction]
@@ -82,20 +84,26 @@ pub(crate) struct Described {
     message: String,
     retryable: bool,
     retry_after: Option<f64>,
-    reason: Option<String>,
+    context: BTreeMap<String, String>,
 }
 
 impl Described {
     pub(crate) fn into_error(self, exception: Py<PyBaseException>) -> Error {
-        let kind = ErrorKind::from_code(&self.code).unwrap_or(ErrorKind::Internal);
-        let mut error = Error::new(kind, self.message).with_source(Raised(exception));
-        if self.retryable {
-            let wait = self.retry_after.map(Duration::try_from_secs_f64);
-            error = error.retryable(wait.and_then(Result::ok));
-        }
-        match self.reason {
-            Some(reason) => error.with_context("reason", reason),
-            None => error,
-        }
+        let wait = self.retry_after.map(Duration::try_from_secs_f64);
+        let wait = wait.and_then(Result::ok).map(|wait| wait.as_millis());
+        let members = json!({
+            "code": self.code,
+            "message": self.message,
+            "retryable": self.retryable,
+            "retry_after_ms": wait.map(|wait| u64::try_from(wait).unwrap_or(u64::MAX)),
+            "context": self.context,
+        });
+        let error = match members {
+            serde_json::Value::Object(members) => forms::raised(members),
+            _ => None,
+        };
+        error
+            .unwrap_or_else(|| Error::new(ErrorKind::Internal, "a plug-in failed"))
+            .with_source(Raised(exception))
     }
 }

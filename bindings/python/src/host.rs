@@ -56,17 +56,18 @@ pub(crate) fn inbox_of(event_loop: &Bound<'_, PyAny>) -> PyResult<Inbox> {
     Ok(inbox.cast::<Inbox>()?.get().clone())
 }
 
-/// A function of one of the package's private modules.
+/// A function of one of the package's private modules. It is imported when it is first needed.
 pub(crate) fn helper<'py>(
     py: Python<'py>,
     module: &'static str,
     function: &'static str,
 ) -> PyResult<Bound<'py, PyAny>> {
-    static MODULES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let package = MODULES.get_or_try_init(py, || {
-        // Both are imported by the package before any request can be made.
-        py.import("neuro_tutor")
-            .map(|package| package.into_any().unbind())
-    })?;
-    package.bind(py).getattr(module)?.getattr(function)
+    static LOOP: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    static GLUE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let (cell, name) = match module {
+        "_loop" => (&LOOP, "neuro_tutor._loop"),
+        _ => (&GLUE, "neuro_tutor._glue"),
+    };
+    let module = cell.get_or_try_init(py, || py.import(name).map(Bound::unbind))?;
+    module.bind(py).getattr(function)
 }

@@ -10,6 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
+use crate::runtime::detached;
+
 /// What the loop's thread is to call. It is called by Python and not from here, so that no Rust
 /// frame lies below Python's: an exiting interpreter may unwind those.
 pub(crate) type Action<'py> = Option<(Bound<'py, PyAny>, Bound<'py, PyTuple>)>;
@@ -135,7 +137,7 @@ fn socket() -> PyResult<Wake> {
 /// loops with their inboxes. Called by the dispatcher, a thread of Python's.
 #[pyfunction]
 pub(crate) fn wait_for_inboxes(py: Python<'_>) -> Vec<(Py<PyAny>, Inbox)> {
-    let ready = py.detach(|| {
+    let ready = detached(py, false, || {
         let (waiting, changed) = &DISPATCH;
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
         while waiting.is_empty() {

@@ -6,15 +6,20 @@
 //! and an interpreter that exits has nothing of ours to tear down.
 
 mod call;
+mod cli;
 mod client;
 mod failure;
 mod host;
 mod inbox;
+mod law;
 mod open;
+mod plugin;
 mod provider;
 mod runtime;
 mod server;
+mod store;
 mod stream;
+mod tool;
 mod transfer;
 
 /// The native part of the package.
@@ -23,17 +28,23 @@ mod _native {
     #[pymodule_export]
     use crate::call::Call;
     #[pymodule_export]
-    use crate::client::Client;
+    use crate::cli::cli;
+    #[pymodule_export]
+    use crate::client::{Client, attachment};
     #[pymodule_export]
     use crate::failure::{Failure, error_codes};
     #[pymodule_export]
     use crate::inbox::{Inbox, wait_for_inboxes};
     #[pymodule_export]
+    use crate::law::{check_law, laws};
+    #[pymodule_export]
     use crate::open::open;
     #[pymodule_export]
-    use crate::provider::{Canceller, Sender};
+    use crate::plugin::{Answer, Canceller};
     #[pymodule_export]
-    use crate::runtime::forked;
+    use crate::provider::Sender;
+    #[pymodule_export]
+    use crate::runtime::{exiting, forked};
     #[pymodule_export]
     use crate::server::Server;
     #[pymodule_export]

@@ -7,23 +7,35 @@ use serde::Deserialize;
 use serde_json::Value;
 use tutor_core::message::Metadata;
 use tutor_core::provider::{ModelChoice, ProviderConfig, ProviderInfo, SharedProvider};
-use tutor_core::store::Location;
-use tutor_core::{Error, ErrorKind, OwnerId, Result, Tutor, json};
+use tutor_core::store::{Location, Store};
+use tutor_core::{Error, ErrorKind, Result, json};
 
 use crate::call::{Call, Output};
 use crate::client::Client;
 use crate::host::Host;
 use crate::provider::PythonProvider;
+use crate::store::store;
+use crate::tool::tools;
 
 /// What the package passes, as JSON.
 #[derive(Deserialize)]
 struct Settings {
-    location: String,
+    location: Place,
     providers: Vec<ProviderSettings>,
-    default_provider: Option<String>,
-    owner: String,
-    system_prompt: Option<String>,
-    limits: Metadata,
+    tools: Vec<ToolSettings>,
+    /// The rest, as [`json::tutor`] reads it.
+    tutor: Metadata,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Place {
+    At(String),
+    /// The plug-in of this number.
+    Plugin {
+        index: usize,
+        description: Metadata,
+    },
 }
 
 #[derive(Deserialize)]
@@ -34,15 +46,38 @@ enum ProviderSettings {
     /// Those that environment variables configure.
     Environment(Metadata),
     /// The plug-in of this number.
-    Plugin {
-        index: usize,
-        name: String,
-        default_model: String,
-        models: Option<Vec<String>>,
-    },
+    Plugin { index: usize, description: Metadata },
 }
 
-/// Opens an engine. `plugins` are providers written in Python, which the settings name by number.
+#[derive(Deserialize)]
+struct ToolSettings {
+    index: usize,
+    description: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Described {
+    name: String,
+    default_model: String,
+    models: Option<Vec<String>>,
+}
+
+/// Objects of Python, which the settings name by number.
+struct Plugins {
+    objects: Vec<Option<Py<PyAny>>>,
+    host: Option<Arc<Host>>,
+}
+
+impl Plugins {
+    fn take(&mut self, index: usize) -> Result<(Py<PyAny>, Arc<Host>)> {
+        let object = self.objects.get_mut(index).and_then(Option::take);
+        object
+            .zip(self.host.clone())
+            .ok_or_else(|| Error::internal("a plug-in is named that was not passed"))
+    }
+}
+
+/// Opens an engine. `plugins` are what is written in Python, which the settings name by number.
 #[pyfunction]
 pub(crate) fn open(py: Python<'_>, settings: &str, plugins: Vec<Py<PyAny>>) -> PyResult<Call> {
     let settings: Settings = match serde_json::from_str(settings) {
@@ -53,24 +88,32 @@ pub(crate) fn open(py: Python<'_>, settings: &str, plugins: Vec<Py<PyAny>>) -> P
         true => None,
         false => Some(Arc::new(Host::background(py)?)),
     };
+    let has_plugins = host.is_some();
+    let mut plugins = Plugins {
+        objects: plugins.into_iter().map(Some).collect(),
+        host,
+    };
     Ok(Call::new(async move {
-        let has_plugins = host.is_some();
-        let providers = providers(settings.providers, plugins, host.as_ref())?;
-        let store = settings.location.parse::<Location>()?.open().await?;
-        let mut builder = Tutor::builder()
-            .data(Arc::clone(&store))
-            .owner(OwnerId::new(settings.owner)?)
-            .limits(json::limits(settings.limits)?);
-        for provider in providers {
+        let mut builder = json::tutor(settings.tutor)?;
+        for provider in providers(settings.providers, &mut plugins)? {
             builder = builder.provider(provider);
         }
-        if let Some(name) = settings.default_provider {
-            builder = builder.default_provider(name);
+        for tool in settings.tools {
+            let (object, host) = plugins.take(tool.index)?;
+            let description = Value::Object(tool.description).to_string();
+            for tool in tools(vec![(description, object)], &host)? {
+                builder = builder.tool(tool);
+            }
         }
-        if let Some(prompt) = settings.system_prompt {
-            builder = builder.system_prompt(prompt);
-        }
-        let client = Client::new(builder.build().await?, store, has_plugins);
+        let data: Arc<dyn Store> = match settings.location {
+            Place::At(location) => location.parse::<Location>()?.open().await?,
+            Place::Plugin { index, description } => {
+                let (object, host) = plugins.take(index)?;
+                Arc::new(store(object, &host, description)?)
+            }
+        };
+        let tutor = builder.data(Arc::clone(&data)).build().await?;
+        let client = Client::new(tutor, data, has_plugins);
         Ok(Output::Opened(Box::new(client)))
     }))
 }
@@ -79,12 +122,30 @@ fn config(message: &'static str) -> Error {
     Error::new(ErrorKind::Config, message)
 }
 
+/// The provider that is this object, described by `name`, `default_model` and `models`.
+pub(crate) fn plugin_provider(
+    object: Py<PyAny>,
+    description: Metadata,
+    host: &Arc<Host>,
+) -> Result<SharedProvider> {
+    let described: Described = serde_json::from_value(Value::Object(description))
+        .map_err(|_| config("the name and the models of a provider are texts"))?;
+    let info = ProviderInfo::new(described.name, described.default_model).with_models(
+        described
+            .models
+            .map_or(ModelChoice::Open, ModelChoice::Listed),
+    );
+    Ok(Arc::new(PythonProvider::new(
+        object,
+        info,
+        Arc::clone(host),
+    )))
+}
+
 fn providers(
     settings: Vec<ProviderSettings>,
-    plugins: Vec<Py<PyAny>>,
-    host: Option<&Arc<Host>>,
+    plugins: &mut Plugins,
 ) -> Result<Vec<SharedProvider>> {
-    let mut plugins: Vec<_> = plugins.into_iter().map(Some).collect();
     // The built-in ones are made together at the end, as each may name another one to fall back to.
     let mut configs = Vec::new();
     let mut places = Vec::<Option<SharedProvider>>::new();
@@ -100,20 +161,9 @@ fn providers(
                 places.extend(found.iter().map(|_| None));
                 configs.extend(found);
             }
-            ProviderSettings::Plugin {
-                index,
-                name,
-                default_model,
-                models,
-            } => {
-                let plugin = plugins.get_mut(index).and_then(Option::take);
-                let (Some(plugin), Some(host)) = (plugin, host) else {
-                    return Err(Error::internal("a plug-in is named that was not passed"));
-                };
-                let info = ProviderInfo::new(name, default_model)
-                    .with_models(models.map_or(ModelChoice::Open, ModelChoice::Listed));
-                let provider = PythonProvider::new(plugin, info, Arc::clone(host));
-                places.push(Some(Arc::new(provider)));
+            ProviderSettings::Plugin { index, description } => {
+                let (object, host) = plugins.take(index)?;
+                places.push(Some(plugin_provider(object, description, &host)?));
             }
         }
     }

@@ -1,16 +1,15 @@
 //! Providers that are written in Python.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use serde_json::Value;
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::mpsc::{self};
-use tutor_core::message::FinishReason;
 use tutor_core::provider::{
     CompletionRequest, CompletionStream, Delta, ModelChoice, ModelInfo, Provider, ProviderInfo,
 };
@@ -19,7 +18,8 @@ use tutor_core::{Result, json};
 use crate::call::{Call, Output};
 use crate::failure::Described;
 use crate::host::{Host, helper};
-use crate::runtime::runtime;
+use crate::plugin::CancelOnDrop;
+use crate::runtime::{detached, runtime};
 
 /// Deltas that a provider may be ahead of the engine.
 const BUFFER: usize = 64;
@@ -69,19 +69,15 @@ impl Provider for PythonProvider {
         let host = request.context.extensions.get::<Host>();
         let host = host.unwrap_or_else(|| Arc::clone(&self.host));
         let (sender, deltas) = mpsc::channel(BUFFER);
-        let canceller = Canceller::default();
-        let guard = CancelOnDrop {
-            canceller: canceller.clone(),
-            host: Arc::clone(&host),
-            is_over: false,
-        };
+        let guard = CancelOnDrop::new(&host);
+        let canceller = guard.canceller.clone();
         let request = json::completion_request(&request).to_string();
         let (object, place) = (Arc::clone(&self.object), Arc::clone(&host));
         host.inbox.push(Box::new(move |py| {
             if sender.is_closed() {
                 return Ok(None);
             }
-            let sender = Bound::new(py, Sender(Mutex::new(Some(sender))))?;
+            let sender = Bound::new(py, Sender::new(sender))?;
             let arguments = (
                 object.bind(py),
                 request,
@@ -108,86 +104,56 @@ impl Provider for PythonProvider {
     }
 }
 
-/// How to stop what runs in Python, once it has begun.
-#[derive(Clone, Default)]
-#[pyclass(frozen, module = "neuro_tutor._native")]
-pub(crate) struct Canceller(Arc<Mutex<Option<Py<PyAny>>>>);
-
-#[pymethods]
-impl Canceller {
-    /// Says what to call.
-    fn set(&self, cancel: Py<PyAny>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(cancel);
-    }
-}
-
-/// Stops what runs in Python when the engine lets go of it.
-struct CancelOnDrop {
-    canceller: Canceller,
-    host: Arc<Host>,
-    is_over: bool,
-}
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        if self.is_over {
-            return;
-        }
-        let canceller = self.canceller.clone();
-        // Behind the job that starts it, so that there is something to call if it has begun.
-        self.host.inbox.push(Box::new(move |py| {
-            let cancel = canceller
-                .0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            Ok(cancel.map(|cancel| (cancel.into_bound(py), PyTuple::empty(py))))
-        }));
-    }
-}
-
 /// The end of a provider's stream that is in Python.
 #[pyclass(frozen, module = "neuro_tutor._native")]
-pub(crate) struct Sender(Mutex<Option<mpsc::Sender<Result<Delta>>>>);
+pub(crate) struct Sender(Mutex<Option<Sending>>);
+
+struct Sending {
+    sender: mpsc::Sender<Result<Delta>>,
+    /// Knows what the end of the generator means.
+    generator: json::Generator,
+}
 
 impl Sender {
+    fn new(sender: mpsc::Sender<Result<Delta>>) -> Self {
+        let generator = json::Generator::default();
+        Self(Mutex::new(Some(Sending { sender, generator })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Sending>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn sender(&self) -> Option<mpsc::Sender<Result<Delta>>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lock().as_ref().map(|sending| sending.sender.clone())
     }
 
-    fn take(&self) -> Option<mpsc::Sender<Result<Delta>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// The delta, and the sender for it. Nothing can be sent behind a terminal.
-    fn prepare(
-        &self,
-        is_text: bool,
-        data: String,
-    ) -> Option<(Result<Delta>, mpsc::Sender<Result<Delta>>)> {
-        let delta = if is_text {
-            Ok(Delta::Text(data))
+    /// The delta; `None` if nobody wants more. Nothing can be sent behind a terminal.
+    fn read(&self, is_text: bool, data: String) -> Option<Result<Delta>> {
+        let value = if is_text {
+            Value::String(data)
         } else {
-            json::delta(serde_json::from_str(&data).unwrap_or_default())
+            match serde_json::from_str(&data).unwrap_or_default() {
+                // What was yielded as an object only is one.
+                Value::String(_) => Value::Null,
+                value => value,
+            }
         };
-        Some((delta, self.sender()?))
-    }
-
-    fn sent(&self, is_terminal: bool) -> bool {
-        if is_terminal {
-            self.take();
+        let mut sending = self.lock();
+        let delta = sending.as_mut()?.generator.read(value).transpose()?;
+        if matches!(&delta, Err(_) | Ok(Delta::Finished { .. })) {
+            *sending = None;
         }
-        !is_terminal
+        Some(delta)
     }
 
     /// Sends the last item, behind whatever waits.
-    fn end(&self, py: Python<'_>, last: Result<Delta>) -> PyResult<()> {
-        if let Some(sender) = self.take()
-            && let Err(TrySendError::Full(last)) = sender.try_send(last)
-        {
+    fn end(
+        py: Python<'_>,
+        sender: mpsc::Sender<Result<Delta>>,
+        last: Result<Delta>,
+    ) -> PyResult<()> {
+        if let Err(TrySendError::Full(last)) = sender.try_send(last) {
             runtime(py)?.spawn(async move {
                 let _ = sender.send(last).await;
             });
@@ -196,24 +162,23 @@ impl Sender {
     }
 }
 
-fn is_terminal(delta: &Result<Delta>) -> bool {
-    matches!(delta, Err(_) | Ok(Delta::Finished { .. }))
-}
-
 #[pymethods]
 impl Sender {
     /// Sends a text or a delta as JSON. True if it was sent, false if nobody wants more, `None`
     /// if the buffer is full: wait for `ready` and try again.
     fn try_send(&self, is_text: bool, data: String) -> Option<bool> {
-        let Some((delta, sender)) = self.prepare(is_text, data) else {
+        let Some(sender) = self.sender() else {
             return Some(false);
         };
-        let is_terminal = is_terminal(&delta);
-        match sender.try_send(delta) {
-            Ok(()) => Some(self.sent(is_terminal)),
-            Err(TrySendError::Full(_)) => None,
-            Err(TrySendError::Closed(_)) => Some(false),
+        let place = match sender.try_reserve() {
+            Ok(place) => place,
+            Err(TrySendError::Full(())) => return None,
+            Err(TrySendError::Closed(())) => return Some(false),
+        };
+        if let Some(delta) = self.read(is_text, data) {
+            place.send(delta);
         }
+        Some(self.lock().is_some())
     }
 
     /// Waits until the buffer has room.
@@ -230,17 +195,25 @@ impl Sender {
     /// Sends a text or a delta as JSON, and waits for room without the GIL. False if nobody wants
     /// more.
     fn send(&self, py: Python<'_>, is_text: bool, data: String) -> bool {
-        let Some((delta, sender)) = self.prepare(is_text, data) else {
+        let Some((sender, delta)) = self.sender().zip(self.read(is_text, data)) else {
             return false;
         };
-        let is_terminal = is_terminal(&delta);
-        py.detach(|| sender.blocking_send(delta)).is_ok() && self.sent(is_terminal)
+        detached(py, false, || sender.blocking_send(delta)).is_ok() && self.lock().is_some()
     }
 
-    /// Ends the stream because the reply is complete.
+    /// Ends the stream: the reply is complete if there is one.
     fn finish(&self, py: Python<'_>) -> PyResult<()> {
-        let reason = FinishReason::Stop;
-        self.end(py, Ok(Delta::Finished { reason }))
+        let ended = self.lock().take();
+        match ended {
+            Some(Sending {
+                sender,
+                mut generator,
+            }) => match generator.end() {
+                Some(last) => Self::end(py, sender, Ok(last)),
+                None => Ok(()),
+            },
+            None => Ok(()),
+        }
     }
 
     /// Ends the stream because of an exception.
@@ -250,6 +223,10 @@ impl Sender {
         exception: Py<PyBaseException>,
         described: Described,
     ) -> PyResult<()> {
-        self.end(py, Err(described.into_error(exception)))
+        let ended = self.lock().take();
+        match ended {
+            Some(sending) => Self::end(py, sending.sender, Err(described.into_error(exception))),
+            None => Ok(()),
+        }
     }
 }

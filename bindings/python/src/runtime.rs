@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +28,32 @@ static RUNTIME: Mutex<Option<(u64, &'static Runtime)>> = Mutex::new(None);
 #[pyfunction]
 pub(crate) fn forked() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
+}
+
+/// True when the interpreter is about to exit.
+static EXITING: AtomicBool = AtomicBool::new(false);
+
+/// Notes that the interpreter is about to exit. From then on no thread but the main one comes back
+/// from a wait: an interpreter that exits ends such a thread where it asks for the GIL, in the
+/// middle of Rust's frames, which ends the process with it.
+#[pyfunction]
+pub(crate) fn exiting() {
+    EXITING.store(true, Ordering::Release);
+}
+
+/// Waits without the GIL.
+pub(crate) fn detached<T: Send>(
+    py: Python<'_>,
+    is_main_thread: bool,
+    wait: impl FnOnce() -> T + Send,
+) -> T {
+    py.detach(|| {
+        let output = wait();
+        while !is_main_thread && EXITING.load(Ordering::Acquire) {
+            std::thread::park();
+        }
+        output
+    })
 }
 
 fn generation() -> u64 {
@@ -99,7 +125,7 @@ pub(crate) fn block_on<T: Send>(
     future: impl Future<Output = T> + Send,
 ) -> PyResult<T> {
     let runtime = runtime(py)?;
-    py.detach(|| {
+    detached(py, is_main_thread, || {
         runtime.block_on(async {
             let mut future = pin!(future);
             // What is ready at once needs no timer, which would cost a millisecond.

@@ -99,9 +99,12 @@ async def test_leaving_a_stream_cancels_its_turn_and_keeps_what_arrived(way: str
             while (await stream.__anext__()).type != "text.delta":
                 pass
 
+        word_came = asyncio.Event()
+
         async def read() -> None:
-            async for _ in stream:
-                pass
+            async for event in stream:
+                if event.type == "text.delta":
+                    word_came.set()
 
         if way == "break":
             async for event in stream:
@@ -116,10 +119,8 @@ async def test_leaving_a_stream_cancels_its_turn_and_keeps_what_arrived(way: str
             await stream.close()
         elif way == "cancel":
             task = asyncio.create_task(read())
-            while (await tutor.turn(turn)).status == "running" and not task.done():
-                await asyncio.sleep(0.01)
-                if len(await tutor.messages(session)) == 1:
-                    task.cancel()
+            await word_came.wait()
+            task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
         elif way == "timeout":
@@ -164,29 +165,25 @@ async def test_providers_run_on_the_callers_loop_and_see_its_context() -> None:
 
 
 async def test_the_loop_runs_while_a_blocking_provider_blocks() -> None:
-    import time
+    import threading
+
+    loop = asyncio.get_running_loop()
+    blocks, released = asyncio.Event(), threading.Event()
 
     class Blocks:
         name = "blocks"
 
         def stream(self, request: nt.CompletionRequest):  # type: ignore[no-untyped-def]
-            for word in "abc":
-                time.sleep(0.05)
-                yield word
-
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            await asyncio.sleep(0.005)
-            ticks += 1
+            yield "a"
+            loop.call_soon_threadsafe(blocks.set)
+            # Only the loop, which must be running, lets it go on.
+            yield "b" if released.wait(30) else "late"
 
     async with AsyncTutor.open("memory:", providers=Blocks()) as tutor:
-        task = asyncio.create_task(tick())
-        assert (await tutor.chat("hi")).text == "abc"
-        task.cancel()
-    assert ticks > 5
+        task = asyncio.create_task(tutor.chat("hi"))
+        await blocks.wait()
+        released.set()
+        assert (await task).text == "ab"
 
 
 async def test_many_turns_run_at_once() -> None:

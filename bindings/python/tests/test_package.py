@@ -17,10 +17,25 @@ ROOT = PACKAGE.parent.parent
 EXAMPLES = sorted((ROOT / "examples" / "python").glob("*.py"))
 
 
+@pytest.mark.timeout(300)
 def test_the_package_is_typed_strictly(tmp_path: Path) -> None:
     (tmp_path / "user.py").write_text(
         "from typing import Optional\n"
-        "from neuro_tutor import AsyncTutor, Page, Reply, Session, TextDelta, Tutor\n\n"
+        "from dataclasses import dataclass\n"
+        "from neuro_tutor import AsyncTutor, Page, Reply, Session, TextDelta, Tool, ToolContext, Tutor, tool\n\n"
+        "@dataclass\n"
+        "class Plant:\n"
+        "    name: str\n\n"
+        "@tool\n"
+        "def light(place: str, context: ToolContext) -> int:\n"
+        "    return 1\n\n"
+        "@tool(name='dark')\n"
+        "async def dark() -> str:\n"
+        "    return ''\n\n"
+        "def typed(tutor: Tutor, made: Tool) -> str:\n"
+        "    return tutor.chat('hi', output=Plant, tools=[light, dark, made, len]).output.name\n\n"
+        "async def typed_async(tutor: AsyncTutor) -> Plant:\n"
+        "    return (await tutor.chat('hi', output=Plant)).output\n\n"
         "class Mine:\n"
         "    name = 'mine'\n"
         "    def stream(self, request: object) -> list[str]:\n"
@@ -48,6 +63,33 @@ def test_the_stub_has_what_the_native_module_has(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mypy.stubtest", "neuro_tutor._native", "--ignore-disjoint-bases"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_public_type_is_known_to_pyright(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pyright", "--ignoreexternal", "--verifytypes", "neuro_tutor"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0 and "Type completeness score: 100%" in done.stdout, done.stdout + done.stderr
+
+
+def test_without_rust_the_source_distribution_says_what_to_do(tmp_path: Path) -> None:
+    code = "import neuro_tutor_build as build; build.get_requires_for_build_wheel()"
+    hooks = {"PYTHONPATH": str(PACKAGE / "build_hooks"), "PATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=hooks)
+    assert done.returncode != 0 and "https://rustup.rs" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_package_is_imported_part_by_part() -> None:
+    code = (
+        "import sys, neuro_tutor\n"
+        "assert not {'asyncio', 'dataclasses', 'neuro_tutor._tutor'} & set(sys.modules)\n"
+        "from neuro_tutor import Tutor\n"
+        "Tutor.open('memory:').close()\n"
+        "assert 'asyncio' not in sys.modules\n"
+        "assert set(neuro_tutor.__all__) <= set(dir(neuro_tutor))\n"
+        "for name in neuro_tutor.__all__: getattr(neuro_tutor, name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_everything_public_is_documented() -> None:

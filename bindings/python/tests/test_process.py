@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -183,6 +184,21 @@ async def main():
 threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
 began.wait()
 """,
+    "a tool and a store that wait": """
+import threading
+began = threading.Event()
+def waits() -> None:
+    began.set()
+    threading.Event().wait()
+class Calls:
+    name = "calls"
+    def stream(self, request):
+        yield nt.ToolCall("c", "waits", {})
+        yield nt.Finished("tool_calls")
+tutor = nt.Tutor.open('memory:', providers=Calls(), tools=[waits])
+threading.Thread(target=lambda: tutor.chat('x'), daemon=True).start()
+began.wait()
+""",
     "a daemon thread that waits": """
 import threading
 began = threading.Event()
@@ -199,10 +215,11 @@ began.wait()
 }
 
 
+@pytest.mark.parametrize("wake_up", ["descriptor", "thread"])
 @pytest.mark.parametrize("code", list(EXITS.values()), ids=list(EXITS))
-def test_the_interpreter_exits_cleanly_with_work_in_flight(run: Run, code: str) -> None:
+def test_the_interpreter_exits_cleanly_with_work_in_flight(run: Run, code: str, wake_up: str) -> None:
     for _ in range(3):
         start = time.monotonic()
-        done = run(SLOW + code)
+        done = run(SLOW + code, env={**os.environ, "NEURO_TUTOR_WAKE_UP": wake_up})
         assert (done.returncode, done.stderr) == (0, "")
         assert time.monotonic() - start < 15

@@ -14,78 +14,118 @@ with Tutor.open("data") as tutor:
 
 from __future__ import annotations
 
-from . import _glue, _loop
-from ._async_tutor import AsyncTutor
-from ._events import (
-    AttemptRestarted,
-    Data,
-    Notice,
-    ReasoningDelta,
-    TextDelta,
-    ToolCall,
-    ToolResult,
-    TurnEvent,
-    TurnFailed,
-    TurnFinished,
-    TurnStarted,
-    UsageReported,
-    event_from_dict,
-)
-from ._messages import (
-    ErrorInfo,
-    FilePart,
-    ImagePart,
-    Message,
-    Part,
-    ReplayPart,
-    Session,
-    Summary,
-    TextPart,
-    ToolCallPart,
-    ToolResultPart,
-    Turn,
-    Usage,
-)
+import importlib
+from typing import TYPE_CHECKING, Any, List
+
+from . import _process
 from ._native import VERSION as __version__
-from ._provider import (
-    CompletionRequest,
-    Delta,
-    Finished,
-    ModelInfo,
-    PromptMessage,
-    Provider,
-    ProviderInfo,
-    ProviderOptions,
-)
-from ._record import Page
-from ._reply import Reply
-from ._server import AsyncServer, Server
-from ._stream import AsyncTurnStream, TurnStream
-from ._transfer import Counts, Imported
-from ._tutor import Tutor
-from .errors import (
-    ConfigError,
-    ConflictError,
-    ContextTooLongError,
-    DataCorruptError,
-    ForbiddenError,
-    InternalError,
-    InterruptedReplyError,
-    InvalidInputError,
-    NotFoundError,
-    OverloadedError,
-    ProviderAuthError,
-    ProviderQuotaError,
-    ProviderRejectedError,
-    ProviderUnavailableError,
-    RateLimitedError,
-    StoreLockedError,
-    StoreUnavailableError,
-    TooLargeError,
-    TutorError,
-    TutorTimeoutError,
-    UnauthorizedError,
-)
+
+if TYPE_CHECKING:
+    from ._async_tutor import AsyncTutor
+    from ._events import (
+        AttemptRestarted,
+        Data,
+        Notice,
+        ReasoningDelta,
+        TextDelta,
+        ToolCall,
+        ToolResult,
+        TurnEvent,
+        TurnFailed,
+        TurnFinished,
+        TurnStarted,
+        UsageReported,
+        event_from_dict,
+    )
+    from ._messages import (
+        ErrorInfo,
+        Feedback,
+        FilePart,
+        ImagePart,
+        Message,
+        Part,
+        ReplayPart,
+        Session,
+        Summary,
+        TextPart,
+        ToolCallPart,
+        ToolResultPart,
+        Turn,
+        Usage,
+    )
+    from ._provider import (
+        CompletionRequest,
+        Context,
+        Delta,
+        Finished,
+        ModelInfo,
+        PromptMessage,
+        Provider,
+        ProviderInfo,
+        ProviderOptions,
+    )
+    from ._record import Page
+    from ._reply import Reply, TypedReply
+    from ._server import AsyncServer, Server
+    from ._stores import Store
+    from ._stream import AsyncTurnStream, TurnStream
+    from ._tools import Tool, ToolContext, tool
+    from ._transfer import Counts, Erased, Imported
+    from ._tutor import Tutor
+    from .errors import (
+        ConfigError,
+        ConflictError,
+        ContextTooLongError,
+        DataCorruptError,
+        ForbiddenError,
+        InternalError,
+        InterruptedReplyError,
+        InvalidInputError,
+        NotFoundError,
+        OverloadedError,
+        ProviderAuthError,
+        ProviderQuotaError,
+        ProviderRejectedError,
+        ProviderUnavailableError,
+        RateLimitedError,
+        StoreLockedError,
+        StoreUnavailableError,
+        TooLargeError,
+        TutorError,
+        TutorTimeoutError,
+        UnauthorizedError,
+    )
+
+# What is imported when it is first asked for: a program that uses a part pays for that part.
+_PLACES = {
+    "_async_tutor": "AsyncTutor",
+    "_events": "AttemptRestarted Data Notice ReasoningDelta TextDelta ToolCall ToolResult TurnEvent TurnFailed TurnFinished TurnStarted UsageReported event_from_dict",
+    "_messages": "ErrorInfo Feedback FilePart ImagePart Message Part ReplayPart Session Summary TextPart ToolCallPart ToolResultPart Turn Usage",
+    "_provider": "CompletionRequest Context Delta Finished ModelInfo PromptMessage Provider ProviderInfo ProviderOptions",
+    "_record": "Page",
+    "_reply": "Reply TypedReply",
+    "_server": "AsyncServer Server",
+    "_stores": "Store",
+    "_stream": "AsyncTurnStream TurnStream",
+    "_tools": "Tool ToolContext tool",
+    "_transfer": "Counts Erased Imported",
+    "_tutor": "Tutor",
+    "errors": "ConfigError ConflictError ContextTooLongError DataCorruptError ForbiddenError InternalError InterruptedReplyError InvalidInputError NotFoundError OverloadedError ProviderAuthError ProviderQuotaError ProviderRejectedError ProviderUnavailableError RateLimitedError StoreLockedError StoreUnavailableError TooLargeError TutorError TutorTimeoutError UnauthorizedError",
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _PLACES.items():
+        if name in names.split(" "):
+            value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "AsyncServer",
@@ -95,12 +135,15 @@ __all__ = [
     "CompletionRequest",
     "ConfigError",
     "ConflictError",
+    "Context",
     "ContextTooLongError",
     "Counts",
     "Data",
     "DataCorruptError",
     "Delta",
+    "Erased",
     "ErrorInfo",
+    "Feedback",
     "FilePart",
     "Finished",
     "ForbiddenError",
@@ -130,14 +173,17 @@ __all__ = [
     "Reply",
     "Server",
     "Session",
+    "Store",
     "StoreLockedError",
     "StoreUnavailableError",
     "Summary",
     "TextDelta",
     "TextPart",
     "TooLargeError",
+    "Tool",
     "ToolCall",
     "ToolCallPart",
+    "ToolContext",
     "ToolResult",
     "ToolResultPart",
     "Turn",
@@ -149,9 +195,11 @@ __all__ = [
     "Tutor",
     "TutorError",
     "TutorTimeoutError",
+    "TypedReply",
     "UnauthorizedError",
     "Usage",
     "UsageReported",
     "__version__",
     "event_from_dict",
+    "tool",
 ]

@@ -1,4 +1,5 @@
-"""Drives providers that are written in Python. `start` runs on the thread of an asyncio loop."""
+"""Drives what is written in Python: providers, tools, stores. The functions whose names begin with
+`start` run on the thread of an asyncio loop."""
 
 from __future__ import annotations
 
@@ -8,14 +9,17 @@ import inspect
 import json
 import threading
 from collections.abc import Mapping
-from typing import Any, Callable, Tuple
+from dataclasses import asdict, is_dataclass
+from typing import Any, Callable, Set, Tuple
 
 from . import _native
 from ._events import TextDelta
 from ._messages import Usage
 from ._provider import CompletionRequest
 from ._record import Record
-from .errors import InterruptedReplyError, describe
+from ._stores import StoreCalls, encode_result
+from ._tools import Tool
+from .errors import InterruptedReplyError, describe, describe_store_error, describe_tool_error
 
 
 def start(
@@ -108,12 +112,17 @@ def _iterate(stream: Any, sender: _native.Sender) -> None:
 def _task(loop: asyncio.AbstractEventLoop, context: contextvars.Context, work: Any) -> Callable[[], None]:
     """Runs a coroutine as a task, and returns what cancels it."""
     task = context.copy().run(loop.create_task, work)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
 
-    # asyncio holds tasks weakly: this function is what keeps it.
     def cancel() -> None:
         task.cancel()
 
     return cancel
+
+
+# asyncio holds tasks weakly.
+_tasks: Set["asyncio.Task[Any]"] = set()
 
 
 def _nothing() -> None:
@@ -154,4 +163,136 @@ def _thread(
             _fail(sender, error)
 
     threading.Thread(target=context.copy().run, args=(run,), name="neuro-tutor-provider", daemon=True).start()
+    return cancel
+
+
+def start_tool(
+    tool: Tool,
+    call: str,
+    answer: _native.Answer,
+    canceller: _native.Canceller,
+    loop: asyncio.AbstractEventLoop,
+    context: contextvars.Context,
+) -> None:
+    """Calls a tool with the arguments that a model wrote."""
+
+    def fail(error: BaseException) -> None:
+        answer.fail(error, describe_tool_error(error))
+
+    def finish(result: Any) -> None:
+        answer.finish(_encode_answer(result))
+
+    try:
+        work = tool.prepare(json.loads(call))
+        function = getattr(tool.function, "__func__", tool.function)
+        is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+        canceller.set(_answer(work, is_async, finish, fail, loop, context, _thread_of_its_own))
+    except Exception as error:
+        fail(error)
+
+
+def start_store(
+    calls: StoreCalls,
+    call: str,
+    answer: _native.Answer,
+    canceller: _native.Canceller,
+    loop: asyncio.AbstractEventLoop,
+    context: contextvars.Context,
+) -> None:
+    """Calls a method of a store. It is not stopped when the engine lets go: a write is done or not done."""
+
+    def fail(error: BaseException) -> None:
+        answer.fail(error, describe_store_error(error))
+
+    try:
+        told = json.loads(call)
+        method = told["method"]
+        work, is_async = calls.prepare(told)
+        _answer(
+            work, is_async, lambda result: answer.finish(encode_result(method, result)), fail, loop, context, calls.run
+        )
+    except Exception as error:
+        fail(error)
+
+
+def _encode_answer(result: Any) -> str:
+    if hasattr(result, "model_dump"):
+        result = result.model_dump(mode="json")
+    elif isinstance(result, Record):
+        result = result.to_dict()
+    elif is_dataclass(result) and not isinstance(result, type):
+        result = asdict(result)
+    try:
+        return json.dumps(result, allow_nan=False, default=_plain)
+    except (TypeError, ValueError):
+        raise TypeError("the tool returned something that is not JSON") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_dict()
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    return str(value)
+
+
+def _thread_of_its_own(run: Callable[[], None]) -> None:
+    threading.Thread(target=run, name="neuro-tutor-tool", daemon=True).start()
+
+
+def _answer(
+    work: Callable[[], Any],
+    is_async: bool,
+    finish: Callable[[Any], None],
+    fail: Callable[[BaseException], None],
+    loop: asyncio.AbstractEventLoop,
+    context: contextvars.Context,
+    elsewhere: Callable[[Callable[[], None]], None],
+) -> Callable[[], None]:
+    """Does work on the loop if it is asynchronous, else elsewhere. Returns what stops it."""
+
+    async def run_here(awaitable: Any) -> None:
+        try:
+            finish(await awaitable)
+        except asyncio.CancelledError:
+            fail(InterruptedReplyError("the event loop ended before the function answered", retryable=True))
+            raise
+        except BaseException as error:
+            fail(error)
+            if not isinstance(error, Exception):
+                raise
+
+    if is_async:
+        return _task(loop, context, run_here(context.copy().run(work)))
+    is_cancelled = False
+    cancel_task: Callable[[], None] = _nothing
+
+    # Both run on the loop's thread.
+    def adopt(awaitable: Any) -> None:
+        nonlocal cancel_task
+        cancel_task = _task(loop, context, run_here(awaitable))
+        if is_cancelled:
+            cancel_task()
+
+    def cancel() -> None:
+        nonlocal is_cancelled
+        is_cancelled = True
+        cancel_task()
+
+    def run() -> None:
+        try:
+            result = work()
+            if inspect.isawaitable(result):
+                loop.call_soon_threadsafe(adopt, result)
+            else:
+                finish(result)
+        except BaseException as error:
+            fail(error)
+
+    inside = context.copy()
+    elsewhere(lambda: inside.run(run))
     return cancel

@@ -129,12 +129,7 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, process: in
         thread.join(2 * _EXIT_GRACE)
 
 
-def _after_fork() -> None:
+def after_fork() -> None:
     """Threads do not survive a fork: the child begins anew."""
     global _lock, _background, _dispatcher
     _lock, _background, _dispatcher = threading.RLock(), None, None
-    _native.forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

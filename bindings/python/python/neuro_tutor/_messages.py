@@ -14,6 +14,7 @@ MessageStatus = Literal["complete", "partial", "imported"]
 Author = Literal["learner", "tutor", "teacher"]
 Audience = Literal["learner", "teacher", "model"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "pause", "cancelled", "other"]
+Rating = Literal["up", "down"]
 TurnStatus = Literal["running", "completed", "cancelled", "failed", "interrupted"]
 
 
@@ -101,6 +102,13 @@ def text_of(content: Content) -> str:
     if isinstance(content, str):
         return content
     return "".join(part.text for part in content if isinstance(part, TextPart))
+
+
+def last_text(content: Content) -> str:
+    """The last text of a content."""
+    if isinstance(content, str):
+        return content
+    return next((part.text for part in reversed(content) if isinstance(part, TextPart)), "")
 
 
 @dataclass(frozen=True)
@@ -226,6 +234,21 @@ class Session(Record):
     """True if the title is the caller's own: the engine never replaces it."""
     summary: Optional[Summary] = None
     """What stands for messages that are too old to be sent to a model."""
+
+
+@dataclass(frozen=True)
+class Feedback(Record):
+    """What somebody thinks of a message."""
+
+    _readers = {"updated_at": read_time}
+
+    message_id: str
+    session_id: str
+    rating: Rating
+    updated_at: datetime
+    """When it was said last, in UTC."""
+    comment: Optional[str] = None
+    """Their words."""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,30 @@ def _read_messages(messages: List[Dict[str, Any]]) -> Tuple[PromptMessage, ...]:
     return tuple(PromptMessage.from_dict(message) for message in messages)
 
 
+def _read_notices(notices: List[Dict[str, Any]]) -> Tuple[Notice, ...]:
+    return tuple(Notice.from_dict(notice) for notice in notices)
+
+
+@dataclass(frozen=True)
+class Context(Record):
+    """What of a conversation a model is sent."""
+
+    _readers = {"messages": _read_messages, "notices": _read_notices}
+    messages: Tuple[PromptMessage, ...]
+    """The newest messages that the budget allows, oldest first; before them the summary of what is left out,
+    if there is one."""
+    tokens: int
+    """About how many tokens all this is."""
+    system: Optional[str] = None
+    """The instructions, which are always sent whole."""
+    left_out: Optional[str] = None
+    """The newest message that is not sent; None if everything is."""
+    summarized: bool = False
+    """True if a summary stands for all that is left out."""
+    notices: Tuple[Notice, ...] = ()
+    """What the caller should know about it."""
+
+
 @dataclass(frozen=True)
 class CompletionRequest(Record):
     """What a provider is asked for."""

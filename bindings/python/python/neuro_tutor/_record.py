@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from datetime import datetime, timezone
-from typing import Any, Callable, ClassVar, Dict, FrozenSet, Generic, Mapping, Optional, Tuple, Type, TypeVar, overload
+from typing import Any, Callable, ClassVar, Dict, Generic, Mapping, Optional, Tuple, Type, TypeVar, overload
 
 from ._html import rows_of, table
 
@@ -40,7 +40,7 @@ class Record:
     _left_out: ClassVar[Mapping[str, Any]] = {}
     # How members are read that are not plain.
     _readers: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
-    _names: ClassVar[Optional[FrozenSet[str]]] = None
+    _plan: ClassVar[Optional[_Plan]] = None
 
     def to_dict(self) -> Dict[str, Any]:
         """The members as plain values, as they are in JSON."""
@@ -59,17 +59,37 @@ class Record:
     @classmethod
     def from_dict(cls: Type[R], members: Mapping[str, Any]) -> R:
         """The value with these members, as `to_dict` gives them. Unknown members are ignored."""
-        names = cls.__dict__.get("_names")
-        if names is None:
-            names = frozenset(field.name for field in fields(cls))  # type: ignore[arg-type]
-            cls._names = names
-        readers = cls._readers
-        known = {}
+        plan = cls.__dict__.get("_plan")
+        if plan is None:
+            plan = cls._plan = _Plan(cls)
+        names, readers = plan.names, cls._readers
+        # Around `__init__`, which sets the members of a frozen class one by one.
+        made = object.__new__(cls)
+        state = made.__dict__
+        state.update(plan.defaults)
         for name, value in members.items():
             if name in names:
                 reader = readers.get(name)
-                known[name] = value if reader is None or value is None else reader(value)
-        return cls(**known)
+                state[name] = value if reader is None or value is None else reader(value)
+        if len(state) != len(names):
+            for name, factory in plan.factories.items():
+                if name not in state:
+                    state[name] = factory()
+            if len(state) != len(names):
+                return cls(**state)  # It says what is missing.
+        return made
+
+
+class _Plan:
+    """What is known of a class of values."""
+
+    def __init__(self, cls: Type[Record]) -> None:
+        found = fields(cls)  # type: ignore[arg-type]
+        self.names = frozenset(field.name for field in found)
+        self.defaults = {field.name: field.default for field in found if field.default is not MISSING}
+        self.factories = {
+            field.name: field.default_factory for field in found if field.default_factory is not MISSING
+        }
 
 
 class Page(Sequence[T], Generic[T]):

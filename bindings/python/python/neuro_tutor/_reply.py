@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Any, List, Mapping, Optional, Tuple
+from typing import Any, Generic, List, Mapping, Optional, Tuple, TypeVar
 
 from ._events import Notice
 from ._html import paragraphs
 from ._messages import FinishReason, Message, TurnStatus, Usage
+from ._output import Read, read_output
 from ._record import Record
+
+
+T = TypeVar("T")
 
 
 def _read_warnings(warnings: List[Mapping[str, Any]]) -> Tuple[Notice, ...]:
@@ -34,6 +39,9 @@ class Reply(Record):
     """What it consumed, if the provider said."""
     warnings: Tuple[Notice, ...] = ()
     """What the caller should know about this reply."""
+    output: Any = None
+    """What the reply is in the form that the request asked for; None if it asked for none, or if the turn
+    was cancelled."""
 
     @property
     def text(self) -> str:
@@ -45,3 +53,34 @@ class Reply(Record):
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass(frozen=True)
+class TypedReply(Reply, Generic[T]):
+    """A whole reply to a request that asked for a value of a type."""
+
+    output: T = None  # type: ignore[assignment]
+    """The value. (None if the turn was cancelled.)"""
+
+
+def read_reply(text: str, read_value: Optional[Read]) -> Reply:
+    """The reply that the native module gives."""
+    members = json.loads(text)
+    if read_value is None:
+        return Reply.from_dict(members)
+    return typed_reply(Reply.from_dict(members), read_value)
+
+
+def typed_reply(reply: Reply, read_value: Read) -> Reply:
+    """The same reply with its output as a value of the type that was asked for."""
+    value = None if reply.output is None else read_output(read_value, reply.output)
+    return TypedReply(
+        reply.message,
+        reply.session_id,
+        reply.turn_id,
+        reply.status,
+        reply.finish_reason,
+        reply.usage,
+        reply.warnings,
+        value,
+    )

@@ -7,22 +7,31 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 
-from ._messages import Part
-from ._provider import Provider, ProviderOptions
+from . import _native
+from ._messages import FilePart, ImagePart, Part
 from ._record import Record
-from .errors import ConfigError, InvalidInputError
+from ._stores import Store, StoreCalls, describe_store, is_store
+from ._tools import Tools, make_tools
+from .errors import ConfigError, InvalidInputError, from_failure
 
-Location = Union[str, "os.PathLike[str]"]
-"""A directory, or a URL: `sled:DIRECTORY`, `sqlite:///FILE`, `postgresql://…`, `memory:`."""
+if TYPE_CHECKING:
+    from ._provider import Provider, ProviderOptions
+
+Location = Union[str, "os.PathLike[str]", Store]
+"""A directory, or a URL: `sled:DIRECTORY`, `sqlite:///FILE`, `postgresql://…`, `memory:`; or a store of
+yours."""
+
+Attachment = Union[str, "os.PathLike[str]", bytes, Tuple[str, bytes], ImagePart, FilePart]
+"""A file that the learner sends: its path, its bytes, its name with its bytes, or a part of a message."""
 
 Providers = Union[
     None,
     str,
-    Provider,
-    Sequence[Union[str, Provider, ProviderOptions]],
-    Mapping[str, Union[Provider, ProviderOptions]],
+    "Provider",
+    "Sequence[Union[str, Provider, ProviderOptions]]",
+    "Mapping[str, Union[Provider, ProviderOptions]]",
 ]
 """Who answers, the default first: names or options of built-in providers, and objects of yours; as a
 list, or as a mapping from names."""
@@ -61,14 +70,47 @@ def _plain(value: Any) -> Any:
     raise TypeError
 
 
-def request(message: Optional[MessageInput], timeout: Optional[Seconds], **members: Any) -> str:
+def request(
+    message: Optional[MessageInput],
+    timeout: Optional[Seconds],
+    attachments: Optional[Sequence[Attachment]] = None,
+    **members: Any,
+) -> str:
     """A request; members that are None are left out."""
     asked = {name: value for name, value in members.items() if value is not None}
     if message is not None:
         asked["message"] = message if isinstance(message, (str, Mapping)) or not isinstance(message, Sequence) else list(message)
+    if attachments:
+        asked["message"] = [*_parts(asked.get("message")), *map(_attached, attachments)]
     if timeout is not None:
         asked["timeout"] = seconds(timeout)
     return encode(asked)
+
+
+def _parts(message: Any) -> List[Any]:
+    if message is None:
+        return []
+    return [{"type": "text", "text": message}] if isinstance(message, str) else list(message)
+
+
+def _attached(item: Attachment) -> Any:
+    if isinstance(item, (ImagePart, FilePart)):
+        return item
+    name: Optional[str] = None
+    if isinstance(item, (str, os.PathLike)):
+        name = os.path.basename(os.fspath(item))
+        with open(item, "rb") as file:
+            data = file.read()
+    elif isinstance(item, (bytes, bytearray, memoryview)):
+        data = bytes(item)
+    elif isinstance(item, tuple) and len(item) == 2:
+        name, data = item[0], bytes(item[1])
+    else:
+        raise InvalidInputError("an attachment is a path, bytes, (name, bytes), or an image or file part")
+    part = _native.attachment(data, name)
+    if isinstance(part, _native.Failure):
+        raise from_failure(part)
+    return json.loads(part)
 
 
 def settings(
@@ -76,24 +118,32 @@ def settings(
     providers: Providers,
     environment: Optional[Mapping[str, str]] = None,
     *,
-    default_provider: Optional[str],
-    owner: str,
-    system_prompt: Optional[str],
-    limits: Optional[Mapping[str, Any]],
+    tools: Optional[Tools],
+    **tutor: Any,
 ) -> Tuple[str, List[Any]]:
     """The settings as JSON, and the plug-ins that they name by number."""
     plugins: List[Any] = []
     listed = [_provider(name, item, plugins) for name, item in _listed(providers)]
     if environment is not None:
         listed.append({"environment": {name: str(value) for name, value in environment.items()}})
+    place: Any = location
+    if is_store(location):
+        plugins.append(StoreCalls(location))
+        place = {"index": len(plugins) - 1, "description": describe_store(location)}
+    elif isinstance(location, os.PathLike):
+        place = f"sled:{os.fspath(location)}"
+    elif not isinstance(location, str):
+        raise ConfigError("a location is a path, a URL, or a store: an object with the methods of a store")
+    described = []
+    for tool in make_tools(tools):
+        plugins.append(tool)
+        described.append({"index": len(plugins) - 1, "description": json.loads(tool.describe())})
     text = encode(
         {
-            "location": f"sled:{os.fspath(location)}" if isinstance(location, os.PathLike) else location,
+            "location": place,
             "providers": listed,
-            "default_provider": default_provider,
-            "owner": owner,
-            "system_prompt": system_prompt,
-            "limits": dict(limits or {}),
+            "tools": described,
+            "tutor": {name: value for name, value in tutor.items() if value is not None},
         },
         ConfigError,
     )
@@ -158,9 +208,13 @@ def _plugin(name: Any, item: Any, plugins: List[Any]) -> Dict[str, Any]:
         raise ConfigError(f"the method stream of the provider {name} takes one argument, the request") from None
     except ValueError:
         pass  # It does not tell its signature.
+    plugins.append(item)
+    return {"plugin": {"index": len(plugins) - 1, "description": describe_provider(item, name)}}
+
+
+def describe_provider(item: Any, name: str) -> Dict[str, Any]:
+    """What the engine is told of a provider."""
     models = getattr(item, "models", None)
     names = list(models) if isinstance(models, (list, tuple)) else None
     default = getattr(item, "default_model", None) or (names[0] if names else name)
-    plugins.append(item)
-    index = len(plugins) - 1
-    return {"plugin": {"index": index, "name": name, "default_model": default, "models": names}}
+    return {"name": name, "default_model": default, "models": names}

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator
 from types import TracebackType
-from typing import Any, Callable, Deque, List, Optional, Type
+from typing import TYPE_CHECKING, Any, Callable, Deque, List, Optional, Type
 
 from . import _native
 from ._events import Notice, TurnEvent, TurnFailed, TurnFinished, read_event
-from ._messages import Turn
+from ._messages import Turn, last_text
+from ._notebook import Shown
+from ._output import Read, value_in
 from ._record import read
-from ._reply import Reply
+from ._reply import Reply, typed_reply
 from .errors import InternalError, TutorError, from_failure
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 def wait(call: _native.Call) -> Any:
@@ -36,13 +40,41 @@ async def complete(call: _native.Call) -> Any:
     return result
 
 
+async def finished(call: _native.Call) -> Any:
+    """Awaits the result of a write, which goes on when the caller is cancelled: whoever hears of the
+    cancellation can rely on it being over."""
+    import asyncio
+
+    task = asyncio.ensure_future(complete(call))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Does something that blocks on a thread."""
+    import asyncio
+
+    return await asyncio.to_thread(function, *arguments)
+
+
+def check_not_in_background() -> None:
+    """Refuses to block the loop that the call would wait for."""
+    from . import _loop
+
+    _loop.check_not_in_background()
+
+
 class _Events:
     """What both streams know of a turn."""
 
     _handle: Optional[_native.Stream]
 
-    def __init__(self, client: _native.Client) -> None:
+    def __init__(self, client: _native.Client, read_value: Optional[Read]) -> None:
         self._client = client
+        self._read_value = read_value
         self._pending: Deque[TurnEvent] = deque()
         self._warnings: List[Notice] = []
         self._last: Optional[TurnEvent] = None
@@ -64,7 +96,8 @@ class _Events:
         last = self._last
         if isinstance(last, TurnFinished):
             message = last.message
-            return Reply(
+            has_output = self._read_value is not None and last.status == "completed"
+            reply = Reply(
                 message,
                 self._handle.session_id,
                 self._handle.turn_id,
@@ -72,7 +105,9 @@ class _Events:
                 last.finish_reason,
                 message.usage,
                 tuple(Notice(warning.code, warning.message) for warning in self._warnings),
+                value_in(last_text(message.content)) if has_output else None,
             )
+            return reply if self._read_value is None else typed_reply(reply, self._read_value)
         error = self.error
         if error is not None:
             raise error
@@ -97,8 +132,8 @@ class TurnStream(_Events, Iterator[TurnEvent]):
 
     _handle: _native.Stream
 
-    def __init__(self, client: _native.Client, native: _native.Stream) -> None:
-        super().__init__(client)
+    def __init__(self, client: _native.Client, native: _native.Stream, read_value: Optional[Read] = None) -> None:
+        super().__init__(client, read_value)
         self._handle = native
 
     @property
@@ -138,6 +173,14 @@ class TurnStream(_Events, Iterator[TurnEvent]):
             pass
         return self._fold()
 
+    def display(self) -> Reply:
+        """Shows the reply in a notebook while it grows, and returns it whole. Raises what ended the turn."""
+        shown = Shown()
+        for event in self:
+            shown.take(event)
+        shown.end()
+        return self._fold()
+
     def cancel(self) -> Turn:
         """Stops the turn and returns it as it ended. The stream goes on to its last event."""
         return read(Turn, wait(self._client.cancel(self.turn_id)))
@@ -170,8 +213,10 @@ class AsyncTurnStream(_Events, AsyncIterator[TurnEvent], Awaitable["AsyncTurnStr
     began a turn cancels the turn; what had arrived is kept.
     """
 
-    def __init__(self, client: _native.Client, start: Callable[[], _native.Call]) -> None:
-        super().__init__(client)
+    def __init__(
+        self, client: _native.Client, start: Callable[[], _native.Call], read_value: Optional[Read] = None
+    ) -> None:
+        super().__init__(client, read_value)
         self._start = start
         self._handle: Optional[_native.Stream] = None
         self._starting: Optional[asyncio.Lock] = None
@@ -180,6 +225,8 @@ class AsyncTurnStream(_Events, AsyncIterator[TurnEvent], Awaitable["AsyncTurnStr
         if self._handle is not None:
             return self._handle
         if self._starting is None:
+            import asyncio
+
             self._starting = asyncio.Lock()
         async with self._starting:
             if self._handle is None:
@@ -234,6 +281,14 @@ class AsyncTurnStream(_Events, AsyncIterator[TurnEvent], Awaitable["AsyncTurnStr
         """Reads to the end and puts the reply together. Raises what ended the turn."""
         async for _ in self:
             pass
+        return self._fold()
+
+    async def display(self) -> Reply:
+        """Shows the reply in a notebook while it grows, and returns it whole. Raises what ended the turn."""
+        shown = Shown()
+        async for event in self:
+            shown.take(event)
+        shown.end()
         return self._fold()
 
     async def cancel(self) -> Turn:

@@ -55,6 +55,16 @@ class Imported(Record):
     """Records that were left out since everything becomes one owner's."""
 
 
+@dataclass(frozen=True)
+class Erased(Record):
+    """What was removed."""
+
+    sessions: int = 0
+    """Conversations, with all that was in them."""
+    records: int = 0
+    """Small documents, such as what is known of a learner."""
+
+
 def opened(file: File, mode: str) -> ContextManager[Any]:
     """A file that is closed afterwards if it was opened here."""
     if isinstance(file, (str, os.PathLike)):

@@ -222,13 +222,36 @@ class Described(NamedTuple):
     message: str
     retryable: bool
     retry_after: Optional[float]
-    reason: Optional[str]
+    context: Dict[str, str]
+
+
+def _ours(error: TutorError) -> Described:
+    context = {str(name): str(value) for name, value in error.context.items()}
+    return Described(error.code, error.message, error.retryable, error.retry_after, context)
 
 
 def describe(error: BaseException) -> Described:
     """Ours say themselves what they are. Of others only the class is told, because their text may be
     anybody's words; the exception itself becomes `__cause__`."""
     if isinstance(error, TutorError):
-        return Described(error.code, error.message, error.retryable, error.retry_after, error.context.get("reason"))
+        return _ours(error)
     message = f"the provider raised {type(error).__name__}"
-    return Described("provider_unavailable", message, getattr(error, "retryable", False) is True, None, "exception")
+    retryable = getattr(error, "retryable", False) is True
+    return Described("provider_unavailable", message, retryable, None, {"reason": "exception"})
+
+
+def describe_store_error(error: BaseException) -> Described:
+    """What an exception of a store is to the engine: as for providers."""
+    if isinstance(error, TutorError):
+        return _ours(error)
+    message = f"the store raised {type(error).__name__}"
+    return Described("store_unavailable", message, False, None, {"reason": "exception"})
+
+
+def describe_tool_error(error: BaseException) -> Described:
+    """What the model is told of an exception of a tool, so that it can do better."""
+    if isinstance(error, TutorError):
+        return _ours(error)
+    text = str(error)
+    message = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return Described("invalid_input", message, False, None, {})

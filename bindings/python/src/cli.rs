@@ -1,0 +1,10 @@
+//! The command line of the server.
+
+use pyo3::prelude::*;
+
+/// Runs the command line with these arguments, the first of which is the program's name, and gives
+/// the exit code.
+#[pyfunction]
+pub(crate) fn cli(py: Python<'_>, arguments: Vec<String>) -> u8 {
+    py.detach(|| tutor_http::cli::main(arguments))
+}
