@@ -79,7 +79,11 @@ export class TurnStream<T = unknown> implements AsyncIterableIterator<TurnEvent,
     const signal = this.#signal
     checkSignal(signal)
     const native = await this.#begin()
-    checkSignal(signal)
+    if (signal?.aborted) {
+      this.#over = true
+      await native.close()
+      throw abortError(signal)
+    }
     const abort = (): void => void native.close()
     signal?.addEventListener('abort', abort, { once: true })
     try {
@@ -199,6 +203,8 @@ export class TurnStream<T = unknown> implements AsyncIterableIterator<TurnEvent,
         if (batch.failure) this.#error = fromNative(batch.failure, this.#causes)
         for (const event of JSON.parse(batch.events) as { type: string }[]) {
           if (signal?.aborted) throw abortError(signal)
+          // The stream was left, or its reply was read, since these had come.
+          if (this.#over) return undefined
           // Most events by far, and nothing in them to spell differently.
           yield event.type === 'text.delta' ? (event as T) : seen(event)
         }
