@@ -2,6 +2,7 @@
 
 use axum::Json;
 use http::StatusCode;
+use serde::Serialize;
 use serde_json::Value;
 use tutor_core::tutor::{MAX_COMMENT_CHARS, Rating};
 use tutor_core::{Error, MessageId, SessionId};
@@ -17,14 +18,15 @@ use crate::validate::Checker;
 use crate::wire::message::{Feedback, Thumb};
 
 /// A thumb and a comment.
-#[derive(ToSchema)]
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = NewFeedback)]
-#[expect(dead_code, reason = "documents what `NewFeedback::read` reads")]
 pub(super) struct NewFeedbackBody {
     rating: Thumb,
-    #[schema(min_length = 1, max_length = 4000)]
+    #[schema(max_length = 4000, pattern = "[^ ]")]
     comment: Option<String>,
     /// The conversation, which need not be searched for then.
+    #[schema(pattern = "^[A-Za-z0-9_~@:+-][A-Za-z0-9._~@:+-]{0,127}$")]
     session_id: Option<String>,
 }
 

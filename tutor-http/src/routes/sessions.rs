@@ -58,14 +58,14 @@ pub(super) async fn list(App(state): App, query: Query) -> Result<Json<SessionLi
 }
 
 /// A conversation to create.
-#[derive(ToSchema)]
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = NewSession)]
-#[expect(dead_code, reason = "documents what `new_session` reads")]
 pub(super) struct NewSessionBody {
     /// Its id: ASCII letters, digits and `-._~@:+`. Made by the server if absent.
-    #[schema(min_length = 1, max_length = 128)]
+    #[schema(pattern = "^[A-Za-z0-9_~@:+-][A-Za-z0-9._~@:+-]{0,127}$")]
     id: Option<String>,
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(max_length = 200, pattern = "[^ ]")]
     title: Option<String>,
     /// Any data of your own.
     metadata: Option<Map<String, Value>>,
@@ -109,9 +109,9 @@ pub(super) async fn read(
 }
 
 /// Changes to a conversation. What is absent stays as it is.
-#[derive(ToSchema)]
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = SessionChanges)]
-#[expect(dead_code, reason = "documents what `changes` reads")]
 pub(super) struct SessionChangesBody {
     #[schema(min_length = 1, max_length = 200, nullable = false)]
     title: Option<String>,
@@ -119,7 +119,10 @@ pub(super) struct SessionChangesBody {
     #[schema(nullable = false)]
     metadata: Option<Map<String, Value>>,
     /// Switches to the branch that ends with this message; the next one follows it.
-    #[schema(nullable = false)]
+    #[schema(
+        nullable = false,
+        pattern = "^[A-Za-z0-9_~@:+-][A-Za-z0-9._~@:+-]{0,127}$"
+    )]
     head_id: Option<String>,
 }
 

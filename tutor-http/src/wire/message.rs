@@ -67,8 +67,8 @@ pub(crate) struct Feedback {
 }
 
 /// Whether a message helped.
-#[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 #[expect(dead_code, reason = "documents the engine's `Rating`")]
 pub(crate) enum Thumb {
     Up,
