@@ -23,13 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct NativeLaws {}
 
 #[napi]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "napi hands over owned functions"
+)]
 impl NativeLaws {
     /// The names of the laws of a `store`, its `records`, or a `provider`.
     #[napi]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "napi hands over owned strings"
-    )]
     pub fn names(of: String) -> Vec<&'static str> {
         match of.as_str() {
             "store" => STORE_LAWS.iter().map(|law| law.name).collect(),

@@ -153,13 +153,13 @@ impl Answer {
 }
 
 #[napi]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "napi hands over owned strings"
+)]
 impl Answer {
     /// The result, as JSON.
     #[napi]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "napi hands over owned strings"
-    )]
     pub fn done(&self, result: String) {
         if let Some(inlet) = self.take() {
             // The text is the output of `JSON.stringify`. Nobody listens: nobody misses it.
