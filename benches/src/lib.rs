@@ -7,6 +7,8 @@
 )]
 
 pub mod load;
+pub mod process;
+pub mod relay;
 
 use std::fs::File;
 use std::io::Write;

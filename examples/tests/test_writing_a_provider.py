@@ -28,6 +28,13 @@ def test_the_python_provider_answers(tmp_path: Path) -> None:
     assert run([sys.executable, "-c", only("python")], tmp_path).strip() == ANSWER
 
 
+def test_models_of_other_python_libraries_answer(tmp_path: Path) -> None:
+    sources = blocks(DOCUMENT, "py")
+    assert len(sources) == 2
+    for source in sources:
+        assert run([sys.executable, "-c", source], tmp_path).strip() == ANSWER
+
+
 def test_the_node_provider_answers(tmp_path: Path) -> None:
     (tmp_path / "node_modules").mkdir()
     (tmp_path / "node_modules" / "neuro-tutor").symlink_to(ROOT / "bindings" / "node")

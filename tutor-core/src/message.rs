@@ -397,6 +397,10 @@ pub struct Usage {
     /// Of `input_tokens`, those written to the provider's cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write_tokens: Option<u64>,
+    /// Of `cache_write_tokens`, those that stay there for hours instead of minutes. Their price is
+    /// another one; no event and no message tells of them.
+    #[serde(skip)]
+    pub cache_write_long_tokens: Option<u64>,
     /// Tokens received, including reasoning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_tokens: Option<u64>,

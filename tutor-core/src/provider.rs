@@ -3,6 +3,7 @@
 //! Implement [`Provider`] to add one. Retries, timeouts and the like are providers that wrap
 //! providers; a whole reply is the stream, folded.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -70,6 +71,8 @@ pub(crate) mod reply;
 pub(crate) mod rejection;
 #[cfg(feature = "provider-http")]
 pub(crate) mod sse;
+#[cfg(feature = "provider-http")]
+pub(crate) mod usage;
 #[cfg(feature = "provider-http")]
 pub(crate) mod values;
 #[cfg(feature = "provider-http")]
@@ -348,7 +351,7 @@ pub enum Delta {
     /// becomes a [`Part::Replay`](crate::message::Part::Replay) of the message with the calls.
     Replay {
         /// The protocol that understands it.
-        protocol: &'static str,
+        protocol: Cow<'static, str>,
         /// Opaque.
         data: serde_json::Value,
     },

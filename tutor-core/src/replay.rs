@@ -39,8 +39,7 @@ use crate::tutor::TutorBuilder;
 /// What one turn of a [`Tutor`](crate::Tutor) of its own took from outside: times, ids, and what
 /// the provider said in each completion. Has the words of the model, so treat it like them.
 ///
-/// Not recorded are what tools answer (register the same ones to replay), cancellation, and what a
-/// provider wants back with the results of its calls.
+/// Not recorded are what tools answer (register the same ones to replay), and cancellation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TurnRecording {
@@ -90,6 +89,10 @@ enum Frame {
     Accepted {
         request_id: String,
     },
+    Replay {
+        protocol: String,
+        data: serde_json::Value,
+    },
     Notice {
         notice: Notice,
     },
@@ -137,7 +140,11 @@ impl Frame {
                 notice: notice.clone(),
             },
             Ok(Delta::Finished { reason }) => Self::Finished { reason: *reason },
-            Ok(Delta::Heartbeat | Delta::Replay { .. }) => return None,
+            Ok(Delta::Replay { protocol, data }) => Self::Replay {
+                protocol: protocol.to_string(),
+                data: data.clone(),
+            },
+            Ok(Delta::Heartbeat) => return None,
             Err(error) => Self::Failed {
                 error: error.info(),
             },
@@ -162,6 +169,10 @@ impl Frame {
             Self::Restart { reason } => Delta::Restart { reason },
             Self::AnsweredBy { provider, model } => Delta::AnsweredBy { provider, model },
             Self::Accepted { request_id } => Delta::Accepted { request_id },
+            Self::Replay { protocol, data } => Delta::Replay {
+                protocol: protocol.into(),
+                data,
+            },
             Self::Notice { notice } => Delta::Notice(notice),
             Self::Finished { reason } => Delta::Finished { reason },
             Self::Failed { error } => return Err(error.into()),

@@ -28,8 +28,8 @@ enum Item {
 }
 
 impl Trace {
-    /// Notes an event that was published. `text_so_far` is the reply before this event.
-    pub fn record(&mut self, event: &Event, text_so_far: &str) {
+    /// Notes an event that was published. `text_so_far` gives the reply before this event.
+    pub fn record(&mut self, event: &Event, text_so_far: impl FnOnce() -> String) {
         if self.0.len() >= MAX_TRACE_ITEMS {
             return;
         }
@@ -41,7 +41,7 @@ impl Trace {
                 Err(_) => self.0.push(Item::Other(Box::new(event.clone()))),
             },
             Event::AttemptRestarted { .. } => {
-                self.spell_out(text_so_far);
+                self.spell_out(&text_so_far());
                 self.0.push(Item::Other(Box::new(event.clone())));
             }
             other => self.0.push(Item::Other(Box::new(other.clone()))),

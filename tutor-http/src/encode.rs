@@ -1,6 +1,7 @@
 //! Wire protocols: pure functions from an event and a small state to bytes. One file per protocol.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
 use serde_json::Value;
 use tutor_core::TurnEvent;
 
@@ -42,7 +43,7 @@ pub(crate) enum Flow {
 }
 
 /// Appends one server-sent event without a name.
-fn data(out: &mut BytesMut, value: &Value) {
+fn data(out: &mut BytesMut, value: &impl Serialize) {
     out.put_slice(b"data: ");
     put_json(out, value);
     out.put_slice(b"\n\n");
@@ -57,8 +58,8 @@ fn named(out: &mut BytesMut, value: &Value) {
 }
 
 /// JSON has no line breaks of its own, and values always serialize.
-fn put_json(out: &mut BytesMut, value: &Value) {
-    out.put_slice(&serde_json::to_vec(value).unwrap_or_default());
+fn put_json(out: &mut BytesMut, value: &impl Serialize) {
+    serde_json::to_writer(out.writer(), value).unwrap_or_default();
 }
 
 /// What marks the end of a stream in OpenAI's protocol, and in those that follow it.

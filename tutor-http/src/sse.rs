@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, Stream, stream};
 use http::{HeaderName, HeaderValue, header};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tutor_core::{Error, Event, TurnEvent, TurnStream};
 
@@ -43,6 +44,8 @@ pub(crate) fn respond<E: Encoder>(
         first: first.into_iter().collect(),
         events,
         heartbeat: state.bounds.heartbeat,
+        alarm: Box::pin(sleep(state.bounds.heartbeat)),
+        silent_since: Instant::now(),
         draining: Box::pin(state.draining.clone().cancelled_owned()),
         caller: state.caller.clone(),
         _place: state.place.clone(),
@@ -99,7 +102,11 @@ struct State<E> {
     first: VecDeque<Arc<TurnEvent>>,
     events: TurnStream,
     heartbeat: Duration,
-    draining: std::pin::Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Rings when a heartbeat is due, or before: setting it anew with every event would cost more
+    /// than the event does.
+    alarm: Pin<Box<Sleep>>,
+    silent_since: Instant,
+    draining: Pin<Box<WaitForCancellationFutureOwned>>,
     caller: Option<Caller>,
     /// Free again when the stream is over.
     _place: Option<Arc<StreamPlace>>,
@@ -168,6 +175,9 @@ impl<E: Encoder> State<E> {
                 first,
                 events,
                 draining,
+                alarm,
+                silent_since,
+                heartbeat: every,
                 ..
             } = self;
             let next = async {
@@ -184,8 +194,9 @@ impl<E: Encoder> State<E> {
                     None => What::Detach,
                 },
                 () = draining.as_mut() => What::Detach,
-                () = tokio::time::sleep(self.heartbeat) => What::Heartbeat,
+                () = silence(alarm, *silent_since + *every) => What::Heartbeat,
             };
+            self.silent_since = Instant::now();
             let chunk = match what {
                 What::Event(event) => self.gather(event),
                 What::Detach => self.detach(),
@@ -206,6 +217,17 @@ impl<E: Encoder> State<E> {
                 return Some(Ok(chunk));
             }
         }
+    }
+}
+
+/// Waits until `due`.
+async fn silence(alarm: &mut Pin<Box<Sleep>>, due: Instant) {
+    loop {
+        alarm.as_mut().await;
+        if alarm.deadline() >= due {
+            return;
+        }
+        alarm.as_mut().reset(due);
     }
 }
 

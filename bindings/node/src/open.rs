@@ -108,7 +108,9 @@ fn built_in(provider: Value) -> Result<ProviderConfig> {
         return Err(wrong());
     };
     match members.remove("kind") {
-        Some(Value::String(kind)) => json::provider(&kind, members),
+        Some(Value::String(kind)) => {
+            json::provider(&kind, members, |name| std::env::var(name).ok())
+        }
         _ => Err(wrong()),
     }
 }

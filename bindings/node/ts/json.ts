@@ -37,7 +37,6 @@ const DURATIONS = new Set([
   'toolTimeout',
   'totalTimeout',
   'turnTimeout',
-  'window',
 ])
 
 /** What the engine wrote, in this package's spelling. */

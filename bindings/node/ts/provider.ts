@@ -92,8 +92,16 @@ export interface ProviderOptions {
   name?: string
   /** The key, or several, which are used in turn. */
   apiKey?: string | readonly string[]
+  /** The environment variables that have the keys. No other variable is read. */
+  keyEnv?: string | readonly string[]
+  /** The files that have the keys, one a line. */
+  keyFile?: string | readonly string[]
   /** Where its API begins; the maker's own if absent. */
   baseUrl?: string
+  /** How the server speaks Chat Completions, such as `vllm`; what its host tells if absent. */
+  dialect?: string
+  /** True if it writes its reasoning between `<think>` and `</think>`. */
+  thinkTags?: boolean
   /** The model when a request names none. */
   model?: string
   /** The only models that may be asked for. */
@@ -121,11 +129,13 @@ export interface ProviderOptions {
   /** How long a request waits. */
   maxWaitMs?: number
   /** When to stop asking a provider that keeps failing; false for never. */
-  breaker?: boolean | { failures?: number; windowMs?: number; cooldownMs?: number }
+  breaker?: boolean | { failures?: number; window?: number; cooldownMs?: number }
   /** Who is asked, in this order, when it cannot answer: `provider` or `provider/model`. */
   fallback?: readonly string[]
   /** True to fall back also when a part of a reply was delivered. */
   restart?: boolean
+  /** A directory: every completion is recorded into a file, the model's words included. */
+  record?: string
   /** The demo provider's pause between two words. */
   delayMs?: number
 }

@@ -152,7 +152,9 @@ fn providers(
     for settings in settings {
         match settings {
             ProviderSettings::BuiltIn { kind, options } => {
-                configs.push(json::provider(&kind, options)?);
+                configs.push(json::provider(&kind, options, |name| {
+                    std::env::var(name).ok()
+                })?);
                 places.push(None);
             }
             ProviderSettings::Environment(vars) => {

@@ -25,11 +25,14 @@ const REQUEST_ID: &str = "provider_request_id";
 /// A turn whose model calls tools has several completions; the draft is all of them.
 pub(super) struct Draft {
     turn: Turn,
+    /// The provider and the model that are asked, whoever answers.
+    wanted: (String, String),
     catalog: Arc<Catalog>,
-    /// All text, of all completions.
-    text: String,
-    /// The same text, and calls and results, in order. Neighboring texts are one part.
+    /// The text, and calls and results, of all completions, in order. Neighboring texts are one
+    /// part.
     parts: Vec<Part>,
+    /// Bytes of the text among the parts.
+    text_len: usize,
     /// Where the current completion begins among the parts.
     mark: usize,
     request_id: Option<String>,
@@ -53,9 +56,10 @@ impl Draft {
     pub(super) fn new(turn: &Turn, catalog: Arc<Catalog>, asked: Instant) -> Self {
         Self {
             turn: turn.clone(),
+            wanted: (turn.provider.clone(), turn.model.clone()),
             catalog,
-            text: String::new(),
             parts: Vec::new(),
+            text_len: 0,
             mark: 0,
             request_id: None,
             trace: Trace::default(),
@@ -82,7 +86,7 @@ impl Draft {
 
     /// Bytes of the reply's text.
     pub(super) fn text_len(&self) -> usize {
-        self.text.len()
+        self.text_len
     }
 
     /// Takes a step of the provider; the reason if it was the last one.
@@ -128,6 +132,8 @@ impl Draft {
             Delta::Usage(mut usage) => {
                 let cost = || self.catalog.cost(&self.turn.model, &usage);
                 usage.cost_usd = usage.cost_usd.or_else(cost);
+                // Its only use is the price.
+                usage.cache_write_long_tokens = None;
                 self.usage = Some(usage);
             }
             Delta::Heartbeat => {}
@@ -135,7 +141,7 @@ impl Draft {
             Delta::Replay { protocol, data } => {
                 self.bytes += data.to_string().len();
                 let replay = Part::Replay {
-                    protocol: protocol.to_owned(),
+                    protocol: protocol.into_owned(),
                     data,
                 };
                 self.set_replay(replay);
@@ -202,6 +208,8 @@ impl Draft {
         self.mark = self.parts.len();
         self.spent = self.usage();
         self.usage = None;
+        // Whoever answered instead need not answer again.
+        (self.turn.provider, self.turn.model) = self.wanted.clone();
     }
 
     /// What all completions consumed.
@@ -253,8 +261,7 @@ impl Draft {
 
     /// The text of the current completion.
     pub(super) fn current_text(&self) -> String {
-        let parts = self.parts[self.mark..].iter();
-        parts.filter_map(Part::as_text).collect()
+        text(&self.parts[self.mark..])
     }
 
     /// What the model has said and was answered so far, as it is told again.
@@ -264,7 +271,7 @@ impl Draft {
 
     /// Publishes an event and keeps what it says.
     pub(super) fn publish(&mut self, live: &LiveTurn, event: Event) {
-        self.trace.record(&event, &self.text);
+        self.trace.record(&event, || text(&self.parts));
         if self.first_token.is_none()
             && matches!(
                 event,
@@ -275,7 +282,7 @@ impl Draft {
         }
         let bytes = match &event {
             Event::TextDelta { text } => {
-                self.text.push_str(text);
+                self.text_len += text.len();
                 match self.parts.get_mut(self.mark..).and_then(<[_]>::last_mut) {
                     Some(Part::Text { text: before }) => before.push_str(text),
                     _ => self.parts.push(Part::Text { text: text.clone() }),
@@ -309,7 +316,7 @@ impl Draft {
                 result.to_string().len()
             }
             Event::AttemptRestarted { .. } => {
-                self.text.clear();
+                self.text_len = 0;
                 self.parts.clear();
                 self.mark = 0;
                 0
@@ -369,7 +376,7 @@ impl Draft {
             .iter()
             .all(|part| part.as_text().is_some() || matches!(part, Part::Replay { .. }));
         let content = if is_text {
-            Content::Text(self.text.clone())
+            Content::Text(text(&self.parts))
         } else {
             Content::Parts(self.parts.clone())
         };
@@ -397,6 +404,11 @@ impl Draft {
     }
 }
 
+/// The text among these parts.
+fn text(parts: &[Part]) -> String {
+    parts.iter().filter_map(Part::as_text).collect()
+}
+
 /// What two completions consumed. A figure that one of them does not tell counts as nothing.
 fn sum(a: Usage, b: Usage) -> Usage {
     fn add<T: std::ops::Add<Output = T>>(a: Option<T>, b: Option<T>) -> Option<T> {
@@ -409,6 +421,7 @@ fn sum(a: Usage, b: Usage) -> Usage {
         input_tokens: add(a.input_tokens, b.input_tokens),
         cached_input_tokens: add(a.cached_input_tokens, b.cached_input_tokens),
         cache_write_tokens: add(a.cache_write_tokens, b.cache_write_tokens),
+        cache_write_long_tokens: None,
         output_tokens: add(a.output_tokens, b.output_tokens),
         reasoning_tokens: add(a.reasoning_tokens, b.reasoning_tokens),
         cost_usd: add(a.cost_usd, b.cost_usd),

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -181,8 +181,8 @@ pub(crate) struct LiveTurn {
     pub(crate) key: TurnKey,
     pub(crate) cancel: CancellationToken,
     log: Mutex<Log>,
-    /// The length of the log. Its only use is to wake subscribers.
-    published: watch::Sender<usize>,
+    /// Wakes subscribers when something was published.
+    published: Notify,
     /// Why the turn failed, with the source that events do not carry.
     failure: OnceLock<Error>,
     /// How the turn ended, if that could not be stored.
@@ -202,7 +202,7 @@ impl LiveTurn {
             key,
             cancel,
             log: Mutex::default(),
-            published: watch::Sender::new(0),
+            published: Notify::new(),
             failure: OnceLock::new(),
             unstored: Mutex::default(),
         }
@@ -214,16 +214,15 @@ impl LiveTurn {
 
     /// Appends an event and wakes the subscribers. `bytes` is the size of its text.
     pub(crate) fn publish(&self, event: Event, bytes: usize) {
-        let len = {
+        {
             let mut log = self.log();
             debug_assert!(!log.ended, "nothing follows a terminal event");
             log.ended = event.is_terminal();
             log.bytes += bytes + EVENT_OVERHEAD;
             let seq = log.events.len() as u64 + 1;
             log.events.push(Arc::new(TurnEvent { seq, event }));
-            log.events.len()
-        };
-        self.published.send_replace(len);
+        }
+        self.published.notify_waiters();
     }
 
     /// True if the terminal event is there.
@@ -257,16 +256,20 @@ impl LiveTurn {
 
     /// Waits for the terminal event.
     pub(crate) async fn ended(&self) {
-        let mut published = self.published.subscribe();
-        // Fails only if the sender is gone, and `self` holds it.
-        let _ = published.wait_for(|_| self.log().ended).await;
+        loop {
+            // Before looking, so that nothing is missed in between.
+            let published = self.published.notified();
+            if self.log().ended {
+                return;
+            }
+            published.await;
+        }
     }
 
     /// The events after number `after`: those that are there, then those that come. A place
     /// beyond the end gives the terminal event alone.
     pub(crate) fn subscribe(self: Arc<Self>, after: u64) -> BoxStream<'static, Arc<TurnEvent>> {
         let subscriber = Subscriber {
-            published: self.published.subscribe(),
             live: self,
             next: usize::try_from(after).unwrap_or(usize::MAX),
             batch: VecDeque::new(),
@@ -284,7 +287,6 @@ impl LiveTurn {
 #[derive(Debug)]
 struct Subscriber {
     live: Arc<LiveTurn>,
-    published: watch::Receiver<usize>,
     /// The index of the next event to take.
     next: usize,
     batch: VecDeque<Arc<TurnEvent>>,
@@ -300,9 +302,14 @@ impl Subscriber {
             if self.ended {
                 return None;
             }
-            self.published.borrow_and_update();
-            if !self.take() && self.published.changed().await.is_err() {
-                return None;
+            if self.take() {
+                continue;
+            }
+            let live = Arc::clone(&self.live);
+            // Before looking again, so that nothing is missed in between.
+            let published = live.published.notified();
+            if !self.take() {
+                published.await;
             }
         }
     }

@@ -158,6 +158,8 @@ impl Engine {
         let mut phase = Phase::Connecting(connected);
         let (mut rounds, mut repaired) = (0, false);
         let mut timeout = pin!(tokio::time::sleep_until(deadline));
+        let mut cancelled = pin!(live.cancel.cancelled());
+        let mut halted = pin!(self.halt.cancelled());
         let mut tick = tokio::time::interval_at(
             Instant::now() + limits.checkpoint_interval,
             limits.checkpoint_interval,
@@ -175,8 +177,8 @@ impl Engine {
             };
             tokio::select! {
                 biased;
-                () = live.cancel.cancelled() => return Ok(FinishReason::Cancelled),
-                () = self.halt.cancelled() => return Err(interrupted("the engine was shut down while this reply was written")),
+                () = &mut cancelled => return Ok(FinishReason::Cancelled),
+                () = &mut halted => return Err(interrupted("the engine was shut down while this reply was written")),
                 () = &mut timeout => {
                     return Err(Error::new(ErrorKind::Timeout, "the reply took longer than this turn may take").retryable(None));
                 }

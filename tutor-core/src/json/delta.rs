@@ -36,6 +36,12 @@ enum Yielded {
     Restart { reason: String },
     #[serde(rename = "notice")]
     Notice { code: String, message: String },
+    #[serde(rename = "accepted")]
+    Accepted { request_id: String },
+    #[serde(rename = "answered_by")]
+    AnsweredBy { provider: String, model: String },
+    #[serde(rename = "replay")]
+    Replay { protocol: String, data: Value },
     #[serde(rename = "finished")]
     Finished {
         #[serde(default = "stop")]
@@ -54,6 +60,10 @@ fn stop() -> FinishReason {
 ///   model wrote;
 /// * `usage`, with the members of [`Usage`];
 /// * `notice`, with `code` and `message`; `attempt.restarted`, with `reason`; `heartbeat`;
+/// * `accepted`, with `request_id`, the other side's name for the exchange; `answered_by`, with
+///   `provider` and `model`, if it is another one than was asked;
+/// * `replay`, with `protocol` and `data`: what is to be sent back with the results of the calls,
+///   as a part of the message that has them, to a provider that knows this `protocol`;
 /// * `finished`, with `reason` (`stop` if absent).
 ///
 /// # Errors
@@ -63,8 +73,9 @@ pub fn delta(value: Value) -> Result<Delta> {
         Error::new(
             ErrorKind::ProviderUnavailable,
             "the provider yielded something that is no delta: yield texts, or objects whose type is \
-             text.delta, reasoning.delta, refusal.delta, tool.call, usage, notice, \
-             attempt.restarted, heartbeat or finished, with the documented members",
+             text.delta, reasoning.delta, refusal.delta, tool.call, usage, notice, accepted, \
+             answered_by, replay, attempt.restarted, heartbeat or finished, with the documented \
+             members",
         )
         .with_context("reason", Fault::Malformed.as_str())
     })?;
@@ -89,6 +100,12 @@ pub fn delta(value: Value) -> Result<Delta> {
         Yielded::Heartbeat {} => Delta::Heartbeat,
         Yielded::Restart { reason } => Delta::Restart { reason },
         Yielded::Notice { code, message } => Delta::Notice(Notice { code, message }),
+        Yielded::Accepted { request_id } => Delta::Accepted { request_id },
+        Yielded::AnsweredBy { provider, model } => Delta::AnsweredBy { provider, model },
+        Yielded::Replay { protocol, data } => Delta::Replay {
+            protocol: protocol.into(),
+            data,
+        },
         Yielded::Finished { reason } => Delta::Finished { reason },
     })
 }
@@ -169,6 +186,26 @@ mod tests {
                     code: "c".into(),
                     message: "m".into(),
                 }),
+            ),
+            (
+                json!({"type": "accepted", "request_id": "r"}),
+                Delta::Accepted {
+                    request_id: "r".into(),
+                },
+            ),
+            (
+                json!({"type": "answered_by", "provider": "p", "model": "m"}),
+                Delta::AnsweredBy {
+                    provider: "p".into(),
+                    model: "m".into(),
+                },
+            ),
+            (
+                json!({"type": "replay", "protocol": "mine", "data": [1]}),
+                Delta::Replay {
+                    protocol: "mine".into(),
+                    data: json!([1]),
+                },
             ),
             (
                 json!({"type": "finished"}),

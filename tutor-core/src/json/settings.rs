@@ -11,19 +11,25 @@ use crate::provider::{Catalog, KeySource, ModelChoice, ProviderConfig, ProviderI
 use crate::tutor::{Tutor, TutorBuilder};
 
 /// A built-in provider from the options of [`ProviderConfig::from_options`]; it is called `kind`
-/// unless they have a `name`.
+/// unless they have a `name`. A `key_env` is looked up by `variable`; no other variable is.
 ///
 /// # Errors
-/// `config` for an unknown kind or option, an option of another type, or a `key_env`: whoever
-/// embeds the engine reads the environment, if it is to be read.
-pub fn provider(kind: &str, members: Metadata) -> Result<ProviderConfig> {
+/// `config` for an unknown kind or option, an option of another type, a file that cannot be read,
+/// or a variable that is not set.
+pub fn provider(
+    kind: &str,
+    members: Metadata,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<ProviderConfig> {
+    // The maker's usual variable is not asked for: whoever embeds the engine says what it reads.
+    let is_named = members.contains_key("key_env");
     ProviderConfig::from_options(kind, members, |source| match source {
         KeySource::File(path) => std::fs::read_to_string(path).map(Some).map_err(|error| {
             Error::new(ErrorKind::Config, "a key_file cannot be read")
                 .with_context("path", path.display())
                 .with_source(error)
         }),
-        KeySource::Env(_) => Ok(None),
+        KeySource::Env(name) => Ok(variable(name).filter(|_| is_named)),
     })
 }
 
@@ -155,14 +161,30 @@ mod tests {
                     ..Timeouts::default()
                 })
         };
-        assert_eq!(provider("openai", map(options)).unwrap(), expected);
+        assert_eq!(built("openai", options).unwrap(), expected);
+    }
+
+    fn built(kind: &str, options: Value) -> Result<ProviderConfig> {
+        provider(kind, map(options), |name| {
+            (name != "UNSET").then(|| format!("key-{name}"))
+        })
+    }
+
+    #[test]
+    fn a_variable_is_read_only_if_it_is_named() {
+        let config = built("openai", json!({"key_env": ["MINE", "OTHER"]})).unwrap();
+        let keys: Vec<_> = config.keys().map(|key| key.expose()).collect();
+        assert_eq!(keys, ["key-MINE", "key-OTHER"]);
+        assert_eq!(built("openai", json!({})).unwrap().key, None);
+        let error = built("openai", json!({"key_env": "UNSET"})).unwrap_err();
+        assert!(error.message().contains("UNSET"), "{error}");
     }
 
     #[test]
     fn unknown_kinds_options_and_limits_are_named_with_the_known_ones() {
-        let error = provider("nobody", Metadata::new()).unwrap_err();
+        let error = built("nobody", json!({})).unwrap_err();
         assert!(error.message().contains("anthropic"), "{error}");
-        let error = provider("demo", map(json!({"modell": "x"}))).unwrap_err();
+        let error = built("demo", json!({"modell": "x"})).unwrap_err();
         assert_eq!(error.context_value("field"), Some("modell"));
         assert!(error.message().contains("did you mean model?"), "{error}");
         let error = limits(map(json!({"max_turns": 1}))).unwrap_err();

@@ -8,6 +8,7 @@ use super::Delta;
 use super::fault::Failure;
 use super::json::{Joiner, Wide};
 use super::reply::limit;
+use super::values::Nesting;
 
 /// The most calls of one completion.
 pub(crate) const MAX_CALLS: usize = 128;
@@ -35,6 +36,7 @@ struct Call {
     id: String,
     name: String,
     arguments: String,
+    nesting: Nesting,
     joiner: Joiner,
 }
 
@@ -57,7 +59,7 @@ impl Calls {
         if call.name.is_empty() {
             call.name = fragment.name;
         }
-        call.push_arguments(&fragment.arguments)?;
+        call.push_arguments(fragment.arguments)?;
         Ok(at)
     }
 
@@ -66,7 +68,7 @@ impl Calls {
         &mut self,
         id: String,
         name: String,
-        arguments: &Wide,
+        arguments: Wide,
     ) -> Result<usize, Failure> {
         let at = self.begin(None)?;
         let call = &mut self.0[at];
@@ -76,7 +78,7 @@ impl Calls {
     }
 
     /// More of the arguments of the call at this place.
-    pub(crate) fn append(&mut self, at: usize, arguments: &Wide) -> Result<(), Failure> {
+    pub(crate) fn append(&mut self, at: usize, arguments: Wide) -> Result<(), Failure> {
         let call = self.0.get_mut(at);
         call.map_or(Ok(()), |call| call.push_arguments(arguments))
     }
@@ -98,8 +100,9 @@ impl Calls {
             call.name = fragment.name;
         }
         if !fragment.arguments.is_empty() {
-            (call.arguments, call.joiner) = (String::new(), Joiner::default());
-            call.push_arguments(&fragment.arguments)?;
+            call.arguments.clear();
+            (call.nesting, call.joiner) = (Nesting::default(), Joiner::default());
+            call.push_arguments(fragment.arguments)?;
         }
         Ok(())
     }
@@ -137,7 +140,8 @@ impl Calls {
         candidate.filter(|at| {
             let call = &self.0[*at];
             let (renamed, more) = (*name != call.name, !fragment.arguments.is_empty());
-            let over = call.is_whole() || (call.arguments.is_empty() && renamed);
+            // Asked with every fragment: reading all of the arguments each time would be quadratic.
+            let over = call.nesting.has_closed() || (call.arguments.is_empty() && renamed);
             name.is_empty() || call.name.is_empty() || !over || !(renamed || more)
         })
     }
@@ -198,11 +202,12 @@ fn own_id(number: usize) -> String {
 pub(crate) const OWN_ID: &str = "call_";
 
 impl Call {
-    fn push_arguments(&mut self, fragment: &Wide) -> Result<(), Failure> {
+    fn push_arguments(&mut self, fragment: Wide) -> Result<(), Failure> {
         let fragment = self.joiner.push(fragment);
         if self.arguments.len() + fragment.len() > MAX_ARGUMENT_BYTES {
             return Err(limit("argument_bytes"));
         }
+        fragment.bytes().for_each(|byte| self.nesting.push(byte));
         self.arguments.push_str(&fragment);
         Ok(())
     }
@@ -217,5 +222,33 @@ impl Call {
             id: self.id.clone(),
             ..Self::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Some servers repeat the name with every fragment, and give no key.
+    #[test]
+    fn many_fragments_of_one_call_take_no_quadratic_time() {
+        let mut calls = Calls::default();
+        let fragment = |arguments: &str| Fragment {
+            name: "f".to_owned(),
+            arguments: Wide::from(arguments),
+            ..Fragment::default()
+        };
+        let start = Instant::now();
+        calls.push(fragment("{\"text\":\"")).unwrap();
+        for _ in 0..500_000 {
+            calls.push(fragment("}")).unwrap();
+        }
+        calls.push(fragment("\"}")).unwrap();
+        let calls = calls.finish(false);
+        assert_eq!(calls.len(), 1);
+        // Reading them again with every fragment would take hours.
+        assert!(start.elapsed() < Duration::from_secs(60));
     }
 }

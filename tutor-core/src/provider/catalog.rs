@@ -42,6 +42,8 @@ pub struct ModelCard {
     pub cache_read: Option<f64>,
     /// The price of what is written to the provider's cache; that of `input` if absent.
     pub cache_write: Option<f64>,
+    /// The price of what is written to stay there for hours; that of `cache_write` if absent.
+    pub cache_write_long: Option<f64>,
     /// Other prices for long prompts.
     pub long: Option<LongPrices>,
 }
@@ -61,6 +63,8 @@ pub struct LongPrices {
     pub cache_read: Option<f64>,
     /// As in [`ModelCard`].
     pub cache_write: Option<f64>,
+    /// As in [`ModelCard`].
+    pub cache_write_long: Option<f64>,
 }
 
 impl Catalog {
@@ -116,9 +120,16 @@ impl Catalog {
                 Some(long.output),
                 long.cache_read,
                 long.cache_write,
+                long.cache_write_long,
             ]
         });
-        let prices = [card.input, card.output, card.cache_read, card.cache_write];
+        let prices = [
+            card.input,
+            card.output,
+            card.cache_read,
+            card.cache_write,
+            card.cache_write_long,
+        ];
         let wrong = |price: &f64| !(0.0..=1e9).contains(price);
         let mut prices = prices
             .into_iter()
@@ -152,18 +163,26 @@ impl Catalog {
         let (input, output) = (usage.input_tokens?, usage.output_tokens?);
         let prices = match card.long {
             // The whole request is billed so, and not only what is above.
-            Some(long) if input > long.above => {
-                Prices::new(long.input, long.output, long.cache_read, long.cache_write)
-            }
-            _ => Prices::new(card.input?, card.output?, card.cache_read, card.cache_write),
+            Some(long) if input > long.above => Prices::new(
+                (long.input, long.output),
+                long.cache_read,
+                (long.cache_write, long.cache_write_long),
+            ),
+            _ => Prices::new(
+                (card.input?, card.output?),
+                card.cache_read,
+                (card.cache_write, card.cache_write_long),
+            ),
         };
         let read = usage.cached_input_tokens.unwrap_or(0);
         let written = usage.cache_write_tokens.unwrap_or(0);
+        let written_long = usage.cache_write_long_tokens.unwrap_or(0).min(written);
         let fresh = input.saturating_sub(read).saturating_sub(written);
         let sum = [
             (fresh, prices.input),
             (read, prices.cache_read),
-            (written, prices.cache_write),
+            (written - written_long, prices.cache_write),
+            (written_long, prices.cache_write_long),
             (output, prices.output),
         ]
         .into_iter()
@@ -197,10 +216,15 @@ struct Prices {
     output: u64,
     cache_read: u64,
     cache_write: u64,
+    cache_write_long: u64,
 }
 
 impl Prices {
-    fn new(input: f64, output: f64, cache_read: Option<f64>, cache_write: Option<f64>) -> Self {
+    fn new(
+        (input, output): (f64, f64),
+        cache_read: Option<f64>,
+        (cache_write, cache_write_long): (Option<f64>, Option<f64>),
+    ) -> Self {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -212,6 +236,7 @@ impl Prices {
             output: exact(output),
             cache_read: exact(cache_read.unwrap_or(input)),
             cache_write: exact(cache_write.unwrap_or(input)),
+            cache_write_long: exact(cache_write_long.or(cache_write).unwrap_or(input)),
         }
     }
 }
@@ -347,5 +372,28 @@ mod tests {
             let error = Catalog::built_in().with_json(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{bad}");
         }
+    }
+
+    #[test]
+    fn what_stays_in_a_cache_for_hours_has_its_own_price() {
+        let catalog = Catalog::built_in();
+        let cost = |written: u64, long: u64| {
+            let usage = Usage {
+                cache_write_long_tokens: Some(long),
+                ..usage(1_000_000, 0, written, 0)
+            };
+            catalog.cost("claude-haiku-5-5", &usage)
+        };
+        // Above 100,000 tokens the long-context prices count, which know no other one.
+        assert_eq!(cost(1_000_000, 0), cost(1_000_000, 400_000));
+        let usage = |long| Usage {
+            cache_write_long_tokens: Some(long),
+            ..usage(100_000, 0, 100_000, 0)
+        };
+        let cost = |long| catalog.cost("claude-haiku-5-5", &usage(long)).unwrap();
+        assert_eq!(cost(0), 0.0125);
+        assert_eq!(cost(100_000), 0.02);
+        // More than was written cannot stay.
+        assert_eq!(cost(200_000), 0.02);
     }
 }

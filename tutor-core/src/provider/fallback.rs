@@ -86,13 +86,14 @@ impl Provider for FallbackProvider {
     }
 
     async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
-        let mut run = Run {
+        // In a box, because it moves with every delta.
+        let mut run = Box::new(Run {
             all: self.clone(),
             request,
             current: 0,
             first_error: None,
             delivered: Delivered::default(),
-        };
+        });
         let first = run.all.candidates[0]
             .provider
             .stream(run.request.clone())

@@ -7,12 +7,9 @@ use serde::Deserialize;
 
 use self::stream::ContentStream;
 use super::config::ProviderConfig;
-use super::fault::{Failure, Fault};
-use super::http::url::BaseUrl;
-use super::http::{EVENT_STREAM, HttpClient, secret_header};
-use super::json::{Count, lenient};
-use super::reply::{completion, read_document};
-use super::{CompletionRequest, CompletionStream, Delta, ModelInfo, Provider, ProviderInfo};
+use super::http::{EVENT_STREAM, HttpClient, KeyHeader, Maker};
+use super::json::{count, lenient};
+use super::{CompletionRequest, CompletionStream, ModelInfo, Provider, ProviderInfo};
 use crate::error::{Error, Result};
 
 mod request;
@@ -23,8 +20,16 @@ pub const DEFAULT_BASE_URL: &str = "https://generativelanguage.googleapis.com";
 /// The model when nobody names one: a small one of the current families, as of November 2026.
 pub const DEFAULT_MODEL: &str = "gemini-3.5-flash-lite";
 
+const MAKER: Maker = Maker {
+    base_url: DEFAULT_BASE_URL,
+    model: DEFAULT_MODEL,
+};
+
 /// Never in the URL, which is logged.
-const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+const KEY: KeyHeader = KeyHeader {
+    name: HeaderName::from_static("x-goog-api-key"),
+    prefix: "",
+};
 
 /// A server that speaks Google's `generateContent`.
 ///
@@ -33,7 +38,6 @@ const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 #[derive(Debug)]
 pub struct GeminiProvider {
     client: HttpClient,
-    default_model: String,
 }
 
 impl GeminiProvider {
@@ -43,19 +47,8 @@ impl GeminiProvider {
     /// # Errors
     /// `config` if the key, the base URL or the proxy is wrong.
     pub fn new(config: &ProviderConfig) -> Result<Self> {
-        let base = BaseUrl::parse(config.base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))?;
-        let mut headers = HeaderMap::new();
-        if let Some(key) = &config.key {
-            headers.insert(API_KEY, secret_header("", key)?);
-        }
-        let default_model = config
-            .default_model
-            .clone()
-            .unwrap_or_else(|| DEFAULT_MODEL.to_owned());
-        Ok(Self {
-            client: HttpClient::new(config, base, headers)?,
-            default_model,
-        })
+        let client = HttpClient::new(config, &MAKER, &KEY, HeaderMap::new())?;
+        Ok(Self { client })
     }
 
     /// Where `model` is asked.
@@ -77,77 +70,69 @@ impl GeminiProvider {
         url.query_pairs_mut().append_pair("alt", "sse");
         Ok(url)
     }
+}
 
-    async fn list(&self) -> Result<Vec<ModelInfo>, Failure> {
-        #[derive(Deserialize)]
-        struct List {
-            #[serde(default)]
-            models: Vec<Model>,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Model {
-            name: String,
-            #[serde(default, deserialize_with = "lenient")]
-            input_token_limit: Option<Count>,
-            #[serde(default, deserialize_with = "lenient")]
-            supported_generation_methods: Option<Vec<String>>,
-        }
-        let mut url = self.client.base().join("models", missing);
-        // The largest page: there are fewer models than that.
-        url.query_pairs_mut().append_pair("pageSize", "1000");
-        let document = match self.client.get(url).await {
-            Ok(document) => document,
-            Err(failure) if failure.fault() == Fault::NotFound => {
-                return Ok(vec![ModelInfo::new(self.default_model.clone())]);
-            }
-            Err(failure) => return Err(failure),
+/// A page of the list of models.
+#[derive(Deserialize)]
+struct List {
+    #[serde(default)]
+    models: Vec<Model>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Model {
+    name: String,
+    #[serde(default, deserialize_with = "count")]
+    input_token_limit: Option<u64>,
+    #[serde(default, deserialize_with = "lenient")]
+    supported_generation_methods: Option<Vec<String>>,
+}
+
+impl Model {
+    /// True if it writes texts, and does not only count or embed them.
+    fn writes(&self) -> bool {
+        let methods = self.supported_generation_methods.as_ref();
+        methods.is_none_or(|methods| methods.iter().any(|method| method == "generateContent"))
+    }
+}
+
+impl From<List> for Vec<ModelInfo> {
+    fn from(list: List) -> Self {
+        let info = |model: Model| ModelInfo {
+            context_window: model.input_token_limit,
+            ..ModelInfo::new(model.name.strip_prefix("models/").unwrap_or(&model.name))
         };
-        let text = String::from_utf8_lossy(&document);
-        let list: List = read_document(&text, |text| serde_json::from_str(text))?;
-        let writes = |model: &Model| {
-            model
-                .supported_generation_methods
-                .as_ref()
-                .is_none_or(|methods| methods.iter().any(|method| method == "generateContent"))
-        };
-        let models = list.models.into_iter().filter(writes);
-        Ok(models
-            .map(|model| ModelInfo {
-                context_window: model.input_token_limit.map(|limit| limit.0),
-                ..ModelInfo::new(model.name.strip_prefix("models/").unwrap_or(&model.name))
-            })
-            .collect())
+        list.models
+            .into_iter()
+            .filter(Model::writes)
+            .map(info)
+            .collect()
     }
 }
 
 #[async_trait]
 impl Provider for GeminiProvider {
     fn info(&self) -> ProviderInfo {
-        ProviderInfo::new(self.client.name(), self.default_model.clone())
+        self.client.info()
     }
 
     async fn models(&self) -> Result<Vec<ModelInfo>> {
-        self.list()
-            .await
-            .map_err(|failure| self.client.error(failure))
+        let mut url = self.client.base().join("models", missing);
+        // The largest page: there are fewer models than that.
+        url.query_pairs_mut().append_pair("pageSize", "1000");
+        self.client.models(url, List::into).await
     }
 
     async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
         let url = self.url(&request.model)?;
-        let (body, notices) = request::body(&request);
-        let answer = self
+        let body = request::body(&request);
+        let protocol = ContentStream::default();
+        let context = &request.context;
+        let completed = self
             .client
-            .post(&request.context, url, EVENT_STREAM, body)
-            .await
-            .map_err(|failure| self.client.error(failure))?;
-        let first = notices.into_iter().map(Delta::Notice).collect();
-        Ok(completion(
-            self.client.clone(),
-            answer,
-            ContentStream::default(),
-            first,
-        ))
+            .complete(context, url, EVENT_STREAM, body, protocol);
+        completed.await
     }
 }
 

@@ -13,20 +13,27 @@ use reqwest::{Client, Method, Proxy, Response, StatusCode, Url, redirect};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use self::retry_after::retry_after;
 use self::tape::Tape;
 use self::url::BaseUrl;
-use super::ModelInfo;
 use super::config::ProviderConfig;
 use super::context::{RequestContext, TraceParent};
 use super::fault::{Failure, Fault};
 use super::key::ApiKey;
 use super::rejection::Rejection;
-use super::reply::read_document;
+use super::reply::{Protocol, completion, read_document};
+use super::{CompletionStream, ModelInfo, ProviderInfo};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::Notice;
 
+#[cfg(any(
+    feature = "provider-openai",
+    feature = "provider-responses",
+    feature = "provider-anthropic"
+))]
+pub(crate) mod model_list;
 pub(crate) mod retry_after;
 pub(crate) mod tape;
 pub(crate) mod url;
@@ -66,17 +73,45 @@ pub(crate) struct HttpClient {
     headers: HeaderMap,
     key: Option<ApiKey>,
     name: Arc<str>,
+    default_model: Arc<str>,
+}
+
+/// What a protocol knows of its maker's own server.
+pub(crate) struct Maker {
+    /// Where it is.
+    pub(crate) base_url: &'static str,
+    /// The model when nobody names one.
+    pub(crate) model: &'static str,
+}
+
+/// The header that carries a key.
+pub(crate) struct KeyHeader {
+    /// Its name.
+    pub(crate) name: HeaderName,
+    /// What stands before the key.
+    pub(crate) prefix: &'static str,
 }
 
 impl HttpClient {
-    /// A client of the provider that `config` describes, at `base`; `headers` go with every request.
+    /// A client of the provider that `config` describes, by default at its `maker`'s server;
+    /// `headers` go with every request, and so does the key.
     ///
     /// It follows no redirects, because they would take the key to another host, and uses only the
     /// proxy that it is given; the system's only if that is said.
     ///
     /// # Errors
-    /// `config` if the URL of base or proxy is wrong, or this machine has no root certificates.
-    pub(crate) fn new(config: &ProviderConfig, base: BaseUrl, headers: HeaderMap) -> Result<Self> {
+    /// `config` if the key, or the URL of base or proxy is wrong, or this machine has no root
+    /// certificates.
+    pub(crate) fn new(
+        config: &ProviderConfig,
+        maker: &Maker,
+        key_header: &KeyHeader,
+        mut headers: HeaderMap,
+    ) -> Result<Self> {
+        let base = BaseUrl::parse(config.base_url.as_deref().unwrap_or(maker.base_url))?;
+        if let Some(key) = &config.key {
+            headers.insert(&key_header.name, secret_header(key_header.prefix, key)?);
+        }
         let builder = Client::builder()
             .tls_backend_preconfigured(tls(base.is_https())?)
             .user_agent(USER_AGENT)
@@ -103,6 +138,7 @@ impl HttpClient {
             headers,
             key: config.key.clone(),
             name: Arc::from(config.name.as_str()),
+            default_model: Arc::from(config.default_model.as_deref().unwrap_or(maker.model)),
         })
     }
 
@@ -114,6 +150,28 @@ impl HttpClient {
         &self.name
     }
 
+    /// What the provider says about itself.
+    pub(crate) fn info(&self) -> ProviderInfo {
+        ProviderInfo::new(&*self.name, &*self.default_model)
+    }
+
+    /// Asks for a completion: posts `body` to `url`, and gives what the answer becomes in
+    /// `protocol`, after the notices of what could not be asked for. `accept` is the media type of
+    /// the stream that is asked for.
+    pub(crate) async fn complete<P: Protocol>(
+        &self,
+        context: &RequestContext,
+        url: Url,
+        accept: &'static str,
+        (body, notices): (Vec<u8>, Vec<Notice>),
+        protocol: P,
+    ) -> Result<CompletionStream> {
+        match self.post(context, url, accept, body).await {
+            Ok(answer) => Ok(completion(self.clone(), answer, protocol, notices)),
+            Err(failure) => Err(self.error(failure)),
+        }
+    }
+
     /// The error that `failure` is to the caller.
     pub(crate) fn error(&self, failure: Failure) -> Error {
         failure
@@ -121,9 +179,8 @@ impl HttpClient {
             .into_error(&self.name)
     }
 
-    /// Posts a JSON body and waits for the head of the answer, which is a success. `accept` is the
-    /// media type of the stream that is asked for.
-    pub(crate) async fn post(
+    /// Posts a JSON body and waits for the head of the answer, which is a success.
+    async fn post(
         &self,
         context: &RequestContext,
         url: Url,
@@ -152,7 +209,7 @@ impl HttpClient {
     }
 
     /// Gets a JSON document.
-    pub(crate) async fn get(&self, url: Url) -> Result<Vec<u8>, Failure> {
+    async fn get(&self, url: Url) -> Result<Vec<u8>, Failure> {
         let request = self
             .client
             .request(Method::GET, url)
@@ -175,26 +232,26 @@ impl HttpClient {
         Ok(document)
     }
 
-    /// The models that `{"data":[{"id":…}]}` lists. A server without such a list still has the
-    /// model it was configured for.
-    pub(crate) async fn models(&self, url: Url, default: &str) -> Result<Vec<ModelInfo>, Failure> {
-        #[derive(Deserialize)]
-        struct List {
-            data: Vec<Model>,
-        }
-        #[derive(Deserialize)]
-        struct Model {
-            id: String,
-        }
-        match self.get(url).await {
-            Ok(document) => {
-                let text = String::from_utf8_lossy(&document);
-                let list: List = read_document(&text, |text| serde_json::from_str(text))?;
-                let models = list.data.into_iter();
-                Ok(models.map(|model| ModelInfo::new(model.id)).collect())
+    /// The JSON document at `url`.
+    pub(crate) async fn document<T: DeserializeOwned>(&self, url: Url) -> Result<T, Failure> {
+        let document = self.get(url).await?;
+        let text = String::from_utf8_lossy(&document);
+        read_document(&text, |text| serde_json::from_str(text))
+    }
+
+    /// The models in the document at `url`, by `read`. A server without such a list still has the
+    /// model that it was configured for.
+    pub(crate) async fn models<T: DeserializeOwned>(
+        &self,
+        url: Url,
+        read: impl FnOnce(T) -> Vec<ModelInfo>,
+    ) -> Result<Vec<ModelInfo>> {
+        match self.document(url).await {
+            Ok(list) => Ok(read(list)),
+            Err(failure) if failure.fault() == Fault::NotFound => {
+                Ok(vec![ModelInfo::new(&*self.default_model)])
             }
-            Err(failure) if failure.fault() == Fault::NotFound => Ok(vec![ModelInfo::new(default)]),
-            Err(failure) => Err(failure),
+            Err(failure) => Err(self.error(failure)),
         }
     }
 }
@@ -203,7 +260,7 @@ impl HttpClient {
 ///
 /// # Errors
 /// `config` if the key cannot be one.
-pub(crate) fn secret_header(prefix: &str, key: &ApiKey) -> Result<HeaderValue> {
+fn secret_header(prefix: &str, key: &ApiKey) -> Result<HeaderValue> {
     key.check()?;
     let mut value = HeaderValue::from_str(&format!("{prefix}{}", key.expose())).map_err(|_| {
         Error::new(

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use memchr::memchr;
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, de};
 use serde_json::value::RawValue;
@@ -18,8 +19,25 @@ where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    let raw = <&'de RawValue>::deserialize(deserializer)?;
-    Ok(serde_json::from_str::<Option<T>>(raw.get()).ok().flatten())
+    let raw = raw(deserializer)?;
+    Ok(raw.and_then(|raw| serde_json::from_str(raw.get()).ok()))
+}
+
+/// Reads a field as it stands.
+pub(crate) fn raw<'de, D>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    // Not by capturing `null`, too, of which there is a lot.
+    Option::<&'de RawValue>::deserialize(deserializer)
+}
+
+/// Reads a field that is a [`Count`], or absent.
+pub(crate) fn count<'de, D>(deserializer: D) -> Result<Option<u64>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    Ok(lenient::<D, Count>(deserializer)?.map(|count| count.0))
 }
 
 /// Makes the control characters that are illegal inside JSON strings legal; `None` if there are none.
@@ -99,8 +117,18 @@ impl Wide {
         self.0.is_empty()
     }
 
+    /// The string that a JSON value is; `None` if it is no string.
+    pub(crate) fn of_raw(raw: &RawValue) -> Option<Self> {
+        let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+        // Nearly always: without escapes there is nothing to decode.
+        if memchr(b'\\', inner.as_bytes()).is_none() {
+            return Some(Self::from(inner));
+        }
+        serde_json::from_str(raw.get()).ok()
+    }
+
     /// The text; half pairs become U+FFFD.
-    pub(crate) fn to_text(&self) -> String {
+    pub(crate) fn into_text(self) -> String {
         let mut joiner = Joiner::default();
         let mut text = joiner.push(self);
         text.push_str(joiner.finish());
@@ -147,17 +175,18 @@ pub(crate) struct Joiner {
 
 impl Joiner {
     /// The next piece of the text; a high surrogate at its end is kept for the next one.
-    pub(crate) fn push(&mut self, piece: &Wide) -> String {
-        let mut out = String::with_capacity(piece.0.len());
-        if self.high.is_none() {
-            if let Ok(text) = std::str::from_utf8(&piece.0) {
-                out.push_str(text);
-                return out;
+    pub(crate) fn push(&mut self, piece: Wide) -> String {
+        let bytes = if self.high.is_none() {
+            // Nearly always: the bytes are the text as they are.
+            match String::from_utf8(piece.0) {
+                Ok(text) => return text,
+                Err(error) => error.into_bytes(),
             }
-        } else if piece.is_empty() {
-            return out;
-        }
-        let mut rest = piece.0.as_slice();
+        } else {
+            piece.0
+        };
+        let mut out = String::with_capacity(bytes.len());
+        let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             match *rest {
                 [0xED, second @ 0xA0..=0xBF, third, ..] => {
@@ -266,11 +295,11 @@ mod tests {
         ];
         let text: String = pieces
             .iter()
-            .map(|piece| joiner.push(&wide(piece)))
+            .map(|piece| joiner.push(wide(piece)))
             .collect();
         assert_eq!(text, "ok 😀 done\u{FFFD}x\u{FFFD}");
         assert_eq!(joiner.finish(), "");
-        joiner.push(&wide(r#""\ud83d""#));
+        joiner.push(wide(r#""\ud83d""#));
         assert_eq!(joiner.finish(), "\u{FFFD}");
     }
 
@@ -293,7 +322,7 @@ mod tests {
             let mut joined = String::new();
             for pair in cuts.windows(2) {
                 let escaped: String = units[pair[0]..pair[1]].iter().map(|unit| format!("\\u{unit:04x}")).collect();
-                joined += &joiner.push(&wide(&format!("\"{escaped}\"")));
+                joined += &joiner.push(wide(&format!("\"{escaped}\"")));
             }
             joined += joiner.finish();
             prop_assert_eq!(joined, text);

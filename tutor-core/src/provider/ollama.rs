@@ -7,11 +7,9 @@ use serde::Deserialize;
 
 use self::stream::ChatStream;
 use super::config::ProviderConfig;
-use super::fault::{Failure, Fault};
-use super::http::url::BaseUrl;
-use super::http::{HttpClient, secret_header};
-use super::reply::{completion, read_document};
-use super::{CompletionRequest, CompletionStream, Delta, ModelInfo, Provider, ProviderInfo};
+use super::fault::Failure;
+use super::http::{HttpClient, KeyHeader, Maker};
+use super::{CompletionRequest, CompletionStream, ModelInfo, Provider, ProviderInfo};
 use crate::error::Result;
 
 mod request;
@@ -22,6 +20,15 @@ pub const DEFAULT_BASE_URL: &str = "http://127.0.0.1:11434";
 /// The model when nobody names one. It must have been pulled.
 pub const DEFAULT_MODEL: &str = "llama3.2";
 
+const MAKER: Maker = Maker {
+    base_url: DEFAULT_BASE_URL,
+    model: DEFAULT_MODEL,
+};
+const KEY: KeyHeader = KeyHeader {
+    name: AUTHORIZATION,
+    prefix: "Bearer ",
+};
+
 const LINES: &str = "application/x-ndjson";
 
 /// An Ollama server, on this machine or elsewhere.
@@ -31,7 +38,6 @@ const LINES: &str = "application/x-ndjson";
 #[derive(Debug)]
 pub struct OllamaProvider {
     client: HttpClient,
-    default_model: String,
 }
 
 impl OllamaProvider {
@@ -41,19 +47,8 @@ impl OllamaProvider {
     /// # Errors
     /// `config` if the key, the base URL or the proxy is wrong.
     pub fn new(config: &ProviderConfig) -> Result<Self> {
-        let base = BaseUrl::parse(config.base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))?;
-        let mut headers = HeaderMap::new();
-        if let Some(key) = &config.key {
-            headers.insert(AUTHORIZATION, secret_header("Bearer ", key)?);
-        }
-        let default_model = config
-            .default_model
-            .clone()
-            .unwrap_or_else(|| DEFAULT_MODEL.to_owned());
-        Ok(Self {
-            client: HttpClient::new(config, base, headers)?,
-            default_model,
-        })
+        let client = HttpClient::new(config, &MAKER, &KEY, HeaderMap::new())?;
+        Ok(Self { client })
     }
 
     fn url(&self, endpoint: &str) -> Url {
@@ -61,56 +56,49 @@ impl OllamaProvider {
         self.client.base().join(endpoint, missing)
     }
 
-    async fn list(&self) -> Result<Vec<ModelInfo>, Failure> {
-        #[derive(Deserialize)]
-        struct List {
-            #[serde(default)]
-            models: Vec<Model>,
-        }
-        #[derive(Deserialize)]
-        struct Model {
-            name: String,
-        }
-        let document = match self.client.get(self.url("tags")).await {
-            Ok(document) => document,
-            Err(failure) if failure.fault() == Fault::NotFound => {
-                return Ok(vec![ModelInfo::new(self.default_model.clone())]);
-            }
-            Err(failure) => return Err(failure),
-        };
-        let text = String::from_utf8_lossy(&document);
-        let list: List = read_document(&text, |text| serde_json::from_str(text))?;
+    /// The models that the server has.
+    pub(crate) async fn pulled(&self) -> Result<Vec<ModelInfo>, Failure> {
+        let list: List = self.client.document(self.url("tags")).await?;
+        Ok(list.into())
+    }
+}
+
+/// The models that were pulled.
+#[derive(Deserialize)]
+struct List {
+    #[serde(default)]
+    models: Vec<Model>,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    name: String,
+}
+
+impl From<List> for Vec<ModelInfo> {
+    fn from(list: List) -> Self {
         let models = list.models.into_iter();
-        Ok(models.map(|model| ModelInfo::new(model.name)).collect())
+        models.map(|model| ModelInfo::new(model.name)).collect()
     }
 }
 
 #[async_trait]
 impl Provider for OllamaProvider {
     fn info(&self) -> ProviderInfo {
-        ProviderInfo::new(self.client.name(), self.default_model.clone())
+        self.client.info()
     }
 
     async fn models(&self) -> Result<Vec<ModelInfo>> {
-        self.list()
-            .await
-            .map_err(|failure| self.client.error(failure))
+        self.client.models(self.url("tags"), List::into).await
     }
 
     async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
-        let (body, notices) = request::body(&request);
-        let answer = self
+        let body = request::body(&request);
+        let (context, url) = (&request.context, self.url("chat"));
+        let completed = self
             .client
-            .post(&request.context, self.url("chat"), LINES, body)
-            .await
-            .map_err(|failure| self.client.error(failure))?;
-        let first = notices.into_iter().map(Delta::Notice).collect();
-        Ok(completion(
-            self.client.clone(),
-            answer,
-            ChatStream::default(),
-            first,
-        ))
+            .complete(context, url, LINES, body, ChatStream::default());
+        completed.await
     }
 }
 

@@ -7,10 +7,10 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use self::stream::ChatStream;
 use super::config::ProviderConfig;
 use super::dialect::Dialect;
+use super::http::model_list::ModelList;
 use super::http::url::BaseUrl;
-use super::http::{EVENT_STREAM, HttpClient, secret_header};
-use super::reply::completion;
-use super::{CompletionRequest, CompletionStream, Delta, ModelInfo, Provider, ProviderInfo};
+use super::http::{EVENT_STREAM, HttpClient, KeyHeader, Maker};
+use super::{CompletionRequest, CompletionStream, ModelInfo, Provider, ProviderInfo};
 use crate::error::Result;
 
 mod request;
@@ -23,6 +23,11 @@ pub const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
 /// The model when nobody names one: the smallest of the current family, as of November 2026.
 pub const DEFAULT_MODEL: &str = "gpt-6-luna";
 
+const MAKER: Maker = Maker {
+    base_url: DEFAULT_BASE_URL,
+    model: DEFAULT_MODEL,
+};
+
 /// A server that speaks Chat Completions: OpenAI, Azure, Groq, Mistral, DeepSeek, OpenRouter, vLLM,
 /// llama.cpp, Ollama, and so on.
 ///
@@ -31,7 +36,6 @@ pub const DEFAULT_MODEL: &str = "gpt-6-luna";
 #[derive(Debug)]
 pub struct OpenAiProvider {
     client: HttpClient,
-    default_model: String,
     dialect: Dialect,
     think_tags: bool,
 }
@@ -47,21 +51,18 @@ impl OpenAiProvider {
         let dialect = config
             .dialect
             .unwrap_or_else(|| Dialect::of_host(base.host(), base.port()));
-        let mut headers = HeaderMap::new();
-        if let Some(key) = &config.key {
-            match dialect.traits().key_header {
-                "" => headers.insert(AUTHORIZATION, secret_header("Bearer ", key)?),
-                name => headers.insert(HeaderName::from_static(name), secret_header("", key)?),
-            };
-        }
-        let client = HttpClient::new(config, base, headers)?;
-        let default_model = config
-            .default_model
-            .clone()
-            .unwrap_or_else(|| DEFAULT_MODEL.to_owned());
+        let key_header = match dialect.traits().key_header {
+            "" => KeyHeader {
+                name: AUTHORIZATION,
+                prefix: "Bearer ",
+            },
+            name => KeyHeader {
+                name: HeaderName::from_static(name),
+                prefix: "",
+            },
+        };
         Ok(Self {
-            client,
-            default_model,
+            client: HttpClient::new(config, &MAKER, &key_header, HeaderMap::new())?,
             dialect,
             think_tags: config.think_tags,
         })
@@ -78,33 +79,23 @@ impl OpenAiProvider {
 #[async_trait]
 impl Provider for OpenAiProvider {
     fn info(&self) -> ProviderInfo {
-        ProviderInfo::new(self.client.name(), self.default_model.clone())
+        self.client.info()
     }
 
     async fn models(&self) -> Result<Vec<ModelInfo>> {
-        let listed = self.client.models(self.url("models"), &self.default_model);
-        listed.await.map_err(|failure| self.client.error(failure))
+        let url = self.url("models");
+        self.client.models(url, ModelList::into).await
     }
 
     async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
-        let (body, notices) = request::body(&request, self.dialect);
-        let answer = self
+        let body = request::body(&request, self.dialect);
+        let url = self.url("chat/completions");
+        let protocol = ChatStream::new(self.think_tags, !request.tools.is_empty());
+        let context = &request.context;
+        let completed = self
             .client
-            .post(
-                &request.context,
-                self.url("chat/completions"),
-                EVENT_STREAM,
-                body,
-            )
-            .await
-            .map_err(|failure| self.client.error(failure))?;
-        let first = notices.into_iter().map(Delta::Notice).collect();
-        Ok(completion(
-            self.client.clone(),
-            answer,
-            ChatStream::new(self.think_tags, !request.tools.is_empty()),
-            first,
-        ))
+            .complete(context, url, EVENT_STREAM, body, protocol);
+        completed.await
     }
 }
 

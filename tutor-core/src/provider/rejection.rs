@@ -9,6 +9,11 @@ use serde_json::value::RawValue;
 
 use super::fault::{Failure, Fault};
 use super::json::{Wide, Word, lenient};
+use wire::{Detail, Fields, Problem, Violation};
+use words::{CONTEXT_PHRASES, KEY_PHRASES, by_word};
+
+mod wire;
+mod words;
 
 /// An error as a body or an event of a stream has it.
 #[derive(Debug, Default)]
@@ -24,80 +29,6 @@ pub(crate) struct Rejection {
     /// A limit per day was reached.
     daily: bool,
     retry_after: Option<Duration>,
-}
-
-/// The fields of all known shapes, at the top or under `error`.
-#[derive(Debug, Default, Deserialize)]
-struct Fields<'a> {
-    #[serde(default, borrow, deserialize_with = "lenient")]
-    error: Option<&'a RawValue>,
-    #[serde(default, borrow, deserialize_with = "lenient")]
-    detail: Option<&'a RawValue>,
-    #[serde(default, deserialize_with = "lenient")]
-    code: Option<Word>,
-    #[serde(default, deserialize_with = "lenient")]
-    r#type: Option<Word>,
-    #[serde(default, deserialize_with = "lenient")]
-    error_type: Option<Word>,
-    #[serde(default, deserialize_with = "lenient")]
-    param: Option<Word>,
-    #[serde(default, deserialize_with = "lenient")]
-    message: Option<Wide>,
-    #[serde(default, deserialize_with = "lenient")]
-    error_message: Option<Wide>,
-    #[serde(default, deserialize_with = "lenient")]
-    status_code: Option<Word>,
-    #[serde(default, deserialize_with = "lenient")]
-    raw_status_code: Option<Word>,
-    #[serde(default, deserialize_with = "lenient")]
-    status: Option<Word>,
-    #[serde(default, deserialize_with = "lenient")]
-    request_id: Option<Word>,
-    #[serde(default, borrow, deserialize_with = "lenient")]
-    details: Option<&'a RawValue>,
-    #[serde(default, deserialize_with = "lenient")]
-    innererror: Option<Inner>,
-    #[serde(default, borrow, deserialize_with = "lenient")]
-    metadata: Option<Metadata<'a>>,
-}
-
-/// One of the details of an error: an object of Anthropic's, or one of a list of Google's.
-#[derive(Debug, Deserialize)]
-struct Detail<'a> {
-    #[serde(default, deserialize_with = "lenient")]
-    error_code: Option<Word>,
-    #[serde(default, deserialize_with = "lenient")]
-    reason: Option<Word>,
-    #[serde(default, rename = "retryDelay", deserialize_with = "lenient")]
-    retry_delay: Option<Word>,
-    #[serde(default, borrow, deserialize_with = "lenient")]
-    violations: Option<Vec<&'a RawValue>>,
-}
-
-/// A limit that was reached.
-#[derive(Debug, Deserialize)]
-struct Violation {
-    #[serde(default, rename = "quotaId", deserialize_with = "lenient")]
-    quota_id: Option<Word>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Inner {
-    #[serde(default, deserialize_with = "lenient")]
-    code: Option<Word>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Metadata<'a> {
-    #[serde(default, borrow, deserialize_with = "lenient")]
-    reasons: Option<Vec<&'a RawValue>>,
-}
-
-/// One problem of a validation error.
-#[derive(Debug, Deserialize)]
-struct Problem {
-    #[serde(default, deserialize_with = "lenient")]
-    msg: Option<Wide>,
 }
 
 impl Rejection {
@@ -132,7 +63,7 @@ impl Rejection {
 
     fn read(&mut self, json: &str, depth: usize) -> bool {
         if let Ok(text) = serde_json::from_str::<Wide>(json) {
-            self.message = text.to_text().to_lowercase();
+            self.message = text.into_text().to_lowercase();
             return true;
         }
         let Some(fields) = object::<Fields<'_>>(json) else {
@@ -180,10 +111,7 @@ impl Rejection {
             .and_then(|meta| meta.reasons)
             .is_some_and(|reasons| !reasons.is_empty());
         if self.message.is_empty() {
-            let said = fields
-                .message
-                .or(fields.error_message)
-                .map(|text| text.to_text());
+            let said = fields.message.or(fields.error_message).map(Wide::into_text);
             self.message = said
                 .or_else(|| fields.detail.map(detail))
                 .unwrap_or_default()
@@ -309,101 +237,6 @@ impl Rejection {
     }
 }
 
-const CONTEXT_PHRASES: &[&str] = &[
-    "maximum context length",
-    "exceeds the context window",
-    "exceed the context window",
-    "exceeds the available context",
-    "context size has been exceeded",
-    "exceed context limit",
-    "exceeds context limit",
-    "input tokens exceed",
-    "prompt is too long",
-    "maximum number of tokens allowed",
-    "maximum prompt length",
-    "exceeds the context length",
-    "exceeded max context length",
-    "longer than the model's context length",
-    "longer than the maximum model length",
-    "context length is only",
-    "context length of only",
-    "input is too long",
-];
-
-const KEY_PHRASES: &[&str] = &[
-    "incorrect api key",
-    "invalid api key",
-    "api key not valid",
-    "api key expired",
-];
-
-/// What a code or type means by itself; `None` if it is too vague.
-fn by_word(word: &str, status: Option<u16>) -> Option<Fault> {
-    Some(match word {
-        "context_length_exceeded"
-        | "exceed_context_size_error"
-        | "context_window_exceeded"
-        | "model_context_window_exceeded" => Fault::ContextTooLong,
-        "insufficient_quota"
-        | "credit_balance_exhausted"
-        | "billing_error"
-        | "billing_not_active"
-        | "billing_hard_limit_reached"
-        | "organization_usage_limit_exceeded"
-        | "exceeded_current_quota_error"
-        | "enforced_spend_limit_reached"
-        | "contract_spend_limit_reached" => Fault::QuotaExhausted,
-        word if word.ends_with("_spend_limit_exceeded") => Fault::QuotaExhausted,
-        "invalid_api_key"
-        | "authentication_error"
-        | "invalid_authentication"
-        | "API_KEY_INVALID"
-        | "UNAUTHENTICATED" => Fault::Auth,
-        "permission_error"
-        | "permission_denied"
-        | "unsupported_country_region_territory"
-        | "PERMISSION_DENIED"
-        | "FAILED_PRECONDITION" => Fault::Permission,
-        "content_filter"
-        | "content_policy_violation"
-        | "ResponsibleAIPolicyViolation"
-        | "bio_policy"
-        | "misalignment_policy_violation" => Fault::ContentFiltered,
-        "model_not_found" | "invalid_model" | "not_found_error" | "DeploymentNotFound"
-        | "NOT_FOUND" => Fault::NotFound,
-        "RESOURCE_EXHAUSTED" if status == Some(402) => Fault::QuotaExhausted,
-        "RESOURCE_EXHAUSTED" => Fault::RateLimited,
-        "request_too_large" => Fault::RequestTooLarge,
-        // A single request above the limit per minute never fits.
-        "rate_limit_exceeded" | "tokens" if status == Some(413) => Fault::RequestTooLarge,
-        "slow_down" if status == Some(503) => Fault::Overloaded,
-        "rate_limit_exceeded" | "rate_limit_error" | "slow_down" => Fault::RateLimited,
-        "requests" | "tokens" if matches!(status, None | Some(429)) => Fault::RateLimited,
-        "overloaded_error"
-        | "server_is_overloaded"
-        | "service_unavailable_error"
-        | "engine_overloaded_error"
-        | "capacity_exceeded"
-        | "insufficient_system_resource"
-        | "compaction_unavailable"
-        | "UNAVAILABLE" => Fault::Overloaded,
-        "tool_use_failed" | "json_validate_failed" => Fault::ModelOutputInvalid,
-        "timeout_error" | "DEADLINE_EXCEEDED" => Fault::Timeout,
-        "unsupported_parameter"
-        | "unsupported_value"
-        | "invalid_value"
-        | "conflict_error"
-        | "invalid_prompt"
-        | "data_residency_mismatch"
-        | "not_supported_error" => Fault::InvalidRequest,
-        word if word.starts_with("image_") || word.starts_with("invalid_image") => {
-            Fault::InvalidRequest
-        }
-        "server_error" | "api_error" | "internal_server_error" | "INTERNAL" => Fault::Server,
-        _ => return None,
-    })
-}
-
 /// Reads a JSON object; derived code would also take an array for one.
 fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     json.trim_start()
@@ -441,13 +274,13 @@ fn is_error_object(json: &str) -> bool {
 /// list repeats, is not among them.
 fn detail(detail: &RawValue) -> String {
     if let Ok(text) = serde_json::from_str::<Wide>(detail.get()) {
-        return text.to_text();
+        return text.into_text();
     }
     let problems: Vec<Problem> = serde_json::from_str(detail.get()).unwrap_or_default();
     let sentences: Vec<String> = problems
         .into_iter()
         .filter_map(|it| it.msg)
-        .map(|msg| msg.to_text())
+        .map(Wide::into_text)
         .collect();
     sentences.join("; ")
 }

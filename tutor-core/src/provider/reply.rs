@@ -8,6 +8,7 @@ use std::mem;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use memchr::memmem;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -19,7 +20,13 @@ use super::rejection::Rejection;
 use super::sse::{Decoder, Frame, LimitExceeded};
 use super::values::{Splitter, Unsplittable};
 use super::{CompletionStream, Delta};
+use crate::event::Notice;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
+/// A mark that a text in UTF-8 may begin with.
+pub(crate) const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// How long the rest is waited for when the reply is complete but not its protocol.
 const TAIL_GRACE: Duration = Duration::from_secs(2);
 /// The same while the usage has not come yet.
@@ -70,15 +77,42 @@ pub(crate) struct Reply<P> {
     media: Media,
     reading: Reading,
     progress: Progress,
+    /// What the last bytes completed; empty between two pushes, and kept for its memory.
+    frames: Vec<Frame>,
 }
 
 #[derive(Debug)]
 enum Reading {
     /// Nothing but white space has come: it may become anything.
-    Nothing(Vec<u8>),
+    Nothing(Start),
     Events(Decoder),
     Values(Splitter),
     Document(Vec<u8>),
+}
+
+/// The beginning of a body.
+#[derive(Debug, Default)]
+struct Start {
+    bytes: Vec<u8>,
+    /// How many of the bytes are white space, or the byte order mark before it.
+    blank: usize,
+}
+
+impl Start {
+    /// Takes the next bytes. The first one that means something, if it has come.
+    fn push(&mut self, bytes: &[u8]) -> Option<u8> {
+        self.bytes.extend_from_slice(bytes);
+        let is_marked = |bytes: &[u8]| bytes.starts_with(BOM);
+        if self.blank == 0 && is_marked(&self.bytes) {
+            self.blank = BOM.len();
+        }
+        let rest = self.bytes[self.blank..].iter();
+        let blank = rest.take_while(|byte| byte.is_ascii_whitespace()).count();
+        self.blank += blank;
+        let first = self.bytes.get(self.blank).copied();
+        let may_be_mark = self.blank == 0 && BOM.starts_with(&self.bytes);
+        first.filter(|_| !may_be_mark)
+    }
 }
 
 impl<P: Protocol> Reply<P> {
@@ -86,8 +120,9 @@ impl<P: Protocol> Reply<P> {
         Self {
             protocol,
             media,
-            reading: Reading::Nothing(Vec::new()),
+            reading: Reading::Nothing(Start::default()),
             progress: Progress::Running,
+            frames: Vec::new(),
         }
     }
 
@@ -96,13 +131,9 @@ impl<P: Protocol> Reply<P> {
     pub(crate) fn push(&mut self, bytes: &[u8], out: &mut Vec<Delta>) -> Result<Progress, Failure> {
         match &mut self.reading {
             Reading::Nothing(start) => {
-                start.extend_from_slice(bytes);
                 // Only the body tells: content types are often wrong or missing.
-                let begin = start.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(start);
-                let first = begin.iter().find(|b| !b.is_ascii_whitespace());
-                let next = match first {
-                    None | Some(0xEF) if begin.len() < 3 => return Ok(self.progress),
-                    None if start.len() > MAX_DOCUMENT_BYTES => {
+                let next = match start.push(bytes) {
+                    None if start.bytes.len() > MAX_DOCUMENT_BYTES => {
                         return Err(limit("document_bytes"));
                     }
                     None => return Ok(self.progress),
@@ -111,14 +142,13 @@ impl<P: Protocol> Reply<P> {
                     Some(b'{' | b'[') => Reading::Document(Vec::new()),
                     Some(_) => Reading::Events(Decoder::default()),
                 };
-                let start = mem::take(start);
+                let start = mem::take(&mut start.bytes);
                 self.reading = next;
                 self.push(&start, out)
             }
             Reading::Events(decoder) => {
-                let mut frames = Vec::new();
-                let pushed = decoder.push(bytes, &mut frames);
-                self.frames(frames, out)?;
+                let pushed = decoder.push(bytes, &mut self.frames);
+                self.take_frames(out)?;
                 // What comes after the end does not matter.
                 if self.progress != Progress::Ended {
                     pushed.map_err(exceeded)?;
@@ -150,15 +180,14 @@ impl<P: Protocol> Reply<P> {
 
     /// The body is over.
     pub(crate) fn finish(&mut self, out: &mut Vec<Delta>) -> Result<(), Failure> {
-        match mem::replace(&mut self.reading, Reading::Nothing(Vec::new())) {
+        match mem::replace(&mut self.reading, Reading::Nothing(Start::default())) {
             Reading::Nothing(_) if self.media == Media::EventStream => {
                 Err(Failure::new(Fault::TruncatedStream))
             }
             Reading::Nothing(_) => Err(Failure::new(Fault::EmptyResponse)),
             Reading::Events(mut decoder) => {
-                let mut frames = Vec::new();
-                decoder.finish(&mut frames).map_err(exceeded)?;
-                self.frames(frames, out)?;
+                decoder.finish(&mut self.frames).map_err(exceeded)?;
+                self.take_frames(out)?;
                 if self.progress == Progress::Ended {
                     Ok(())
                 } else {
@@ -201,35 +230,43 @@ impl<P: Protocol> Reply<P> {
                 break;
             }
             if out.len() == before {
-                out.push(Delta::Heartbeat);
+                live(out);
             }
         }
         Ok(())
     }
 
-    fn frames(&mut self, frames: Vec<Frame>, out: &mut Vec<Delta>) -> Result<(), Failure> {
-        for frame in frames {
-            let before = out.len();
-            self.progress = match frame {
-                Frame::Comment => self.progress,
-                Frame::Done => {
-                    self.protocol.finish(out)?;
-                    Progress::Ended
-                }
-                Frame::Error(text) => return Err(Rejection::of_body(&text).into_failure(None)),
-                Frame::Event { name, data } => {
-                    if let Some(rejection) = rejection(&name, &data) {
-                        return Err(rejection.into_failure(None));
-                    }
-                    self.protocol.event(&data, out)?
-                }
-            };
-            if self.progress == Progress::Ended {
-                break;
+    /// Hands the frames to the protocol, until one is the end.
+    fn take_frames(&mut self, out: &mut Vec<Delta>) -> Result<(), Failure> {
+        let mut frames = mem::take(&mut self.frames);
+        let taken = frames
+            .drain(..)
+            .try_for_each(|frame| self.take_frame(frame, out));
+        self.frames = frames;
+        taken
+    }
+
+    fn take_frame(&mut self, frame: Frame, out: &mut Vec<Delta>) -> Result<(), Failure> {
+        if self.progress == Progress::Ended {
+            return Ok(());
+        }
+        let before = out.len();
+        self.progress = match frame {
+            Frame::Comment => self.progress,
+            Frame::Done => {
+                self.protocol.finish(out)?;
+                Progress::Ended
             }
-            if out.len() == before {
-                out.push(Delta::Heartbeat);
+            Frame::Error(text) => return Err(Rejection::of_body(&text).into_failure(None)),
+            Frame::Event { name, data } => {
+                if let Some(rejection) = rejection(&name, &data) {
+                    return Err(rejection.into_failure(None));
+                }
+                self.protocol.event(&data, out)?
             }
+        };
+        if self.progress != Progress::Ended && out.len() == before {
+            live(out);
         }
         Ok(())
     }
@@ -237,7 +274,7 @@ impl<P: Protocol> Reply<P> {
 
 /// The error that an event is, if it is one.
 fn rejection(name: &str, data: &str) -> Option<Rejection> {
-    if name != "error" && !data.contains("error") {
+    if name != "error" && memmem::find(data.as_bytes(), b"error").is_none() {
         return None;
     }
     let within = |data: &str| Rejection::within(data);
@@ -284,6 +321,32 @@ pub(crate) fn read_document<T>(
     })
 }
 
+/// Adds a delta, unless it is a text without any letter.
+pub(crate) fn push(out: &mut Vec<Delta>, delta: Delta) {
+    let is_empty = match &delta {
+        Delta::Text(text) | Delta::Reasoning(text) | Delta::Refusal(text) => text.is_empty(),
+        _ => false,
+    };
+    if !is_empty {
+        out.push(delta);
+    }
+}
+
+/// Adds a sign of life; one is enough for all that came at once.
+fn live(out: &mut Vec<Delta>) {
+    if !matches!(out.last(), Some(Delta::Heartbeat)) {
+        out.push(Delta::Heartbeat);
+    }
+}
+
+/// What is told of a reply without any text or call.
+pub(crate) fn empty_output() -> Delta {
+    Delta::Notice(Notice::new(
+        "empty_output",
+        "the model ended its reply without saying anything",
+    ))
+}
+
 fn exceeded(limit_exceeded: LimitExceeded) -> Failure {
     limit(limit_exceeded.0)
 }
@@ -293,12 +356,12 @@ pub(crate) fn limit(name: &'static str) -> Failure {
     Failure::hopeless(Fault::Malformed).with_fact("limit", name)
 }
 
-/// The deltas of `answer`, after those of `first`.
+/// The deltas of `answer`, after the notices.
 pub(crate) fn completion<P: Protocol>(
     client: HttpClient,
     answer: Answer,
     protocol: P,
-    first: Vec<Delta>,
+    notices: Vec<Notice>,
 ) -> CompletionStream {
     let answered = answer
         .request_id
@@ -308,16 +371,19 @@ pub(crate) fn completion<P: Protocol>(
         reply: Reply::new(protocol, answer.media),
         body: Some(answer.body),
         tail: None,
-        queue: answered.into_iter().chain(first).collect(),
+        queue: answered
+            .into_iter()
+            .chain(notices.into_iter().map(Delta::Notice))
+            .collect(),
+        out: Vec::new(),
         failure: None,
         request_id: answer.request_id,
     };
-    stream::unfold((client, receiver), |(client, mut receiver)| async move {
-        let item = receiver.next().await?;
-        Some((
-            item.map_err(|failure| client.error(failure)),
-            (client, receiver),
-        ))
+    // In a box, because it moves with every delta.
+    let state = Box::new((client, receiver));
+    stream::unfold(state, |mut state| async move {
+        let item = state.1.next().await?;
+        Some((item.map_err(|failure| state.0.error(failure)), state))
     })
     .fuse()
     .boxed()
@@ -330,6 +396,8 @@ struct Receiver<P> {
     /// When a reply that is complete stops waiting for the end of its stream.
     tail: Option<(Progress, Instant)>,
     queue: VecDeque<Delta>,
+    /// Empty between two pieces of the body, and kept for its memory.
+    out: Vec<Delta>,
     failure: Option<Failure>,
     request_id: Option<String>,
 }
@@ -350,14 +418,11 @@ impl<P: Protocol> Receiver<P> {
                 Some((_, until)) => timeout_at(until, body.next()).await.unwrap_or(None),
                 None => body.next().await,
             };
-            let mut out = Vec::new();
+            let out = &mut self.out;
             let received = match chunk {
-                Some(Ok(bytes)) => self.reply.push(&bytes, &mut out),
-                Some(Err(failure)) => self
-                    .reply
-                    .broken(failure, &mut out)
-                    .map(|()| Progress::Ended),
-                None => self.reply.finish(&mut out).map(|()| Progress::Ended),
+                Some(Ok(bytes)) => self.reply.push(&bytes, out),
+                Some(Err(failure)) => self.reply.broken(failure, out).map(|()| Progress::Ended),
+                None => self.reply.finish(out).map(|()| Progress::Ended),
             };
             match received {
                 Ok(Progress::Running) => {
@@ -382,7 +447,7 @@ impl<P: Protocol> Receiver<P> {
                     self.body = None;
                 }
             }
-            self.queue.extend(out);
+            self.queue.extend(self.out.drain(..));
         }
     }
 }

@@ -5,19 +5,28 @@ use reqwest::header::{AUTHORIZATION, HeaderMap};
 
 use self::stream::ResponseStream;
 use super::config::ProviderConfig;
-use super::http::url::BaseUrl;
-use super::http::{EVENT_STREAM, HttpClient, secret_header};
-use super::reply::completion;
-use super::{CompletionRequest, CompletionStream, Delta, ModelInfo, Provider, ProviderInfo};
+use super::http::model_list::ModelList;
+use super::http::{EVENT_STREAM, HttpClient, KeyHeader, Maker};
+use super::{CompletionRequest, CompletionStream, ModelInfo, Provider, ProviderInfo};
 use crate::error::Result;
 
 mod request;
 pub(crate) mod stream;
+mod wire;
 
 /// OpenAI's own API.
 pub const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
 /// The model when nobody names one: the smallest of the current family, as of November 2026.
 pub const DEFAULT_MODEL: &str = "gpt-6-luna";
+
+const MAKER: Maker = Maker {
+    base_url: DEFAULT_BASE_URL,
+    model: DEFAULT_MODEL,
+};
+const KEY: KeyHeader = KeyHeader {
+    name: AUTHORIZATION,
+    prefix: "Bearer ",
+};
 
 const OWN_HOST: &str = "api.openai.com";
 
@@ -28,7 +37,6 @@ const OWN_HOST: &str = "api.openai.com";
 #[derive(Debug)]
 pub struct ResponsesProvider {
     client: HttpClient,
-    default_model: String,
 }
 
 impl ResponsesProvider {
@@ -38,50 +46,32 @@ impl ResponsesProvider {
     /// # Errors
     /// `config` if the key, the base URL or the proxy is wrong.
     pub fn new(config: &ProviderConfig) -> Result<Self> {
-        let base = BaseUrl::parse(config.base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))?;
-        let mut headers = HeaderMap::new();
-        if let Some(key) = &config.key {
-            headers.insert(AUTHORIZATION, secret_header("Bearer ", key)?);
-        }
-        let default_model = config
-            .default_model
-            .clone()
-            .unwrap_or_else(|| DEFAULT_MODEL.to_owned());
-        Ok(Self {
-            client: HttpClient::new(config, base, headers)?,
-            default_model,
-        })
+        let client = HttpClient::new(config, &MAKER, &KEY, HeaderMap::new())?;
+        Ok(Self { client })
     }
 }
 
 #[async_trait]
 impl Provider for ResponsesProvider {
     fn info(&self) -> ProviderInfo {
-        ProviderInfo::new(self.client.name(), self.default_model.clone())
+        self.client.info()
     }
 
     async fn models(&self) -> Result<Vec<ModelInfo>> {
         let url = self.client.base().join("models", missing);
-        let listed = self.client.models(url, &self.default_model).await;
-        listed.map_err(|failure| self.client.error(failure))
+        self.client.models(url, ModelList::into).await
     }
 
     async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
         let own = self.client.base().host() == OWN_HOST;
-        let (body, notices) = request::body(&request, own);
+        let body = request::body(&request, own);
         let url = self.client.base().join("responses", missing);
-        let answer = self
+        let protocol = ResponseStream::new(!request.tools.is_empty());
+        let context = &request.context;
+        let completed = self
             .client
-            .post(&request.context, url, EVENT_STREAM, body)
-            .await
-            .map_err(|failure| self.client.error(failure))?;
-        let first = notices.into_iter().map(Delta::Notice).collect();
-        Ok(completion(
-            self.client.clone(),
-            answer,
-            ResponseStream::new(!request.tools.is_empty()),
-            first,
-        ))
+            .complete(context, url, EVENT_STREAM, body, protocol);
+        completed.await
     }
 }
 

@@ -99,13 +99,14 @@ impl<P: Provider> Provider for RetryProvider<P> {
 
     async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
         self.policy.earn();
-        let mut run = Run {
+        // In a box, because it moves with every delta.
+        let mut run = Box::new(Run {
             inner: Arc::clone(&self.inner),
             policy: Arc::clone(&self.policy),
             request,
             retries: 0,
             delivered: Delivered::default(),
-        };
+        });
         let opened = run.open().await?;
         Ok(stream::unfold(Some((run, opened)), |state| async move {
             let (mut run, mut opened) = state?;

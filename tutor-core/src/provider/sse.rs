@@ -7,7 +7,11 @@
 
 use std::mem;
 
+use memchr::memchr2;
 use serde::de::IgnoredAny;
+
+use super::reply::BOM;
+use super::values::Nesting;
 
 /// The longest line, in bytes.
 pub(crate) const MAX_LINE_BYTES: usize = 8 << 20;
@@ -17,8 +21,6 @@ pub(crate) const MAX_EVENT_BYTES: usize = 16 << 20;
 pub(crate) const MAX_STREAM_BYTES: usize = 64 << 20;
 /// The most frames of one stream.
 pub(crate) const MAX_FRAMES: usize = 1_000_000;
-
-const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// What a stream consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +56,7 @@ pub(crate) struct Decoder {
     name: String,
     data: Option<Vec<u8>>,
     /// Lines of a JSON object that stands outside of any field, until it is whole.
-    stray: Option<Vec<u8>>,
+    stray: Option<(Vec<u8>, Nesting)>,
     bytes: usize,
     frames: usize,
 }
@@ -75,16 +77,24 @@ impl Decoder {
                 bytes = &bytes[1..];
                 continue;
             }
-            let end = bytes.iter().position(|b| matches!(b, b'\r' | b'\n'));
+            let end = memchr2(b'\r', b'\n', bytes);
             let part = &bytes[..end.unwrap_or(bytes.len())];
             if self.line.len() + part.len() > MAX_LINE_BYTES {
                 return Err(LimitExceeded("line_bytes"));
             }
-            self.line.extend_from_slice(part);
-            let Some(end) = end else { break };
+            let Some(end) = end else {
+                self.line.extend_from_slice(part);
+                break;
+            };
             self.after_cr = bytes[end] == b'\r';
             bytes = &bytes[end + 1..];
-            self.end_line(frames)?;
+            // Most lines are there as a whole, and need not be copied to be read.
+            if self.line.is_empty() {
+                self.take_line(part, frames)?;
+            } else {
+                self.line.extend_from_slice(part);
+                self.end_line(frames)?;
+            }
         }
         Ok(())
     }
@@ -104,11 +114,7 @@ impl Decoder {
 
     fn end_line(&mut self, frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
         let mut buffer = mem::take(&mut self.line);
-        let mut line = buffer.as_slice();
-        if !mem::replace(&mut self.past_first_line, true) {
-            line = line.strip_prefix(BOM).unwrap_or(line);
-        }
-        self.take_line(line, frames)?;
+        self.take_line(&buffer, frames)?;
         // The allocation serves the next line, unless this one was extraordinary.
         if buffer.capacity() <= 64 << 10 {
             buffer.clear();
@@ -117,7 +123,10 @@ impl Decoder {
         Ok(())
     }
 
-    fn take_line(&mut self, line: &[u8], frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
+    fn take_line(&mut self, mut line: &[u8], frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
+        if !mem::replace(&mut self.past_first_line, true) {
+            line = line.strip_prefix(BOM).unwrap_or(line);
+        }
         if self.stray.is_some() || line.starts_with(b"{") {
             // Fields begin again: what stood between them was something else.
             if !line.starts_with(b"data:") {
@@ -151,25 +160,25 @@ impl Decoder {
                 }
             }
             b"event" => {
-                self.name = text(value);
+                self.name = text(value.to_vec());
                 Ok(())
             }
-            b"error" => self.emit(Frame::Error(text(value)), frames),
+            b"error" => self.emit(Frame::Error(text(value.to_vec())), frames),
             // `id` and `retry` are for reconnecting, which a POST cannot do.
             _ => Ok(()),
         }
     }
 
     fn take_stray(&mut self, line: &[u8], frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
-        let first = self.stray.is_none();
-        let stray = self.stray.get_or_insert_default();
+        let (stray, nesting) = self.stray.get_or_insert_default();
         stray.extend_from_slice(line);
         stray.push(b'\n');
         if stray.len() > MAX_EVENT_BYTES {
             return Err(LimitExceeded("event_bytes"));
         }
-        // Only such lines can end an object: reading it again after each line would be quadratic.
-        if first || line.starts_with(b"}") {
+        line.iter().for_each(|byte| nesting.push(*byte));
+        // Reading it after each line to see whether it is whole would be quadratic.
+        if nesting.is_closed() {
             self.end_stray(frames)?;
         }
         Ok(())
@@ -177,18 +186,20 @@ impl Decoder {
 
     /// Hands a stray object out if it is whole.
     fn end_stray(&mut self, frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
-        let whole = |stray: &Vec<u8>| serde_json::from_slice::<IgnoredAny>(stray).is_ok();
-        if !self.stray.as_ref().is_some_and(whole) {
+        let Some((stray, _)) = self.stray.take() else {
+            return Ok(());
+        };
+        if serde_json::from_slice::<IgnoredAny>(&stray).is_err() {
             return Ok(());
         }
-        let data = text(&self.stray.take().unwrap_or_default());
+        let data = text(stray);
         let name = String::new();
         self.emit(Frame::Event { name, data }, frames)
     }
 
     fn dispatch(&mut self, frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
         let name = mem::take(&mut self.name);
-        match self.data.take().map(|data| text(&data)) {
+        match self.data.take().map(text) {
             None => Ok(()),
             Some(data) if data.trim().is_empty() => Ok(()),
             Some(data) if is_done(&data) => self.emit(Frame::Done, frames),
@@ -210,14 +221,12 @@ fn is_done(data: &str) -> bool {
     data.trim() == "[DONE]"
 }
 
-fn text(bytes: &[u8]) -> String {
-    match str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => {
-            tracing::warn!("a provider sent invalid UTF-8, which was replaced");
-            String::from_utf8_lossy(bytes).into_owned()
-        }
-    }
+/// The text that these bytes are; what is no UTF-8 is replaced.
+pub(crate) fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| {
+        tracing::warn!("a provider sent invalid UTF-8, which was replaced");
+        String::from_utf8_lossy(error.as_bytes()).into_owned()
+    })
 }
 
 #[cfg(test)]
@@ -359,6 +368,19 @@ mod tests {
             [event("", "{\"a\":1}\n"), event("", "b")]
         );
         assert_eq!(frames("{ oops\ndata: b\n\n"), [event("", "b")]);
+    }
+
+    #[test]
+    fn many_lines_of_one_stray_object_take_no_quadratic_time() {
+        let mut lines = b"{\"a\":{\n".to_vec();
+        for _ in 0..500_000 {
+            lines.extend_from_slice(b"},\"a\":{\n");
+        }
+        lines.extend_from_slice(b"}}\n");
+        let start = std::time::Instant::now();
+        assert_eq!(decode(&[&lines]).unwrap().len(), 1);
+        // Reading them again with every line would take hours.
+        assert!(start.elapsed() < std::time::Duration::from_secs(60));
     }
 
     #[test]

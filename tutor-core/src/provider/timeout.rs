@@ -1,10 +1,13 @@
 //! Time limits around a provider.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::{StreamExt, stream};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use futures_util::{Stream, StreamExt};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::fault::{Failure, Fault};
 use super::{CompletionRequest, CompletionStream, Delta, ModelInfo, Provider, ProviderInfo};
@@ -111,33 +114,75 @@ impl<P: Provider> Provider for TimeoutProvider<P> {
             () = sleep_until(limit.at) => return Err(limit.error(&provider)),
         };
         watch.open();
-        let state = Some((inner, watch, cancel, provider));
-        Ok(stream::unfold(state, |state| async move {
-            let (mut inner, mut watch, cancel, provider) = state?;
-            let limit = watch.limit();
-            // One that always has something to say never waits for the clock.
-            let item = if watch.seen >= limit.at {
-                Err(limit.error(&provider))
-            } else {
-                tokio::select! {
-                    biased;
-                    item = inner.next() => Ok(item?),
-                    () = cancel.cancelled() => Err(cancelled(&provider)),
-                    () = sleep_until(limit.at) => Err(limit.error(&provider)),
-                }
-            };
-            match item {
-                Ok(item) => {
-                    if let Ok(delta) = &item {
-                        watch.see(delta);
-                    }
-                    Some((item, Some((inner, watch, cancel, provider))))
-                }
-                Err(error) => Some((Err(error), None)),
+        let limited = Limited {
+            inner,
+            alarm: Box::pin(sleep_until(watch.limit().at)),
+            watch,
+            cancelled: Box::pin(cancel.cancelled_owned()),
+            provider,
+            over: false,
+        };
+        Ok(limited.boxed())
+    }
+}
+
+/// A completion whose time is limited.
+struct Limited {
+    inner: CompletionStream,
+    watch: Watch,
+    /// Rings at a limit, or before: every delta moves the limits, and setting it anew each time
+    /// would cost more than the delta does.
+    alarm: Pin<Box<Sleep>>,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+    provider: String,
+    over: bool,
+}
+
+impl Limited {
+    /// Waits for nothing but the clock and the cancellation.
+    fn poll_end(&mut self, limit: Limit, cx: &mut Context<'_>) -> Poll<Error> {
+        if self.cancelled.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(cancelled(&self.provider));
+        }
+        if self.alarm.deadline() > limit.at {
+            self.alarm.as_mut().reset(limit.at);
+        }
+        while self.alarm.as_mut().poll(cx).is_ready() {
+            if self.alarm.deadline() >= limit.at {
+                return Poll::Ready(limit.error(&self.provider));
             }
+            self.alarm.as_mut().reset(limit.at);
+        }
+        Poll::Pending
+    }
+}
+
+impl Stream for Limited {
+    type Item = Result<Delta>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.over {
+            return Poll::Ready(None);
+        }
+        let limit = this.watch.limit();
+        // One that always has something to say never waits for the clock.
+        if this.watch.seen >= limit.at {
+            this.over = true;
+            return Poll::Ready(Some(Err(limit.error(&this.provider))));
+        }
+        if let Poll::Ready(item) = this.inner.poll_next_unpin(cx) {
+            match &item {
+                Some(Ok(delta)) => this.watch.see(delta),
+                Some(Err(_)) => {}
+                None => this.over = true,
+            }
+            return Poll::Ready(item);
+        }
+        this.poll_end(limit, cx).map(|error| {
+            this.over = true;
+            Some(Err(error))
         })
-        .fuse()
-        .boxed())
     }
 }
 
@@ -257,7 +302,7 @@ fn cancelled(provider: &str) -> Error {
 mod tests {
     use std::sync::Arc;
 
-    use futures_util::TryStreamExt;
+    use futures_util::{TryStreamExt, stream};
 
     use super::*;
     use crate::message::FinishReason;

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::sse::{LimitExceeded, MAX_EVENT_BYTES, MAX_FRAMES, MAX_STREAM_BYTES};
+use super::sse::{LimitExceeded, MAX_EVENT_BYTES, MAX_FRAMES, MAX_STREAM_BYTES, text};
 
 /// Why a stream cannot be split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,14 +13,47 @@ pub(crate) enum Unsplittable {
     Stray,
 }
 
+/// How deep inside of a JSON value its bytes are. Looks at each byte once, so that the end of a
+/// value that comes in pieces is found without reading it again with every piece.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Nesting {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+    begun: bool,
+}
+
+impl Nesting {
+    /// Takes the next byte.
+    pub(crate) fn push(&mut self, byte: u8) {
+        match byte {
+            _ if self.escaped => self.escaped = false,
+            b'\\' if self.in_string => self.escaped = true,
+            b'"' => (self.in_string, self.begun) = (!self.in_string, true),
+            _ if self.in_string => {}
+            b'{' | b'[' => (self.depth, self.begun) = (self.depth + 1, true),
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+
+    /// True if no object, array or text is open.
+    pub(crate) fn is_closed(self) -> bool {
+        self.depth == 0 && !self.in_string
+    }
+
+    /// True if one was open, and is no more.
+    pub(crate) fn has_closed(self) -> bool {
+        self.begun && self.is_closed()
+    }
+}
+
 /// Splits bytes, cut anywhere, into the objects that they hold. Looks at each byte once.
 #[derive(Debug, Default)]
 pub(crate) struct Splitter {
     /// The beginning of an object whose end has not come yet.
     object: Vec<u8>,
-    depth: usize,
-    in_string: bool,
-    escaped: bool,
+    nesting: Nesting,
     bytes: usize,
     objects: usize,
 }
@@ -39,9 +72,12 @@ impl Splitter {
         }
         let mut start = 0;
         for (at, byte) in bytes.iter().enumerate() {
-            if self.depth == 0 {
+            if self.nesting.is_closed() {
                 match byte {
-                    b'{' => (self.depth, start) = (1, at),
+                    b'{' => {
+                        self.nesting.push(*byte);
+                        start = at;
+                    }
                     // Between objects stand line ends, the commas and brackets of an array, and
                     // the byte order mark of a text.
                     b' ' | b'\t' | b'\r' | b'\n' | b',' | b'[' | b']' | 0xEF | 0xBB | 0xBF => {}
@@ -49,26 +85,17 @@ impl Splitter {
                 }
                 continue;
             }
-            match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' if self.in_string => self.escaped = true,
-                b'"' => self.in_string = !self.in_string,
-                _ if self.in_string => {}
-                b'{' | b'[' => self.depth += 1,
-                b'}' | b']' => self.depth -= 1,
-                _ => {}
-            }
-            if self.depth == 0 {
+            self.nesting.push(*byte);
+            if self.nesting.is_closed() {
                 self.object.extend_from_slice(&bytes[start..=at]);
                 self.objects += 1;
                 if self.objects > MAX_FRAMES {
                     return exceeded("frames");
                 }
-                let object = mem::take(&mut self.object);
-                objects.push(String::from_utf8_lossy(&object).into_owned());
+                objects.push(text(mem::take(&mut self.object)));
             }
         }
-        if self.depth > 0 {
+        if self.is_amid() {
             self.object.extend_from_slice(&bytes[start..]);
         }
         if self.object.len() > MAX_EVENT_BYTES {
@@ -79,7 +106,7 @@ impl Splitter {
 
     /// True if an object has begun and not ended.
     pub(crate) fn is_amid(&self) -> bool {
-        self.depth > 0
+        !self.nesting.is_closed()
     }
 }
 

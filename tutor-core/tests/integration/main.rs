@@ -43,6 +43,23 @@ mod provider_fixtures;
 ))]
 mod provider_hostility;
 #[cfg(all(
+    target_os = "linux",
+    feature = "provider-openai",
+    feature = "provider-anthropic",
+    feature = "provider-responses",
+    feature = "provider-gemini",
+    feature = "provider-ollama"
+))]
+mod provider_memory;
+#[cfg(all(
+    feature = "provider-openai",
+    feature = "provider-anthropic",
+    feature = "provider-responses",
+    feature = "provider-gemini",
+    feature = "provider-ollama"
+))]
+mod provider_tables;
+#[cfg(all(
     feature = "provider-openai",
     feature = "provider-anthropic",
     feature = "provider-responses",

@@ -18,12 +18,12 @@ use tutor_core::{Error, Provider};
 const KEY: &str = "sk-live-SECRET-1234567890abcdef";
 const PROMPT: &str = "the words of a learner";
 
-struct Fixture {
-    file: String,
-    kind: ProviderKind,
-    bytes: Vec<u8>,
-    expect: Value,
-    cuts: Vec<usize>,
+pub(crate) struct Fixture {
+    pub(crate) file: String,
+    pub(crate) kind: ProviderKind,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) expect: Value,
+    pub(crate) cuts: Vec<usize>,
 }
 
 impl Fixture {
@@ -91,27 +91,27 @@ fn provider(kind: ProviderKind, upstream: &Upstream) -> SharedProvider {
 }
 
 /// A whole response: lines of JSON that end with the connection.
-fn line_stream(body: &[u8]) -> Vec<u8> {
+pub(crate) fn line_stream(body: &[u8]) -> Vec<u8> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\nconnection: close\r\n\r\n";
     [head.as_bytes(), body].concat()
 }
 
 /// What a consumer has in the end.
 #[derive(Debug, Default)]
-struct Outcome {
-    text: String,
+pub(crate) struct Outcome {
+    pub(crate) text: String,
     reasoning: String,
     refusal: String,
     calls: Vec<(String, String, String)>,
     usage: Option<Usage>,
     replay: Option<Value>,
-    finish: Option<&'static str>,
+    pub(crate) finish: Option<&'static str>,
     restarted: bool,
     empty: bool,
     error: Option<Error>,
 }
 
-async fn run(provider: &dyn Provider, request: CompletionRequest) -> Outcome {
+pub(crate) async fn run(provider: &dyn Provider, request: CompletionRequest) -> Outcome {
     let mut outcome = Outcome::default();
     let mut stream = match provider.stream(request).await {
         Ok(stream) => stream,
@@ -290,7 +290,7 @@ fn assert_silent(error: &Error, what: &str) {
     assert!(printed.len() < 4096, "{what}: {} bytes", printed.len());
 }
 
-async fn replay(fixture: &Fixture, script: Vec<Act>, what: &str) {
+pub(crate) async fn replay(fixture: &Fixture, script: Vec<Act>, what: &str) {
     let upstream = Upstream::start([script]).await.unwrap();
     let provider = fixture.provider(&upstream);
     let mut request = CompletionRequest::new("m", PROMPT);

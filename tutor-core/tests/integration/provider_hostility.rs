@@ -12,7 +12,7 @@ use tutor_core::provider::{
 };
 use tutor_core::{ChatRequest, Error, ErrorKind, Event, Limits, Tutor};
 
-const KINDS: [ProviderKind; 5] = [
+pub(crate) const KINDS: [ProviderKind; 5] = [
     ProviderKind::OpenAi,
     ProviderKind::OpenAiResponses,
     ProviderKind::Anthropic,
@@ -21,7 +21,7 @@ const KINDS: [ProviderKind; 5] = [
 ];
 
 /// The beginning of a reply in each protocol, and its end.
-fn said(kind: ProviderKind) -> (&'static str, &'static str) {
+pub(crate) fn said(kind: ProviderKind) -> (&'static str, &'static str) {
     match kind {
         ProviderKind::OpenAi => (
             "data: {\"choices\":[{\"delta\":{\"content\":\"ok\"}}]}\n\n",
@@ -71,7 +71,7 @@ async fn run(provider: &SharedProvider) -> (String, Option<Error>) {
     (text, None)
 }
 
-async fn answered(kind: ProviderKind, script: Vec<Act>) -> (String, Option<Error>) {
+pub(crate) async fn answered(kind: ProviderKind, script: Vec<Act>) -> (String, Option<Error>) {
     let upstream = Upstream::start([script]).await.unwrap();
     run(&config(kind, &upstream).build().unwrap()).await
 }
@@ -83,7 +83,7 @@ fn shown(error: Option<&Error>) -> (&str, Option<&str>, bool) {
     (reason, error.context_value("limit"), error.is_retryable())
 }
 
-fn response(head: &str, body: impl AsRef<[u8]>) -> Vec<Act> {
+pub(crate) fn response(head: &str, body: impl AsRef<[u8]>) -> Vec<Act> {
     let head = format!("HTTP/1.1 {head}\r\nconnection: close\r\n\r\n");
     vec![Act::Send([head.as_bytes(), body.as_ref()].concat())]
 }

@@ -104,3 +104,29 @@ async fn a_reply_tells_what_it_cost_and_which_request_it_was() {
         assert_eq!(reply.message.metadata["provider_request_id"], "req_1");
     }
 }
+
+#[tokio::test]
+async fn what_a_fallback_wrote_is_named_and_costs_by_its_own_model() {
+    let usage = Usage {
+        input_tokens: Some(1_000_000),
+        output_tokens: Some(0),
+        ..Usage::default()
+    };
+    let ok = vec![
+        Step::Yield(Delta::Text("ok".to_owned())),
+        Step::Yield(Delta::Usage(usage)),
+        Step::Yield(Delta::Finished {
+            reason: FinishReason::Stop,
+        }),
+    ];
+    let down = ScriptedProvider::new([vec![Step::Fail(overloaded)]]);
+    let spare = ScriptedProvider::new([ok]);
+    let fallback = FallbackProvider::new(down).then(spare, Some("gpt-6-sol".to_owned()));
+    let tutor = Tutor::builder().provider(fallback).build().await.unwrap();
+    let mut request = tutor_core::ChatRequest::from("Why?");
+    request.preferences.model = Some("gpt-6-luna".to_owned());
+    let reply = tutor.chat(request).await.unwrap();
+    assert_eq!(reply.message.model.as_deref(), Some("gpt-6-sol"));
+    // 2 dollars per million tokens, and not 0.1.
+    assert_eq!(reply.usage.unwrap().cost_usd, Some(2.0));
+}

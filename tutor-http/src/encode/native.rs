@@ -3,10 +3,12 @@
 //! `event` is the type, `id` the number in the turn (what `Last-Event-ID` sends back), `data` one
 //! line of JSON.
 
+use std::fmt::Write as _;
+
 use bytes::{BufMut, BytesMut};
 use tutor_core::TurnEvent;
 
-use super::{Encoder, Flow};
+use super::{Encoder, Flow, put_json};
 
 /// The stream ends here, the turn does not: come back in a second with the last id.
 const RESUME: &[u8] = b"retry: 1000\n: the server is stopping; resume with Last-Event-ID\n\n";
@@ -17,13 +19,14 @@ pub(crate) struct Native;
 
 impl Encoder for Native {
     fn event(&mut self, event: &TurnEvent, out: &mut BytesMut) -> Flow {
-        out.put_slice(b"event: ");
-        out.put_slice(event.event.kind().as_bytes());
-        out.put_slice(b"\nid: ");
-        out.put_slice(event.seq.to_string().as_bytes());
-        out.put_slice(b"\ndata: ");
-        // Events always serialize. JSON has no line breaks of its own.
-        out.put_slice(&serde_json::to_vec(event).unwrap_or_default());
+        // Writing into memory does not fail.
+        let _ = write!(
+            out,
+            "event: {}\nid: {}\ndata: ",
+            event.event.kind(),
+            event.seq
+        );
+        put_json(out, event);
         out.put_slice(b"\n\n");
         if event.event.is_terminal() {
             Flow::End

@@ -1,12 +1,13 @@
 //! OpenAI Chat Completions: `chat.completion.chunk` objects, and the whole `chat.completion`.
 
 use bytes::{BufMut, BytesMut};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tutor_core::message::Part;
 use tutor_core::time::Timestamp;
 use tutor_core::{Content, Event, FinishReason, Reply, TurnEvent, Usage};
 
-use super::{DETACHED, DONE, Encoder, Flow, PendingCall, RESTARTED, data};
+use super::{DETACHED, DONE, Encoder, Flow, PendingCall, RESTARTED, data, put_json};
 use crate::error::dialect;
 
 /// The chunks of one completion.
@@ -22,6 +23,9 @@ pub(crate) struct OpenAi {
     calls: Vec<PendingCall>,
     usage: Option<Usage>,
     sent: bool,
+    /// What stands before and behind the text in the chunk of a text: nearly all chunks are such,
+    /// and differ in nothing else.
+    around: Option<(String, String)>,
 }
 
 impl OpenAi {
@@ -34,22 +38,47 @@ impl OpenAi {
             calls: Vec::new(),
             usage: None,
             sent: false,
+            around: None,
         }
     }
 
-    fn chunk(&self, delta: &Value, finish_reason: Option<&str>, out: &mut BytesMut) {
-        let mut chunk = self.frame(&json!([
-            {"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish_reason}
-        ]));
-        if self.include_usage {
-            chunk["usage"] = Value::Null;
-        }
-        data(out, &chunk);
+    fn text(&mut self, text: &str, out: &mut BytesMut) {
+        let (before, behind) = self.around.take().unwrap_or_else(|| {
+            let mut chunk = BytesMut::new();
+            self.chunk(&json!({"content": ""}), None, &mut chunk);
+            let chunk = String::from_utf8_lossy(&chunk);
+            let (before, behind) = chunk.split_once("\"\"").unwrap_or_default();
+            (before.to_owned(), behind.to_owned())
+        });
+        out.reserve(before.len() + behind.len() + text.len() + text.len() / 8 + 2);
+        out.put_slice(before.as_bytes());
+        put_json(out, &text);
+        out.put_slice(behind.as_bytes());
+        self.around = Some((before, behind));
     }
 
-    fn frame(&self, choices: &Value) -> Value {
-        json!({"id": self.id, "object": "chat.completion.chunk", "created": self.created,
-            "model": self.model, "choices": choices})
+    fn chunk(&self, delta: &impl Serialize, finish_reason: Option<&str>, out: &mut BytesMut) {
+        let choice = Choice {
+            delta,
+            finish_reason,
+            index: 0,
+            logprobs: None,
+        };
+        data(
+            out,
+            &self.frame(&[choice], self.include_usage.then_some(None)),
+        );
+    }
+
+    fn frame<T>(&self, choices: T, usage: Option<Option<Value>>) -> Chunk<'_, T> {
+        Chunk {
+            choices,
+            created: self.created,
+            id: &self.id,
+            model: &self.model,
+            object: "chat.completion.chunk",
+            usage,
+        }
     }
 
     fn finish(&mut self, reason: FinishReason, out: &mut BytesMut) {
@@ -62,12 +91,32 @@ impl OpenAi {
         }
         self.chunk(&json!({}), Some(finish_reason(reason)), out);
         if self.include_usage {
-            let mut last = self.frame(&json!([]));
-            last["usage"] = usage(&self.usage.unwrap_or_default());
-            data(out, &last);
+            let usage = usage(&self.usage.unwrap_or_default());
+            let none: [Value; 0] = [];
+            data(out, &self.frame(none, Some(Some(usage))));
         }
         out.put_slice(DONE);
     }
+}
+
+/// One event.
+#[derive(Serialize)]
+struct Chunk<'a, T> {
+    choices: T,
+    created: i64,
+    id: &'a str,
+    model: &'a str,
+    object: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<Value>>,
+}
+
+#[derive(Serialize)]
+struct Choice<'a, T> {
+    delta: &'a T,
+    finish_reason: Option<&'a str>,
+    index: u8,
+    logprobs: Option<()>,
 }
 
 impl Encoder for OpenAi {
@@ -80,7 +129,7 @@ impl Encoder for OpenAi {
             }
             Event::TextDelta { text } => {
                 self.sent = true;
-                self.chunk(&json!({"content": text}), None, out);
+                self.text(text, out);
             }
             Event::ReasoningDelta { text } => {
                 self.sent = true;

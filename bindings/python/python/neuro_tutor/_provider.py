@@ -151,10 +151,16 @@ class ProviderOptions(TypedDict, total=False):
     api_key: str
     key: Union[str, List[str]]
     """Another word for `api_key`; several keys are used in turn."""
+    key_env: Union[str, List[str]]
+    """Environment variables that have the keys. No other variable is read."""
     key_file: Union[str, List[str]]
-    """Files that have the keys."""
+    """Files that have the keys, one a line."""
     base_url: str
     """Another server that speaks the protocol, with or without `/v1`."""
+    dialect: str
+    """How it speaks Chat Completions, such as `vllm`; by default what its host tells."""
+    think_tags: bool
+    """True if it writes its reasoning between `<think>` and `</think>`."""
     model: str
     """The model when a request names none."""
     models: List[str]
@@ -183,6 +189,8 @@ class ProviderOptions(TypedDict, total=False):
     """Who is asked in order when this one cannot answer: `provider` or `provider/model`."""
     restart: bool
     """True to fall back also when a part of a reply was delivered."""
+    record: str
+    """A directory: every completion is recorded into a file, the model's words included."""
     delay: float
     """Between two words of the demo provider."""
 

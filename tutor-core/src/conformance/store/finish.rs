@@ -32,11 +32,11 @@ fn trace(text: &str) -> Trace {
         &Event::TextDelta {
             text: text.to_owned(),
         },
-        "",
+        String::new,
     );
     trace.record(
         &Event::Notice(Notice::new("demo_provider", "a demo answers")),
-        text,
+        || text.to_owned(),
     );
     trace.record(
         &Event::ToolCall {
@@ -44,7 +44,7 @@ fn trace(text: &str) -> Trace {
             name: "plot".to_owned(),
             arguments: serde_json::json!({"f": "x²", "range": [-1.5, 2], "none": null}),
         },
-        text,
+        || text.to_owned(),
     );
     trace
 }
@@ -149,6 +149,7 @@ pub async fn every_end_is_kept_with_the_turn(store: Arc<dyn SessionStore>) {
         output_tokens: Some(u64::MAX),
         reasoning_tokens: Some(3),
         cost_usd: Some(0.1),
+        ..Usage::default()
     };
     let mut head: Option<String> = None;
     let ends = [

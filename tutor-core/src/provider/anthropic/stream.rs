@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::mem;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::event::Notice;
+use super::wire::{BlockDelta, BlockStart, Event, Message, WireUsage};
 use crate::message::{FinishReason, Usage};
 use crate::provider::Delta;
 use crate::provider::calls::Calls;
 use crate::provider::fault::{Failure, Fault};
-use crate::provider::json::{Count, Joiner, Wide, Word, lenient};
-use crate::provider::reply::{Progress, Protocol, limit, read_document, read_json};
+use crate::provider::json::{Joiner, Wide, Word};
+use crate::provider::reply::{
+    Progress, Protocol, empty_output, limit, push, read_document, read_json,
+};
 
 /// The most content blocks of one message.
 const MAX_BLOCKS: usize = 4096;
@@ -91,14 +92,14 @@ impl Protocol for MessageStream {
             end_block(&mut block, out);
             match block {
                 Block::Call { at, initial } if self.calls.is_bare(at) && initial != "{}" => {
-                    self.calls.append(at, &Wide::from(initial.as_str()))?;
+                    self.calls.append(at, Wide::from(initial.as_str()))?;
                 }
                 block => thinking.extend(block.thinking()),
             }
         }
         if !thinking.is_empty() && self.keeps && self.replay_bytes <= MAX_REPLAY_BYTES {
             out.push(Delta::Replay {
-                protocol: PROTOCOL,
+                protocol: PROTOCOL.into(),
                 data: Value::Array(thinking),
             });
         }
@@ -119,10 +120,7 @@ impl Protocol for MessageStream {
                 "end_turn" | "max_tokens" | "model_context_window_exceeded"
             )
         {
-            out.push(Delta::Notice(Notice::new(
-                "empty_output",
-                "the model ended its reply without saying anything",
-            )));
+            out.push(empty_output());
         }
         out.extend(calls.finish(reason == FinishReason::Length));
         out.push(Delta::Finished { reason });
@@ -229,18 +227,17 @@ impl MessageStream {
                 signature: String::new(),
             },
             "redacted_thinking" => {
-                let data = start.data.map(|data| data.to_text()).unwrap_or_default();
+                let data = start.data.map(Wide::into_text).unwrap_or_default();
                 self.replay_bytes += data.len();
                 Block::Redacted(data)
             }
             "tool_use" => Block::Call {
                 at: self
                     .calls
-                    .add(word(start.id), word(start.name), &Wide::default())?,
+                    .add(word(start.id), word(start.name), Wide::default())?,
                 initial: start
                     .input
                     .map(RawValue::get)
-                    .filter(|input| *input != "null")
                     .unwrap_or_default()
                     .to_owned(),
             },
@@ -264,7 +261,7 @@ impl MessageStream {
     ) -> Result<(), Failure> {
         match self.blocks.get_mut(&index) {
             Some(Block::Text(joiner)) => {
-                let text = joiner.push(&delta.text.unwrap_or_default());
+                let text = joiner.push(delta.text.unwrap_or_default());
                 self.said |= !text.is_empty();
                 push(out, Delta::Text(text));
             }
@@ -273,8 +270,8 @@ impl MessageStream {
                 text,
                 signature,
             }) => {
-                let thought = joiner.push(&delta.thinking.unwrap_or_default());
-                let signed = delta.signature.unwrap_or_default().to_text();
+                let thought = joiner.push(delta.thinking.unwrap_or_default());
+                let signed = delta.signature.unwrap_or_default().into_text();
                 self.replay_bytes += thought.len() + signed.len();
                 if self.keeps && self.replay_bytes <= MAX_REPLAY_BYTES {
                     text.push_str(&thought);
@@ -284,7 +281,7 @@ impl MessageStream {
             }
             Some(Block::Call { at, .. }) => {
                 let fragment = delta.partial_json.unwrap_or_default();
-                self.calls.append(*at, &fragment)?;
+                self.calls.append(*at, fragment)?;
             }
             Some(Block::Redacted(_) | Block::Other) => {}
             // Something is missing before it: the reply would have a hole.
@@ -293,7 +290,6 @@ impl MessageStream {
         Ok(())
     }
 
-    /// Takes a snapshot: what it does not mention stays as it was.
     fn count(&mut self, usage: Option<WireUsage>, out: &mut Vec<Delta>) {
         self.usage.update(usage.unwrap_or_default());
         let usage = self.usage.normalized();
@@ -331,158 +327,13 @@ fn end_block(block: &mut Block, out: &mut Vec<Delta>) {
     }
 }
 
-fn push(out: &mut Vec<Delta>, delta: Delta) {
-    if !matches!(&delta, Delta::Text(text) | Delta::Reasoning(text) if text.is_empty()) {
-        out.push(delta);
-    }
-}
-
-/// One event: every field may be missing, null, or of a wrong type.
-#[derive(Deserialize)]
-struct Event<'a> {
-    #[serde(default, deserialize_with = "lenient")]
-    r#type: Option<Word>,
-    #[serde(default, deserialize_with = "lenient")]
-    index: Option<i64>,
-    #[serde(default, borrow)]
-    message: Option<Message<'a>>,
-    #[serde(default, borrow)]
-    content_block: Option<BlockStart<'a>>,
-    #[serde(default)]
-    delta: Option<BlockDelta>,
-    #[serde(default, deserialize_with = "lenient")]
-    usage: Option<WireUsage>,
-}
-
-#[derive(Default, Deserialize)]
-struct Message<'a> {
-    #[serde(default, deserialize_with = "lenient")]
-    id: Option<Word>,
-    #[serde(default, borrow)]
-    content: Option<Vec<Option<BlockStart<'a>>>>,
-    #[serde(default, deserialize_with = "lenient")]
-    stop_reason: Option<Word>,
-    #[serde(default, deserialize_with = "lenient")]
-    usage: Option<WireUsage>,
-}
-
-#[derive(Default, Deserialize)]
-struct BlockStart<'a> {
-    #[serde(default, deserialize_with = "lenient")]
-    r#type: Option<Word>,
-    #[serde(default, deserialize_with = "lenient")]
-    id: Option<Word>,
-    #[serde(default, deserialize_with = "lenient")]
-    name: Option<Word>,
-    #[serde(default, borrow, deserialize_with = "lenient")]
-    input: Option<&'a RawValue>,
-    #[serde(default)]
-    text: Option<Wide>,
-    #[serde(default)]
-    thinking: Option<Wide>,
-    #[serde(default, deserialize_with = "lenient")]
-    signature: Option<Wide>,
-    #[serde(default, deserialize_with = "lenient")]
-    data: Option<Wide>,
-}
-
-#[derive(Default, Deserialize)]
-struct BlockDelta {
-    #[serde(default)]
-    text: Option<Wide>,
-    #[serde(default)]
-    thinking: Option<Wide>,
-    #[serde(default)]
-    partial_json: Option<Wide>,
-    #[serde(default, deserialize_with = "lenient")]
-    signature: Option<Wide>,
-    #[serde(default, deserialize_with = "lenient")]
-    stop_reason: Option<Word>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-struct WireUsage {
-    #[serde(default, deserialize_with = "lenient")]
-    input_tokens: Option<Count>,
-    #[serde(default, deserialize_with = "lenient")]
-    cache_read_input_tokens: Option<Count>,
-    #[serde(default, deserialize_with = "lenient")]
-    cache_creation_input_tokens: Option<Count>,
-    #[serde(default, deserialize_with = "lenient")]
-    output_tokens: Option<Count>,
-    #[serde(default, deserialize_with = "lenient")]
-    output_tokens_details: Option<OutputDetails>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-struct OutputDetails {
-    #[serde(default, deserialize_with = "lenient")]
-    thinking_tokens: Option<Count>,
-}
-
-impl WireUsage {
-    fn update(&mut self, newer: Self) {
-        self.input_tokens = newer.input_tokens.or(self.input_tokens);
-        self.cache_read_input_tokens = newer
-            .cache_read_input_tokens
-            .or(self.cache_read_input_tokens);
-        self.cache_creation_input_tokens = newer
-            .cache_creation_input_tokens
-            .or(self.cache_creation_input_tokens);
-        self.output_tokens = newer.output_tokens.or(self.output_tokens);
-        self.output_tokens_details = newer.output_tokens_details.or(self.output_tokens_details);
-    }
-
-    fn normalized(self) -> Usage {
-        let count = |count: Option<Count>| count.map(|count| count.0);
-        let (read, written) = (
-            count(self.cache_read_input_tokens),
-            count(self.cache_creation_input_tokens),
-        );
-        Usage {
-            // What the cache took part in is counted beside the input.
-            input_tokens: count(self.input_tokens)
-                .map(|input| input + read.unwrap_or(0) + written.unwrap_or(0)),
-            cached_input_tokens: read,
-            cache_write_tokens: written,
-            output_tokens: count(self.output_tokens),
-            reasoning_tokens: self
-                .output_tokens_details
-                .and_then(|details| count(details.thinking_tokens)),
-            cost_usd: None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::http::Media;
-    use crate::provider::reply::Reply;
+    use crate::provider::reply::testing::{self, body};
 
     fn run(body: &str) -> (Vec<Delta>, Option<(Fault, bool)>) {
-        let (mut reply, mut out) = (
-            Reply::new(MessageStream::new(true), Media::EventStream),
-            Vec::new(),
-        );
-        let end = match reply.push(body.as_bytes(), &mut out) {
-            Ok(Progress::Ended) => Ok(()),
-            Ok(_) => reply.finish(&mut out),
-            Err(failure) => Err(failure),
-        };
-        out.retain(|delta| *delta != Delta::Heartbeat);
-        (
-            out,
-            end.err()
-                .map(|failure| (failure.fault(), failure.into_error("p").is_retryable())),
-        )
-    }
-
-    fn body(events: &[Value]) -> String {
-        events
-            .iter()
-            .map(|event| format!("data: {event}\n\n"))
-            .collect()
+        testing::run(MessageStream::new(true), body)
     }
 
     fn open(index: i64, block: &Value) -> Value {
@@ -678,7 +529,7 @@ mod tests {
                 ..Usage::default()
             }),
             Delta::Replay {
-                protocol: PROTOCOL,
+                protocol: PROTOCOL.into(),
                 data: json!([{"type": "thinking", "thinking": "hm", "signature": "s"}]),
             },
             call("a", "{\"y\":2}"),

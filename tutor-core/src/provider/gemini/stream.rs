@@ -6,13 +6,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::event::Notice;
 use crate::message::{FinishReason, Usage};
 use crate::provider::Delta;
 use crate::provider::calls::Calls;
 use crate::provider::fault::{Failure, Fault};
-use crate::provider::json::{Count, Joiner, Wide, Word, lenient};
-use crate::provider::reply::{Progress, Protocol, read_document, read_json};
+use crate::provider::json::{Joiner, Wide, Word, count, lenient, raw};
+use crate::provider::reply::{Progress, Protocol, empty_output, push, read_document, read_json};
 
 /// The largest signature of one part that is kept to be sent again, in bytes.
 const MAX_SIGNATURE_BYTES: usize = 64 << 10;
@@ -68,13 +67,10 @@ impl Protocol for ContentStream {
         }
         let empty = !self.said && self.calls.is_empty();
         if empty && !matches!(reason, FinishReason::ContentFilter | FinishReason::Pause) {
-            out.push(Delta::Notice(Notice::new(
-                "empty_output",
-                "the model ended its reply without saying anything",
-            )));
+            out.push(empty_output());
         }
         if let Some(data) = self.replay() {
-            let protocol = PROTOCOL;
+            let protocol = PROTOCOL.into();
             out.push(Delta::Replay { protocol, data });
         }
         out.extend(mem::take(&mut self.calls).finish(reason == FinishReason::Length));
@@ -152,7 +148,7 @@ impl ContentStream {
             let at = self.calls.add(
                 word(call.id),
                 word(call.name),
-                &arguments.unwrap_or_default(),
+                arguments.unwrap_or_default(),
             )?;
             self.signatures
                 .extend(signature.map(|signature| (at, signature)));
@@ -161,10 +157,10 @@ impl ContentStream {
         self.signature = signature.or(self.signature.take());
         let Some(text) = part.text else { return Ok(()) };
         if part.thought == Some(true) {
-            push(out, Delta::Reasoning(self.reasoning.push(&text)));
+            push(out, Delta::Reasoning(self.reasoning.push(text)));
         } else {
             self.said |= !text.is_empty();
-            push(out, Delta::Text(self.text.push(&text)));
+            push(out, Delta::Text(self.text.push(text)));
         }
         Ok(())
     }
@@ -203,12 +199,6 @@ fn reason(finish: &str) -> Result<FinishReason, Failure> {
     })
 }
 
-fn push(out: &mut Vec<Delta>, delta: Delta) {
-    if !matches!(&delta, Delta::Text(text) | Delta::Reasoning(text) if text.is_empty()) {
-        out.push(delta);
-    }
-}
-
 /// One chunk: every field may be missing, null, of a wrong type, or written in snake case.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -219,7 +209,7 @@ struct Chunk<'a> {
     usage_metadata: Option<WireUsage>,
     #[serde(default, alias = "prompt_feedback", deserialize_with = "lenient")]
     prompt_feedback: Option<Feedback>,
-    #[serde(default, borrow, deserialize_with = "lenient")]
+    #[serde(default, borrow, deserialize_with = "raw")]
     choices: Option<&'a RawValue>,
     #[serde(default, deserialize_with = "lenient")]
     r#type: Option<Word>,
@@ -278,52 +268,46 @@ struct FunctionCall<'a> {
     id: Option<Word>,
     #[serde(default, deserialize_with = "lenient")]
     name: Option<Word>,
-    #[serde(default, borrow, deserialize_with = "lenient")]
+    #[serde(default, borrow, deserialize_with = "raw")]
     args: Option<&'a RawValue>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireUsage {
-    #[serde(default, alias = "prompt_token_count", deserialize_with = "lenient")]
-    prompt_token_count: Option<Count>,
+    #[serde(default, alias = "prompt_token_count", deserialize_with = "count")]
+    prompt_token_count: Option<u64>,
     #[serde(
         default,
         alias = "tool_use_prompt_token_count",
-        deserialize_with = "lenient"
+        deserialize_with = "count"
     )]
-    tool_use_prompt_token_count: Option<Count>,
+    tool_use_prompt_token_count: Option<u64>,
     #[serde(
         default,
         alias = "cached_content_token_count",
-        deserialize_with = "lenient"
+        deserialize_with = "count"
     )]
-    cached_content_token_count: Option<Count>,
-    #[serde(
-        default,
-        alias = "candidates_token_count",
-        deserialize_with = "lenient"
-    )]
-    candidates_token_count: Option<Count>,
-    #[serde(default, alias = "thoughts_token_count", deserialize_with = "lenient")]
-    thoughts_token_count: Option<Count>,
+    cached_content_token_count: Option<u64>,
+    #[serde(default, alias = "candidates_token_count", deserialize_with = "count")]
+    candidates_token_count: Option<u64>,
+    #[serde(default, alias = "thoughts_token_count", deserialize_with = "count")]
+    thoughts_token_count: Option<u64>,
 }
 
 impl WireUsage {
     fn normalized(self) -> Usage {
-        let count = |count: Option<Count>| count.map(|count| count.0);
-        let sum = |one: Option<Count>, other: Option<Count>| match (count(one), count(other)) {
+        let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
             (None, None) => None,
             (one, other) => Some(one.unwrap_or(0) + other.unwrap_or(0)),
         };
         Usage {
             input_tokens: sum(self.prompt_token_count, self.tool_use_prompt_token_count),
-            cached_input_tokens: count(self.cached_content_token_count),
-            cache_write_tokens: None,
+            cached_input_tokens: self.cached_content_token_count,
             // Thoughts are counted beside the candidates.
             output_tokens: sum(self.candidates_token_count, self.thoughts_token_count),
-            reasoning_tokens: count(self.thoughts_token_count),
-            cost_usd: None,
+            reasoning_tokens: self.thoughts_token_count,
+            ..Usage::default()
         }
     }
 }
@@ -333,32 +317,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::provider::http::Media;
-    use crate::provider::reply::Reply;
+    use crate::provider::reply::testing;
 
     fn run(body: &str) -> (Vec<Delta>, Option<(Fault, bool)>) {
-        let (mut reply, mut out) = (
-            Reply::new(ContentStream::default(), Media::EventStream),
-            Vec::new(),
-        );
-        let end = match reply.push(body.as_bytes(), &mut out) {
-            Ok(Progress::Ended) => Ok(()),
-            Ok(_) => reply.finish(&mut out),
-            Err(failure) => Err(failure),
-        };
-        out.retain(|delta| *delta != Delta::Heartbeat);
-        (
-            out,
-            end.err()
-                .map(|failure| (failure.fault(), failure.into_error("p").is_retryable())),
-        )
+        testing::run(ContentStream::default(), body)
     }
 
+    /// The events with the line ends that this server has.
     fn body(chunks: &[Value]) -> String {
-        chunks
-            .iter()
-            .map(|chunk| format!("data: {chunk}\r\n\r\n"))
-            .collect()
+        testing::body(chunks).replace('\n', "\r\n")
     }
 
     fn parts(parts: &Value) -> Value {
@@ -415,7 +382,7 @@ mod tests {
         };
         let expected = vec![
             Delta::Replay {
-                protocol: PROTOCOL,
+                protocol: PROTOCOL.into(),
                 data: json!({"call_0": "S"}),
             },
             call("call_0", "f", "{\"x\":1}"),

@@ -2,16 +2,17 @@
 
 use std::mem;
 
+use serde_json::value::RawValue;
+
 use super::thinking::{Replay, ThinkTags};
-use super::wire::{Choice, Chunk, Message, Piece, ReasoningDetail, WireUsage};
-use crate::event::Notice;
+use super::wire::{Choice, Chunk, Message, Piece, ReasoningDetail, WireUsage, is_foreign, pieces};
 use crate::message::{FinishReason, Usage};
 use crate::provider::Delta;
 use crate::provider::calls::{Calls, Fragment};
 use crate::provider::fault::{Failure, Fault};
 use crate::provider::json::{Joiner, Wide};
 use crate::provider::rejection::Rejection;
-use crate::provider::reply::{Progress, Protocol, read_document, read_json};
+use crate::provider::reply::{Progress, Protocol, empty_output, push, read_document, read_json};
 
 /// Whose thinking is sent again.
 pub(super) const PROTOCOL: &str = "openai";
@@ -41,13 +42,13 @@ pub(crate) struct ChatStream {
 impl Protocol for ChatStream {
     fn event(&mut self, json: &str, out: &mut Vec<Delta>) -> Result<Progress, Failure> {
         read_json(json, |json| {
-            serde_json::from_str::<Chunk<'_>>(json).map(|chunk| self.chunk(chunk, out))
+            serde_json::from_str::<Chunk<'_>>(json).map(|chunk| self.chunk(chunk, json, out))
         })?
     }
 
     fn document(&mut self, json: &str, out: &mut Vec<Delta>) -> Result<(), Failure> {
         read_document(json, |json| {
-            serde_json::from_str::<Chunk<'_>>(json).map(|chunk| self.chunk(chunk, out))
+            serde_json::from_str::<Chunk<'_>>(json).map(|chunk| self.chunk(chunk, json, out))
         })??;
         self.is_document = !self.said;
         Ok(())
@@ -64,7 +65,7 @@ impl Protocol for ChatStream {
             return Err(Failure::new(fault));
         };
         push(out, Delta::Reasoning(self.reasoning.finish().to_owned()));
-        let rest = self.text.finish();
+        let rest = self.text.finish().to_owned();
         self.say(rest, out);
         if let Some((thinking, text)) = self.tags.as_mut().map(ThinkTags::finish) {
             push(out, Delta::Reasoning(thinking));
@@ -78,15 +79,12 @@ impl Protocol for ChatStream {
             .take()
             .and_then(|it| it.finish(&self.calls.ids()))
         {
-            let protocol = PROTOCOL;
+            let protocol = PROTOCOL.into();
             out.push(Delta::Replay { protocol, data });
         }
         out.extend(mem::take(&mut self.calls).finish(reason == FinishReason::Length));
         if empty && !matches!(reason, FinishReason::ContentFilter) {
-            out.push(Delta::Notice(Notice::new(
-                "empty_output",
-                "the model ended its reply without saying anything",
-            )));
+            out.push(empty_output());
         }
         out.push(Delta::Finished { reason });
         Ok(())
@@ -104,11 +102,16 @@ impl ChatStream {
         }
     }
 
-    fn chunk(&mut self, chunk: Chunk<'_>, out: &mut Vec<Delta>) -> Result<Progress, Failure> {
+    fn chunk(
+        &mut self,
+        chunk: Chunk<'_>,
+        json: &str,
+        out: &mut Vec<Delta>,
+    ) -> Result<Progress, Failure> {
         if let Some(error) = chunk.x_groq.as_ref().and_then(|groq| groq.error) {
             return Err(Rejection::of_body(error.get()).into_failure(None));
         }
-        if chunk.is_foreign() && !self.begun {
+        if chunk.choices.is_none() && !self.begun && is_foreign(json) {
             return Err(Failure::hopeless(Fault::Malformed));
         }
         self.begun = true;
@@ -154,30 +157,23 @@ impl ChatStream {
             .flatten()
             .find(|thought| !thought.is_empty());
         if let Some(thought) = plain {
-            self.think(&thought, out);
+            self.think(thought, out);
         } else {
             for detail in &details {
                 if let Some(thought) = ReasoningDetail::read(detail) {
-                    self.think(&thought, out);
+                    self.think(thought, out);
                 }
             }
         }
         if let Some(replay) = &mut self.replay {
             details.iter().for_each(|detail| replay.detail(detail));
         }
-        for piece in delta.content.unwrap_or_default().0 {
-            match piece {
-                Piece::Text(text) => {
-                    self.said |= !text.is_empty();
-                    let text = self.text.push(&text);
-                    self.say(&text, out);
-                }
-                Piece::Thought(thought) => self.think(&thought, out),
-            }
+        if let Some(content) = delta.content {
+            self.content(content, out)?;
         }
         if let Some(refusal) = delta.refusal {
             self.refused |= !refusal.is_empty();
-            push(out, Delta::Refusal(self.refusal.push(&refusal)));
+            push(out, Delta::Refusal(self.refusal.push(refusal)));
         }
         for call in delta.tool_calls.into_iter().flatten().flatten() {
             let signature = call.extra_content;
@@ -195,7 +191,30 @@ impl ChatStream {
         Ok(())
     }
 
-    fn think(&mut self, thought: &Wide, out: &mut Vec<Delta>) {
+    fn content(&mut self, content: &RawValue, out: &mut Vec<Delta>) -> Result<(), Failure> {
+        let pieces = match Wide::of_raw(content) {
+            Some(text) => {
+                self.speak(text, out);
+                return Ok(());
+            }
+            None => pieces(content).map_err(|_| Failure::new(Fault::Malformed))?,
+        };
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => self.speak(text, out),
+                Piece::Thought(thought) => self.think(thought, out),
+            }
+        }
+        Ok(())
+    }
+
+    fn speak(&mut self, text: Wide, out: &mut Vec<Delta>) {
+        self.said |= !text.is_empty();
+        let text = self.text.push(text);
+        self.say(text, out);
+    }
+
+    fn think(&mut self, thought: Wide, out: &mut Vec<Delta>) {
         let thought = self.reasoning.push(thought);
         if let Some(replay) = &mut self.replay {
             replay.text(&thought);
@@ -203,11 +222,11 @@ impl ChatStream {
         push(out, Delta::Reasoning(thought));
     }
 
-    fn say(&mut self, text: &str, out: &mut Vec<Delta>) {
+    fn say(&mut self, text: String, out: &mut Vec<Delta>) {
         match &mut self.tags {
-            None => push(out, Delta::Text(text.to_owned())),
+            None => push(out, Delta::Text(text)),
             Some(tags) => {
-                let (thinking, text) = tags.push(text);
+                let (thinking, text) = tags.push(&text);
                 push(out, Delta::Reasoning(thinking));
                 push(out, Delta::Text(text));
             }
@@ -242,44 +261,15 @@ impl ChatStream {
     }
 }
 
-fn push(out: &mut Vec<Delta>, delta: Delta) {
-    if !matches!(&delta, Delta::Text(text) | Delta::Reasoning(text) | Delta::Refusal(text) if text.is_empty())
-    {
-        out.push(delta);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::provider::http::Media;
-    use crate::provider::reply::Reply;
-
-    fn body(events: &[Value]) -> String {
-        events
-            .iter()
-            .map(|event| format!("data: {event}\n\n"))
-            .collect()
-    }
+    use crate::provider::reply::testing::{self, body};
 
     fn run(body: &str) -> (Vec<Delta>, Option<(Fault, bool)>) {
-        let (mut reply, mut out) = (
-            Reply::new(ChatStream::default(), Media::EventStream),
-            Vec::new(),
-        );
-        let end = match reply.push(body.as_bytes(), &mut out) {
-            Ok(Progress::Ended) => Ok(()),
-            Ok(_) => reply.finish(&mut out),
-            Err(failure) => Err(failure),
-        };
-        out.retain(|delta| *delta != Delta::Heartbeat);
-        (
-            out,
-            end.err()
-                .map(|failure| (failure.fault(), failure.into_error("p").is_retryable())),
-        )
+        testing::run(ChatStream::default(), body)
     }
 
     fn delta(delta: &Value) -> Value {

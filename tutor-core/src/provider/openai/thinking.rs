@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 /// The largest thinking that is kept to be sent again, in bytes of JSON.
 const MAX_REPLAY_BYTES: usize = 1 << 20;
 
+/// The most white space before a tag, in bytes. After more of it no tag is expected.
+const MAX_HELD_BYTES: usize = 1 << 10;
+
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
 
@@ -38,7 +41,7 @@ impl ThinkTags {
             if let Some(rest) = begun.strip_prefix(OPEN) {
                 self.state = Tags::Within;
                 text = rest.to_owned();
-            } else if OPEN.starts_with(begun) {
+            } else if OPEN.starts_with(begun) && text.len() <= MAX_HELD_BYTES {
                 self.held = text;
                 return (thinking, String::new());
             } else {

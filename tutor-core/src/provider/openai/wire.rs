@@ -1,14 +1,13 @@
 //! The shape of a Chat Completions chunk: a union of all dialects.
 
-use std::fmt;
-
 use serde::Deserialize;
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::de::{self, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::message::Usage;
 use crate::provider::calls::Fragment;
-use crate::provider::json::{Count, Wide, Word, lenient};
+use crate::provider::json::{Wide, Word, count, lenient, raw};
+use crate::provider::usage::{InputDetails, OutputDetails};
 
 /// One event, or a whole reply: every field may be missing, null, or of a wrong type.
 #[derive(Deserialize)]
@@ -19,34 +18,38 @@ pub(super) struct Chunk<'a> {
     pub(super) usage: Option<WireUsage>,
     #[serde(default, borrow, deserialize_with = "lenient")]
     pub(super) x_groq: Option<Groq<'a>>,
-    #[serde(default, deserialize_with = "lenient")]
-    pub(super) r#type: Option<Word>,
-    #[serde(default, borrow, deserialize_with = "lenient")]
-    pub(super) candidates: Option<&'a RawValue>,
-    #[serde(default, deserialize_with = "lenient")]
-    pub(super) object: Option<Word>,
 }
 
-impl Chunk<'_> {
-    /// True for an event of another protocol, which means that the base URL is wrong.
-    pub(super) fn is_foreign(&self) -> bool {
-        self.choices.is_none()
-            && (self.candidates.is_some()
-                || self
-                    .object
-                    .as_ref()
-                    .is_some_and(|object| object.0 == "response")
-                || self.r#type.as_ref().is_some_and(|kind| {
-                    kind.0.starts_with("response.") || kind.0.starts_with("message")
-                }))
-    }
+/// What tells events of other protocols.
+#[derive(Deserialize)]
+struct Foreign<'a> {
+    #[serde(default, borrow, deserialize_with = "raw")]
+    r#type: Option<&'a RawValue>,
+    #[serde(default, borrow, deserialize_with = "raw")]
+    candidates: Option<&'a RawValue>,
+    #[serde(default, borrow, deserialize_with = "raw")]
+    object: Option<&'a RawValue>,
+}
+
+/// True for an event of another protocol, which means that the base URL is wrong.
+pub(super) fn is_foreign(json: &str) -> bool {
+    let begins = |word: Option<&RawValue>, with: &str| {
+        word.and_then(|word| word.get().strip_prefix('"'))
+            .is_some_and(|word| word.starts_with(with))
+    };
+    serde_json::from_str::<Foreign<'_>>(json).is_ok_and(|event| {
+        event.candidates.is_some()
+            || begins(event.object, "response\"")
+            || begins(event.r#type, "response.")
+            || begins(event.r#type, "message")
+    })
 }
 
 #[derive(Deserialize)]
 pub(super) struct Groq<'a> {
     #[serde(default, deserialize_with = "lenient")]
     pub(super) usage: Option<WireUsage>,
-    #[serde(default, borrow, deserialize_with = "lenient")]
+    #[serde(default, borrow, deserialize_with = "raw")]
     pub(super) error: Option<&'a RawValue>,
 }
 
@@ -62,14 +65,15 @@ pub(super) struct Choice<'a> {
     pub(super) finish_reason: Option<Word>,
     #[serde(default, deserialize_with = "lenient")]
     pub(super) native_finish_reason: Option<Word>,
-    #[serde(default, borrow, deserialize_with = "lenient")]
+    #[serde(default, borrow, deserialize_with = "raw")]
     pub(super) error: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Message<'a> {
-    #[serde(default)]
-    pub(super) content: Option<Pieces>,
+    /// A string, or an array of typed parts.
+    #[serde(default, borrow, deserialize_with = "raw")]
+    pub(super) content: Option<&'a RawValue>,
     #[serde(default)]
     pub(super) refusal: Option<Wide>,
     #[serde(default, deserialize_with = "lenient")]
@@ -110,7 +114,7 @@ pub(super) struct CallDelta<'a> {
     pub(super) id: Option<Word>,
     #[serde(default, borrow)]
     pub(super) function: Option<FunctionDelta<'a>>,
-    #[serde(default, borrow, deserialize_with = "lenient")]
+    #[serde(default, borrow, deserialize_with = "raw")]
     pub(super) extra_content: Option<&'a RawValue>,
 }
 
@@ -119,7 +123,7 @@ pub(super) struct CallDelta<'a> {
 pub(super) struct FunctionDelta<'a> {
     #[serde(default, deserialize_with = "lenient")]
     name: Option<Word>,
-    #[serde(default, borrow, deserialize_with = "lenient")]
+    #[serde(default, borrow, deserialize_with = "raw")]
     arguments: Option<&'a RawValue>,
 }
 
@@ -147,10 +151,6 @@ impl From<FunctionDelta<'_>> for Fragment {
 fn arguments(raw: &RawValue) -> Wide {
     serde_json::from_str(raw.get()).unwrap_or_else(|_| Wide::from(raw.get()))
 }
-
-/// A string, or an array of typed parts.
-#[derive(Debug, Default)]
-pub(super) struct Pieces(pub(super) Vec<Piece>);
 
 #[derive(Debug)]
 pub(super) enum Piece {
@@ -189,93 +189,57 @@ fn thoughts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Wide>, D::
     thoughts.map_err(de::Error::custom)
 }
 
-impl<'de> Deserialize<'de> for Pieces {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PiecesVisitor;
-        impl<'de> Visitor<'de> for PiecesVisitor {
-            type Value = Pieces;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array of parts")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Pieces, A::Error> {
-                let mut pieces = Vec::new();
-                while let Some(part) = parts.next_element::<Option<TypedPart>>()? {
-                    let Some(part) = part else { continue };
-                    pieces.extend(part.text.map(Piece::Text));
-                    let thoughts = part.thinking.map(|thoughts| thoughts.0);
-                    pieces.extend(thoughts.into_iter().flatten().map(Piece::Thought));
-                }
-                Ok(Pieces(pieces))
-            }
-        }
-        let raw = <&'de RawValue>::deserialize(deserializer)?;
-        let pieces = if raw.get().starts_with('"') {
-            serde_json::from_str(raw.get()).map(|text| Self(vec![Piece::Text(text)]))
-        } else {
-            serde_json::Deserializer::from_str(raw.get()).deserialize_seq(PiecesVisitor)
-        };
-        pieces.map_err(de::Error::custom)
+/// The parts of a content that is no string.
+///
+/// # Errors
+/// For what is no array of objects.
+pub(super) fn pieces(content: &RawValue) -> serde_json::Result<Vec<Piece>> {
+    let parts: Vec<Option<TypedPart>> = serde_json::from_str(content.get())?;
+    let mut pieces = Vec::new();
+    for part in parts.into_iter().flatten() {
+        pieces.extend(part.text.map(Piece::Text));
+        let thoughts = part.thinking.map(|thoughts| thoughts.0);
+        pieces.extend(thoughts.into_iter().flatten().map(Piece::Thought));
     }
+    Ok(pieces)
 }
 
 #[derive(Clone, Copy, Deserialize)]
 pub(super) struct WireUsage {
+    #[serde(default, deserialize_with = "count")]
+    prompt_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
+    completion_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
+    total_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
+    prompt_cache_hit_tokens: Option<u64>,
     #[serde(default, deserialize_with = "lenient")]
-    prompt_tokens: Option<Count>,
+    prompt_tokens_details: Option<InputDetails>,
     #[serde(default, deserialize_with = "lenient")]
-    completion_tokens: Option<Count>,
-    #[serde(default, deserialize_with = "lenient")]
-    total_tokens: Option<Count>,
-    #[serde(default, deserialize_with = "lenient")]
-    prompt_cache_hit_tokens: Option<Count>,
-    #[serde(default, deserialize_with = "lenient")]
-    prompt_tokens_details: Option<PromptDetails>,
-    #[serde(default, deserialize_with = "lenient")]
-    completion_tokens_details: Option<CompletionDetails>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-struct PromptDetails {
-    #[serde(default, deserialize_with = "lenient")]
-    cached_tokens: Option<Count>,
-    #[serde(default, deserialize_with = "lenient")]
-    cache_write_tokens: Option<Count>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-struct CompletionDetails {
-    #[serde(default, deserialize_with = "lenient")]
-    reasoning_tokens: Option<Count>,
+    completion_tokens_details: Option<OutputDetails>,
 }
 
 impl WireUsage {
     pub(super) fn normalized(self) -> Usage {
-        let count = |count: Option<Count>| count.map(|count| count.0);
-        let input = count(self.prompt_tokens);
-        let reasoning = self
-            .completion_tokens_details
-            .and_then(|details| count(details.reasoning_tokens));
-        let mut output = count(self.completion_tokens);
+        let details = self.prompt_tokens_details.unwrap_or_default();
+        let output_details = self.completion_tokens_details.unwrap_or_default();
+        let (input, reasoning) = (self.prompt_tokens, output_details.reasoning_tokens);
+        let mut output = self.completion_tokens;
         // xAI counts reasoning beside the completion and not as a part of it; the total tells.
         if let (Some(input), Some(completion), Some(reasoning), Some(total)) =
-            (input, output, reasoning, count(self.total_tokens))
+            (input, output, reasoning, self.total_tokens)
             && reasoning > 0
             && total > input + completion
         {
             output = Some(total - input);
         }
-        let cached = self
-            .prompt_tokens_details
-            .and_then(|details| count(details.cached_tokens));
         Usage {
             input_tokens: input,
-            cached_input_tokens: cached.or(count(self.prompt_cache_hit_tokens)),
-            cache_write_tokens: self
-                .prompt_tokens_details
-                .and_then(|details| count(details.cache_write_tokens)),
+            cached_input_tokens: details.cached_tokens.or(self.prompt_cache_hit_tokens),
             output_tokens: output,
             reasoning_tokens: reasoning,
-            cost_usd: None,
+            ..details.written()
         }
     }
 }

@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
-use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::event::Notice;
+use super::wire::{Event, Item, Response, WireUsage, read_part};
 use crate::message::{FinishReason, Usage};
 use crate::provider::Delta;
 use crate::provider::calls::{Calls, Fragment};
 use crate::provider::fault::{Failure, Fault};
-use crate::provider::json::{Count, Joiner, Wide, Word, lenient};
+use crate::provider::json::{Joiner, Wide, Word};
 use crate::provider::rejection::Rejection;
-use crate::provider::reply::{Progress, Protocol, limit, read_document, read_json};
+use crate::provider::reply::{
+    Progress, Protocol, empty_output, limit, push, read_document, read_json,
+};
 
 /// The most items and parts of one response.
 const MAX_PARTS: usize = 4096;
@@ -90,14 +91,11 @@ impl Protocol for ResponseStream {
         }
         let empty = self.said.is_empty() && self.calls.is_empty();
         if empty && reason != FinishReason::ContentFilter {
-            out.push(Delta::Notice(Notice::new(
-                "empty_output",
-                "the model ended its reply without saying anything",
-            )));
+            out.push(empty_output());
         }
         if !self.replay.is_empty() {
             out.push(Delta::Replay {
-                protocol: PROTOCOL,
+                protocol: PROTOCOL.into(),
                 data: Value::Array(mem::take(&mut self.replay)),
             });
         }
@@ -133,13 +131,13 @@ impl ResponseStream {
         let part = (item, event.content_index.unwrap_or(0));
         let whole = |text: Option<Wide>| text.unwrap_or_default();
         match kind {
-            "output_text.delta" => self.say(part, &whole(event.delta), out)?,
-            "output_text.done" => self.say_once(part, &whole(event.text), out)?,
-            "refusal.delta" => self.refuse(part, &whole(event.delta), out)?,
-            "refusal.done" => self.refuse_once(part, &whole(event.refusal), out)?,
+            "output_text.delta" => self.say(part, whole(event.delta), out)?,
+            "output_text.done" => self.say_once(part, whole(event.text), out)?,
+            "refusal.delta" => self.refuse(part, whole(event.delta), out)?,
+            "refusal.done" => self.refuse_once(part, whole(event.refusal), out)?,
             "reasoning_summary_text.delta" | "reasoning_text.delta" | "reasoning.delta" => {
                 let part = (item, event.summary_index.unwrap_or(part.1));
-                self.think(part, &whole(event.delta), out)?;
+                self.think(part, whole(event.delta), out)?;
             }
             "output_item.added" => {
                 if let Some(added) = event.item.and_then(Item::call) {
@@ -148,7 +146,7 @@ impl ResponseStream {
             }
             "function_call_arguments.delta" => {
                 let at = self.place(event.output_index)?;
-                self.calls.append(at, &whole(event.delta))?;
+                self.calls.append(at, whole(event.delta))?;
             }
             "function_call_arguments.done" => {
                 let at = self.place(event.output_index)?;
@@ -225,10 +223,10 @@ impl ResponseStream {
                         continue;
                     };
                     if let Some(text) = content.text {
-                        self.say_once((at, part), &text, out)?;
+                        self.say_once((at, part), text, out)?;
                     }
                     if let Some(refusal) = content.refusal {
-                        self.refuse_once((at, part), &refusal, out)?;
+                        self.refuse_once((at, part), refusal, out)?;
                     }
                 }
             }
@@ -238,7 +236,7 @@ impl ResponseStream {
                     let parts = item.summary.into_iter().chain(item.content).flatten();
                     for (part, content) in (0..).zip(parts) {
                         if let Some(text) = read_part(content).and_then(|content| content.text) {
-                            self.think((at, part), &text, out)?;
+                            self.think((at, part), text, out)?;
                         }
                     }
                 }
@@ -271,7 +269,7 @@ impl ResponseStream {
             None => {
                 let place = self
                     .calls
-                    .add(fragment.id, fragment.name, &fragment.arguments)?;
+                    .add(fragment.id, fragment.name, fragment.arguments)?;
                 self.places.insert(at, place);
                 Ok(())
             }
@@ -288,7 +286,7 @@ impl ResponseStream {
         place.copied().ok_or_else(|| Failure::new(Fault::Malformed))
     }
 
-    fn say(&mut self, at: (i64, i64), text: &Wide, out: &mut Vec<Delta>) -> Result<(), Failure> {
+    fn say(&mut self, at: (i64, i64), text: Wide, out: &mut Vec<Delta>) -> Result<(), Failure> {
         if text.is_empty() {
             return Ok(());
         }
@@ -300,7 +298,7 @@ impl ResponseStream {
     fn say_once(
         &mut self,
         at: (i64, i64),
-        text: &Wide,
+        text: Wide,
         out: &mut Vec<Delta>,
     ) -> Result<(), Failure> {
         if self.said.contains(&at) {
@@ -309,7 +307,7 @@ impl ResponseStream {
         self.say(at, text, out)
     }
 
-    fn refuse(&mut self, at: (i64, i64), text: &Wide, out: &mut Vec<Delta>) -> Result<(), Failure> {
+    fn refuse(&mut self, at: (i64, i64), text: Wide, out: &mut Vec<Delta>) -> Result<(), Failure> {
         if text.is_empty() {
             return Ok(());
         }
@@ -322,7 +320,7 @@ impl ResponseStream {
     fn refuse_once(
         &mut self,
         at: (i64, i64),
-        text: &Wide,
+        text: Wide,
         out: &mut Vec<Delta>,
     ) -> Result<(), Failure> {
         if self.said.contains(&at) {
@@ -331,7 +329,7 @@ impl ResponseStream {
         self.refuse(at, text, out)
     }
 
-    fn think(&mut self, at: (i64, i64), text: &Wide, out: &mut Vec<Delta>) -> Result<(), Failure> {
+    fn think(&mut self, at: (i64, i64), text: Wide, out: &mut Vec<Delta>) -> Result<(), Failure> {
         if text.is_empty() {
             return Ok(());
         }
@@ -357,175 +355,15 @@ impl ResponseStream {
     }
 }
 
-fn push(out: &mut Vec<Delta>, delta: Delta) {
-    if !matches!(&delta, Delta::Text(text) | Delta::Reasoning(text) | Delta::Refusal(text) if text.is_empty())
-    {
-        out.push(delta);
-    }
-}
-
-/// One event: every field may be missing, null, or of a wrong type.
-#[derive(Deserialize)]
-struct Event<'a> {
-    #[serde(default, deserialize_with = "lenient")]
-    r#type: Option<Word>,
-    #[serde(default, deserialize_with = "lenient")]
-    output_index: Option<i64>,
-    #[serde(default, deserialize_with = "lenient")]
-    content_index: Option<i64>,
-    #[serde(default, deserialize_with = "lenient")]
-    summary_index: Option<i64>,
-    // In other events than those of texts these may be anything.
-    #[serde(default, deserialize_with = "lenient")]
-    delta: Option<Wide>,
-    #[serde(default, deserialize_with = "lenient")]
-    text: Option<Wide>,
-    #[serde(default, deserialize_with = "lenient")]
-    refusal: Option<Wide>,
-    #[serde(default, deserialize_with = "lenient")]
-    arguments: Option<Wide>,
-    #[serde(default, borrow, deserialize_with = "lenient")]
-    item: Option<&'a RawValue>,
-    #[serde(default, borrow)]
-    response: Option<Response<'a>>,
-}
-
-#[derive(Default, Deserialize)]
-struct Response<'a> {
-    #[serde(default, deserialize_with = "lenient")]
-    status: Option<Word>,
-    #[serde(default, borrow, deserialize_with = "lenient")]
-    error: Option<&'a RawValue>,
-    #[serde(default, deserialize_with = "lenient")]
-    incomplete_details: Option<Incomplete>,
-    #[serde(default, borrow, deserialize_with = "lenient")]
-    output: Option<Vec<&'a RawValue>>,
-    #[serde(default, deserialize_with = "lenient")]
-    usage: Option<WireUsage>,
-}
-
-#[derive(Deserialize)]
-struct Incomplete {
-    #[serde(default, deserialize_with = "lenient")]
-    reason: Option<Word>,
-}
-
-#[derive(Deserialize)]
-struct Item<'a> {
-    #[serde(default, deserialize_with = "lenient")]
-    r#type: Option<Word>,
-    #[serde(default, deserialize_with = "lenient")]
-    id: Option<Word>,
-    #[serde(default, deserialize_with = "lenient")]
-    call_id: Option<Word>,
-    #[serde(default, deserialize_with = "lenient")]
-    name: Option<Word>,
-    #[serde(default, deserialize_with = "lenient")]
-    arguments: Option<Wide>,
-    #[serde(default, borrow, deserialize_with = "lenient")]
-    content: Option<Vec<&'a RawValue>>,
-    #[serde(default, borrow, deserialize_with = "lenient")]
-    summary: Option<Vec<&'a RawValue>>,
-    #[serde(default, deserialize_with = "lenient")]
-    encrypted_content: Option<Word>,
-}
-
-impl<'a> Item<'a> {
-    /// The item, if it is a call.
-    fn call(raw: &'a RawValue) -> Option<Self> {
-        let item: Self = serde_json::from_str(raw.get()).ok()?;
-        let is_call = item.r#type.as_ref()?.0 == "function_call";
-        is_call.then_some(item)
-    }
-}
-
-/// A part of a message, or of thinking.
-#[derive(Deserialize)]
-struct Content {
-    #[serde(default, deserialize_with = "lenient")]
-    text: Option<Wide>,
-    #[serde(default, deserialize_with = "lenient")]
-    refusal: Option<Wide>,
-}
-
-fn read_part(raw: &RawValue) -> Option<Content> {
-    serde_json::from_str(raw.get()).ok()
-}
-
-#[derive(Clone, Copy, Deserialize)]
-struct WireUsage {
-    #[serde(default, deserialize_with = "lenient")]
-    input_tokens: Option<Count>,
-    #[serde(default, deserialize_with = "lenient")]
-    input_tokens_details: Option<InputDetails>,
-    #[serde(default, deserialize_with = "lenient")]
-    output_tokens: Option<Count>,
-    #[serde(default, deserialize_with = "lenient")]
-    output_tokens_details: Option<OutputDetails>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-struct InputDetails {
-    #[serde(default, deserialize_with = "lenient")]
-    cached_tokens: Option<Count>,
-    #[serde(default, deserialize_with = "lenient")]
-    cache_write_tokens: Option<Count>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-struct OutputDetails {
-    #[serde(default, deserialize_with = "lenient")]
-    reasoning_tokens: Option<Count>,
-}
-
-impl WireUsage {
-    fn normalized(self) -> Usage {
-        let count = |count: Option<Count>| count.map(|count| count.0);
-        let input = self.input_tokens_details;
-        Usage {
-            input_tokens: count(self.input_tokens),
-            cached_input_tokens: input.and_then(|details| count(details.cached_tokens)),
-            cache_write_tokens: input.and_then(|details| count(details.cache_write_tokens)),
-            output_tokens: count(self.output_tokens),
-            reasoning_tokens: self
-                .output_tokens_details
-                .and_then(|details| count(details.reasoning_tokens)),
-            cost_usd: None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::provider::http::Media;
-    use crate::provider::reply::Reply;
+    use crate::provider::reply::testing::{self, body};
 
     fn run(body: &str) -> (Vec<Delta>, Option<(Fault, bool)>) {
-        let (mut reply, mut out) = (
-            Reply::new(ResponseStream::default(), Media::EventStream),
-            Vec::new(),
-        );
-        let end = match reply.push(body.as_bytes(), &mut out) {
-            Ok(Progress::Ended) => Ok(()),
-            Ok(_) => reply.finish(&mut out),
-            Err(failure) => Err(failure),
-        };
-        out.retain(|delta| *delta != Delta::Heartbeat);
-        (
-            out,
-            end.err()
-                .map(|failure| (failure.fault(), failure.into_error("p").is_retryable())),
-        )
-    }
-
-    fn body(events: &[Value]) -> String {
-        events
-            .iter()
-            .map(|event| format!("data: {event}\n\n"))
-            .collect()
+        testing::run(ResponseStream::default(), body)
     }
 
     fn completed(output: &Value) -> Value {

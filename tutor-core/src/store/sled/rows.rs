@@ -385,6 +385,7 @@ impl From<UsageRow> for Usage {
             output_tokens: row.output,
             reasoning_tokens: row.reasoning,
             cost_usd: row.cost_usd,
+            ..Self::default()
         }
     }
 }
