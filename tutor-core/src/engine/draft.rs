@@ -224,7 +224,7 @@ impl Draft {
     /// about how many tokens the first one was sent.
     pub(super) fn spent(&self, input_tokens: u64) -> Usage {
         let mut usage = self.usage().unwrap_or_default();
-        let received = || super::tokens::count(&self.text) as u64;
+        let received = || super::tokens::count(&text(&self.parts)) as u64;
         usage.input_tokens = usage.input_tokens.or(Some(input_tokens));
         usage.output_tokens = usage.output_tokens.or_else(|| Some(received()));
         let cost = || self.catalog.cost(&self.turn.model, &usage);
