@@ -47,7 +47,7 @@ pub(crate) fn said(kind: ProviderKind) -> (&'static str, &'static str) {
     }
 }
 
-fn config(kind: ProviderKind, upstream: &Upstream) -> ProviderConfig {
+pub(crate) fn config(kind: ProviderKind, upstream: &Upstream) -> ProviderConfig {
     let mut config = ProviderConfig::new(kind).with_base_url(upstream.url());
     config.key = Some(ApiKey::new("key"));
     config.max_retries = 0;
@@ -71,7 +71,7 @@ async fn run(provider: &SharedProvider) -> (String, Option<Error>) {
     (text, None)
 }
 
-pub(crate) async fn answered(kind: ProviderKind, script: Vec<Act>) -> (String, Option<Error>) {
+async fn answered(kind: ProviderKind, script: Vec<Act>) -> (String, Option<Error>) {
     let upstream = Upstream::start([script]).await.unwrap();
     run(&config(kind, &upstream).build().unwrap()).await
 }

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use tutor_core::conformance::upstream::{Act, event_stream};
-use tutor_core::provider::ProviderKind;
+use futures_util::StreamExt;
+use tutor_core::Error;
+use tutor_core::conformance::upstream::{Act, Upstream, event_stream};
+use tutor_core::provider::{CompletionRequest, ProviderKind};
 
-use super::provider_hostility::{KINDS, answered, response, said};
+use super::provider_hostility::{KINDS, config, response, said};
 
 /// Names the kind of answers, in the environment of the process that reads them.
 const ANSWERS: &str = "TUTOR_TEST_ANSWERS";
@@ -25,7 +27,7 @@ const KINDS_OF_ANSWERS: [(&str, usize); 6] = [
     ("document", 64),
     ("blank", 64),
     ("events", 24),
-    ("reply", 24),
+    ("reply", 48),
 ];
 
 /// An answer of this kind that never ends, or whose end is far away.
@@ -73,6 +75,21 @@ fn peak() -> usize {
         .unwrap()
 }
 
+/// How an answer of which nothing is kept ends.
+async fn ended(kind: ProviderKind, script: Vec<Act>) -> Error {
+    let upstream = Upstream::start([script]).await.unwrap();
+    let provider = config(kind, &upstream).build().unwrap();
+    let mut stream = match provider.stream(CompletionRequest::new("m", "Why?")).await {
+        Ok(stream) => stream,
+        Err(error) => return error,
+    };
+    loop {
+        if let Err(error) = stream.next().await.unwrap() {
+            return error;
+        }
+    }
+}
+
 /// Does nothing, unless it is started by the other test.
 #[tokio::test]
 async fn answers_in_a_process_of_their_own() {
@@ -82,8 +99,7 @@ async fn answers_in_a_process_of_their_own() {
     let scripts: Vec<_> = KINDS.map(|kind| (kind, script(&answers, kind))).into();
     let before = peak();
     for (kind, script) in scripts {
-        let (_, error) = answered(kind, script).await;
-        let error = error.unwrap();
+        let error = ended(kind, script).await;
         assert!(error.context_value("limit").is_some(), "{kind}: {error}");
     }
     println!("{MARK}{}", peak() - before);
