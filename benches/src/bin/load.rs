@@ -44,6 +44,9 @@ fn row(what: &str, reached: f64, unit: &str, promised: &str) {
 async fn streams(count: usize) -> io::Result<()> {
     let directory = tempdir()?;
     let most = (count + 500).to_string();
+    // All of them are one person's here.
+    let setting = format!("max_live_turns_per_person = {most}\n");
+    std::fs::write(directory.path().join("neuro-tutor.toml"), setting)?;
     let arguments = [
         "--data",
         "memory:",
