@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use pyo3::{IntoPyObjectExt, intern};
@@ -17,7 +17,8 @@ use tutor_core::{Error, Event, Result, TurnEvent};
 
 use crate::client::Client;
 use crate::failure::{Failure, forked_away};
-use crate::host::{helper, inbox_of};
+use crate::host::helper;
+use crate::inbox::Inbox;
 use crate::runtime::{Owned, block_on, runtime};
 use crate::server::Server;
 use crate::stream::Stream;
@@ -122,44 +123,51 @@ impl Call {
         finish(py, outcome)
     }
 
-    /// An awaitable of the result: a value, or a `Failure`. Cancelling it drops the work.
-    fn submit<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    /// What is ready at once, a value or a `Failure`, in a tuple of its own; `None` if it takes
+    /// longer. The GIL stays here: nothing that happens in a poll waits for it.
+    fn poll(&self, py: Python<'_>) -> PyResult<Option<(Py<PyAny>,)>> {
         let runtime = runtime(py)?;
-        let mut work = AssertUnwindSafe(self.take()?).catch_unwind().boxed();
-        // What is ready at once needs no other thread. The GIL stays here meanwhile: nothing that
-        // happens in a poll waits for it, and an exiting interpreter must not unwind this frame.
+        let mut work = self.take()?;
         let first = {
             let _entered = runtime.enter();
-            work.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            let mut once = AssertUnwindSafe(&mut work).catch_unwind();
+            once.poll_unpin(&mut Context::from_waker(Waker::noop()))
         };
-        if let Poll::Ready(outcome) = first {
-            let value = finish(py, outcome)?;
-            return Bound::new(py, Ready(Mutex::new(Some(value)))).map(Bound::into_any);
+        match first {
+            Poll::Ready(outcome) => finish(py, outcome).map(|value| Some((value,))),
+            Poll::Pending => {
+                *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Owned::new(work));
+                Ok(None)
+            }
         }
-        let event_loop = helper(py, "_loop", "running_loop")?.call0()?;
-        let inbox = inbox_of(&event_loop)?;
-        let future = event_loop.call_method0(intern!(py, "create_future"))?;
-        let waiting = future.clone().unbind();
-        let task = runtime.spawn(async move {
+    }
+
+    /// Has the work done, and gives `future` what comes of it, a value or a `Failure`, by the
+    /// inbox of its loop. The result is the future's callback: cancelling it drops the work.
+    ///
+    /// Nothing of Python's runs in here: an interpreter that exits unwinds the threads that wait
+    /// to go on with Python, and may not find a frame of Rust's below.
+    fn start(&self, py: Python<'_>, inbox: &Inbox, future: Py<PyAny>) -> PyResult<AbortOnCancel> {
+        let work = AssertUnwindSafe(self.take()?).catch_unwind();
+        let inbox = inbox.clone();
+        let task = runtime(py)?.spawn(async move {
             let outcome = work.await;
             inbox.push(Box::new(move |py| {
                 let (function, value) = match finish(py, outcome) {
                     Ok(value) => ("resolve", value),
                     Err(error) => ("reject", error.into_py_any(py)?),
                 };
-                let arguments = PyTuple::new(py, [waiting, value])?;
+                let arguments = PyTuple::new(py, [future, value])?;
                 Ok(Some((helper(py, "_loop", function)?, arguments)))
             }));
         });
-        let abort = AbortOnCancel(task.abort_handle());
-        future.call_method1(intern!(py, "add_done_callback"), (abort,))?;
-        Ok(future)
+        Ok(AbortOnCancel(task.abort_handle()))
     }
 }
 
 /// The callback of an asyncio future that stops the work behind it when it is cancelled.
 #[pyclass(frozen)]
-struct AbortOnCancel(AbortHandle);
+pub(crate) struct AbortOnCancel(AbortHandle);
 
 #[pymethods]
 impl AbortOnCancel {
@@ -169,31 +177,6 @@ impl AbortOnCancel {
             self.0.abort();
         }
         Ok(())
-    }
-}
-
-/// An awaitable that has its value already: awaiting it does not suspend.
-#[pyclass(frozen)]
-struct Ready(Mutex<Option<Py<PyAny>>>);
-
-#[pymethods]
-impl Ready {
-    fn __await__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    /// Ends at once; the value is what the `await` gives.
-    fn __next__(&self) -> PyResult<Py<PyAny>> {
-        Err(
-            match self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                Some(value) => PyStopIteration::new_err((value,)),
-                None => PyRuntimeError::new_err("this call was awaited already"),
-            },
-        )
     }
 }
 

@@ -17,8 +17,7 @@ pub(crate) struct Host {
 impl Host {
     /// The caller's own loop, which is running on this thread.
     pub(crate) fn running(py: Python<'_>) -> PyResult<Self> {
-        let event_loop = helper(py, "_loop", "running_loop")?.call0()?;
-        Self::on(&event_loop)
+        Self::on(&running_loop(py)?)
     }
 
     /// The loop in the background that serves blocking callers.
@@ -46,8 +45,22 @@ impl fmt::Debug for Host {
     }
 }
 
+/// The loop that runs on this thread. asyncio's own function is written in C: one of Python's would
+/// let an exiting interpreter end this thread with a frame of Rust's below.
+fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static GET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let get = GET.get_or_try_init(py, || {
+        let get = py.import("asyncio")?.getattr("get_running_loop")?;
+        PyResult::Ok(get.unbind())
+    })?;
+    get.bind(py).call0().or_else(|_| {
+        // It says so in our words.
+        helper(py, "_loop", "running_loop")?.call0()
+    })
+}
+
 /// The inbox of a loop, which is made when it is first needed.
-pub(crate) fn inbox_of(event_loop: &Bound<'_, PyAny>) -> PyResult<Inbox> {
+fn inbox_of(event_loop: &Bound<'_, PyAny>) -> PyResult<Inbox> {
     let py = event_loop.py();
     let inbox = match event_loop.getattr_opt(pyo3::intern!(py, "_neuro_tutor_inbox"))? {
         Some(inbox) => inbox,

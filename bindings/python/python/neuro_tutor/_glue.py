@@ -18,6 +18,7 @@ from ._messages import Usage
 from ._provider import CompletionRequest
 from ._record import Record
 from ._stores import StoreCalls, encode_result
+from ._stream import complete
 from ._tools import Tool
 from .errors import InterruptedReplyError, describe, describe_store_error, describe_tool_error
 
@@ -75,7 +76,7 @@ async def _pump(stream: Any, sender: _native.Sender) -> None:
             is_text, data = _encode(item)
             sent = sender.try_send(is_text, data)
             while sent is None:
-                await sender.ready().submit()
+                await complete(sender.ready())
                 sent = sender.try_send(is_text, data)
             if not sent:
                 break

@@ -45,6 +45,17 @@ def running_loop() -> asyncio.AbstractEventLoop:
         ) from None
 
 
+def future_of(call: _native.Call) -> asyncio.Future[Any]:
+    """The result of a call that is not ready yet, for the loop that runs on this thread."""
+    loop = running_loop()
+    inbox: Optional[_native.Inbox] = getattr(loop, "_neuro_tutor_inbox", None)
+    if inbox is None:
+        inbox = make_inbox(loop)
+    future = loop.create_future()
+    future.add_done_callback(call.start(inbox, future))
+    return future
+
+
 def make_inbox(loop: asyncio.AbstractEventLoop) -> _native.Inbox:
     """Gives a loop its inbox: on the loop's thread, or before it runs."""
     inbox: Optional[_native.Inbox] = None

@@ -1,7 +1,7 @@
 """The native module: what src/ exports."""
 
-from asyncio import AbstractEventLoop
-from collections.abc import Awaitable, Callable
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable
 from typing import Any, Final, Optional, Union, final
 from weakref import ReferenceType
 
@@ -51,7 +51,8 @@ class Failure:
 @final
 class Call:
     def wait(self, is_main_thread: bool) -> Any: ...
-    def submit(self) -> Awaitable[Any]: ...
+    def poll(self) -> Optional[tuple[Any]]: ...
+    def start(self, inbox: Inbox, future: Future[Any]) -> Callable[[Future[Any]], None]: ...
 
 @final
 class Stream:

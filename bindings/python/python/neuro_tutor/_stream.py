@@ -34,7 +34,13 @@ def wait(call: _native.Call) -> Any:
 
 async def complete(call: _native.Call) -> Any:
     """Awaits the result of a call."""
-    result = await call.submit()
+    ready = call.poll()
+    if ready is None:
+        from ._loop import future_of
+
+        result = await future_of(call)
+    else:
+        (result,) = ready
     if type(result) is _native.Failure:
         raise from_failure(result)
     return result
