@@ -322,11 +322,13 @@ mod tests {
 
     /// The public functions of a file whose argument is a plug-in.
     fn laws(text: &str) -> impl Iterator<Item = &str> {
-        text.split("\npub async fn ").skip(1).filter_map(|function| {
-            let (name, rest) = function.split_once('(')?;
-            let (parameters, _) = rest.split_once(')')?;
-            parameters.contains(": Arc<dyn ").then_some(name)
-        })
+        text.split("\npub async fn ")
+            .skip(1)
+            .filter_map(|function| {
+                let (name, rest) = function.split_once('(')?;
+                let (parameters, _) = rest.split_once(')')?;
+                parameters.contains(": Arc<dyn ").then_some(name)
+            })
     }
 
     #[test]

@@ -134,6 +134,8 @@ impl Engine {
             if let Some(turn) = self.taken(&owner, &request, fingerprint).await? {
                 return Ok((self.find(turn).await?, false));
             }
+            // A refusal costs next to nothing: that is how others are still served.
+            self.hub.check_room(&owner)?;
             let mut prepared = match self.prepare(&owner, &request, fingerprint).await {
                 Ok(prepared) => prepared,
                 Err(error)

@@ -77,6 +77,20 @@ impl Hub {
     pub(crate) fn open(&self, key: TurnKey, cancel: CancellationToken) -> Result<Arc<LiveTurn>> {
         let mut state = self.state();
         self.forget_old(&mut state);
+        self.check(&state, &key.owner)?;
+        let live = Arc::new(LiveTurn::new(key.clone(), cancel));
+        *state.live_by_owner.entry(key.owner.clone()).or_default() += 1;
+        state.turns.insert(key, Arc::clone(&live));
+        state.live += 1;
+        Ok(live)
+    }
+
+    /// Fails if there is no room for another turn of `owner`, before anything is done for one.
+    pub(crate) fn check_room(&self, owner: &OwnerId) -> Result<()> {
+        self.check(&self.state(), owner)
+    }
+
+    fn check(&self, state: &State, owner: &OwnerId) -> Result<()> {
         if state.live >= self.limits.max_live_turns {
             return Err(Error::new(
                 ErrorKind::Overloaded,
@@ -84,7 +98,7 @@ impl Hub {
             )
             .retryable(Some(std::time::Duration::from_secs(1))));
         }
-        let own = state.live_by_owner.get(&key.owner).copied();
+        let own = state.live_by_owner.get(owner).copied();
         if own.unwrap_or(0) >= self.limits.max_live_turns_per_owner {
             return Err(Error::new(
                 ErrorKind::RateLimited,

@@ -9,7 +9,7 @@ use tutor_core::provider::scripted::Step;
 use tutor_core::store::MemoryStore;
 use tutor_core::tutor::Rating;
 use tutor_core::usage::{DayUsage, Quota, UsageQuery, report};
-use tutor_core::{ChatRequest, ErrorKind, FinishReason, Limits, OwnerId, Tutor, Usage};
+use tutor_core::{ChatRequest, ErrorKind, FinishReason, Limits, OwnerId, SessionId, Tutor, Usage};
 
 use super::{Delta, build, done, say, scripts, text};
 
@@ -269,4 +269,31 @@ async fn uploads_and_turns_have_quotas() {
     let error = tutor.chat("two").await.unwrap_err();
     assert_eq!(error.context_value("limit"), Some("turns_per_day"));
     assert!(error.message().contains("midnight"), "{error}");
+}
+
+#[tokio::test]
+async fn a_turn_for_which_there_is_no_room_is_refused_before_anything_is_read_for_it() {
+    let gate = Arc::new(Notify::new());
+    let held = vec![
+        Step::Wait(Arc::clone(&gate)),
+        text("Hi"),
+        done(FinishReason::Stop),
+    ];
+    let mut limits = Limits::default();
+    limits.max_live_turns = 1;
+    let tutor = build(
+        Tutor::builder().data(MemoryStore::default()).limits(limits),
+        &scripts(vec![held]),
+    )
+    .await;
+    let first = tutor.stream("one").await.unwrap();
+    // That there is no such session is not even looked up.
+    let nowhere = SessionId::new("nowhere").unwrap();
+    let request = ChatRequest::new("two").with_session(nowhere);
+    let refused = tutor.chat(request.clone()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Overloaded);
+    gate.notify_one();
+    first.reply().await.unwrap();
+    let unknown = tutor.chat(request).await.unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::NotFound);
 }
