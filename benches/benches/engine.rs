@@ -40,35 +40,31 @@ fn turn(c: &mut Criterion) {
 /// The size of a question and of its reply in a long conversation, in bytes.
 const MESSAGE_BYTES: usize = 400;
 
+fn question() -> String {
+    "x".repeat(MESSAGE_BYTES)
+}
+
 /// A turn in a session that already has this many messages: should be flat, as the model is sent
 /// what fits its budget, whatever came before.
 fn history(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let mut group = c.benchmark_group("history");
-    for turns in [500, 5000, 50_000] {
-        let (tutor, session) = runtime.block_on(async {
+    for turns in [5, 500, 5000, 50_000] {
+        let (tutor, session, last) = runtime.block_on(async {
             let tutor = tutor(MESSAGE_BYTES / 8).await;
             let session: SessionId = tutor.chat("start").await.unwrap().session_id;
+            let mut last = None;
             for _ in 1..turns {
-                tutor
-                    .chat(ChatRequest::new("x".repeat(MESSAGE_BYTES)).with_session(session.clone()))
-                    .await
-                    .unwrap();
+                let more = ChatRequest::new(question()).with_session(session.clone());
+                last = tutor.chat(more).await.unwrap().message.parent_id;
             }
-            // Each measured turn adds to the history; it starts from this length.
-            (tutor, session)
+            (tutor, session, last.unwrap())
         });
         group.bench_function(BenchmarkId::new("messages", turns * 2), |b| {
             b.to_async(&runtime).iter(|| async {
-                black_box(
-                    tutor
-                        .chat(
-                            ChatRequest::new("x".repeat(MESSAGE_BYTES))
-                                .with_session(session.clone()),
-                        )
-                        .await
-                        .unwrap(),
-                )
+                // Beside the last question, so that the history keeps its length.
+                let beside = ChatRequest::edit(session.clone(), last.clone(), question());
+                black_box(tutor.chat(beside).await.unwrap())
             });
         });
     }

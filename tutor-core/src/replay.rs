@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorInfo, Result};
 use crate::event::{Notice, TurnEvent};
@@ -39,7 +40,8 @@ use crate::tutor::TutorBuilder;
 /// What one turn of a [`Tutor`](crate::Tutor) of its own took from outside: times, ids, and what
 /// the provider said in each completion. Has the words of the model, so treat it like them.
 ///
-/// Not recorded are what tools answer (register the same ones to replay), and cancellation.
+/// Not recorded is what tools answer: register the same ones to replay. A turn that was cancelled
+/// while a tool ran has no end in its recording.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TurnRecording {
@@ -56,6 +58,9 @@ pub struct TurnRecording {
     /// Ids in the order in which they were made, the engine's own first.
     pub ids: Vec<String>,
     completions: Vec<Vec<Frame>>,
+    /// True if the turn was cancelled behind the last frame.
+    #[serde(default)]
+    cancelled: bool,
 }
 
 /// One step of a completion.
@@ -263,19 +268,44 @@ impl<P: Provider> Provider for RecordedProvider<P> {
             log.completions.push(Vec::new());
             log.completions.len() - 1
         };
-        let recorder = self.recorder.clone();
-        let note = move |item: &Result<Delta>| {
-            let mut log = recorder.log();
-            if let (Some(frame), Some(frames)) = (Frame::of(item), log.completions.get_mut(n)) {
-                frames.push(frame);
-            }
+        let mut exchange = Exchange {
+            recorder: self.recorder.clone(),
+            n,
+            cancel: request.context.cancel.clone(),
+            ended: false,
         };
         match self.inner.stream(request).await {
-            Ok(inner) => Ok(inner.inspect(note).boxed()),
+            Ok(inner) => Ok(inner.inspect(move |item| exchange.note(item)).boxed()),
             Err(error) => {
-                note(&Err(error.clone()));
+                exchange.note(&Err(error.clone()));
                 Err(error)
             }
+        }
+    }
+}
+
+/// A completion that is being recorded. Dropped before its end, it tells why.
+struct Exchange {
+    recorder: TurnRecorder,
+    n: usize,
+    cancel: CancellationToken,
+    ended: bool,
+}
+
+impl Exchange {
+    fn note(&mut self, item: &Result<Delta>) {
+        self.ended |= matches!(item, Ok(Delta::Finished { .. }) | Err(_));
+        let mut log = self.recorder.log();
+        if let (Some(frame), Some(frames)) = (Frame::of(item), log.completions.get_mut(self.n)) {
+            frames.push(frame);
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.ended && self.cancel.is_cancelled() {
+            self.recorder.log().cancelled = true;
         }
     }
 }
@@ -305,6 +335,7 @@ impl TurnRecording {
         let provider = PlayedProvider {
             info,
             completions: Mutex::new(self.completions.iter().cloned().collect()),
+            cancelled: self.cancelled,
             ended,
         };
         let tutor = builder
@@ -348,6 +379,7 @@ impl Runtime for PlayedRuntime {
 struct PlayedProvider {
     info: ProviderInfo,
     completions: Mutex<VecDeque<Vec<Frame>>>,
+    cancelled: bool,
     ended: Arc<AtomicBool>,
 }
 
@@ -361,7 +393,7 @@ impl Provider for PlayedProvider {
         Ok(Vec::new())
     }
 
-    async fn stream(&self, _: CompletionRequest) -> Result<CompletionStream> {
+    async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
         let mut all = self
             .completions
             .lock()
@@ -374,14 +406,20 @@ impl Provider for PlayedProvider {
         if is_last && frames.is_empty() {
             ended.store(true, Ordering::SeqCst);
         }
-        Ok(stream::iter(frames)
-            .enumerate()
-            .map(move |(n, frame)| {
-                if is_last && n + 1 == count {
-                    ended.store(true, Ordering::SeqCst);
-                }
-                frame.play()
-            })
-            .boxed())
+        let played = stream::iter(frames).enumerate().map(move |(n, frame)| {
+            if is_last && n + 1 == count {
+                ended.store(true, Ordering::SeqCst);
+            }
+            frame.play()
+        });
+        if !(is_last && self.cancelled) {
+            return Ok(played.boxed());
+        }
+        let cancel = request.context.cancel;
+        let stopped = stream::once(async move {
+            cancel.cancel();
+            std::future::pending().await
+        });
+        Ok(played.chain(stopped).boxed())
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use tokio::sync::Notify;
 use tutor_core::replay::{TurnRecorder, TurnRecording};
 use tutor_core::time::SystemRuntime;
 use tutor_core::{ChatRequest, Error, ErrorKind, FnTool, Tool, ToolSpec, TurnEvent, Tutor};
@@ -53,5 +54,47 @@ async fn a_recorded_turn_gives_the_same_events_to_the_last_bit() {
                 .unwrap();
             assert_eq!(lines(&again), lines(&events));
         }
+    }
+}
+
+#[tokio::test]
+async fn a_recorded_turn_that_was_cancelled_is_cancelled_at_the_same_place() {
+    let silent = || Step::Wait(Arc::new(Notify::new()));
+    for script in [
+        vec![vec![text("a"), text("b"), silent(), text("never")]],
+        vec![vec![silent()]],
+        vec![
+            asking(vec![call("c", "double", r#"{"n": 4}"#)]),
+            vec![text("it is"), silent()],
+        ],
+    ] {
+        let said = script
+            .iter()
+            .flatten()
+            .filter(|step| matches!(step, Step::Yield(super::Delta::Text(text)) if text != "never"))
+            .count();
+        let recorder = TurnRecorder::default();
+        let tutor = Tutor::builder()
+            .tool(double())
+            .runtime(recorder.runtime(SystemRuntime))
+            .provider(recorder.provider(scripts(script)))
+            .build()
+            .await
+            .unwrap();
+        let mut stream = tutor.stream("hi").await.unwrap();
+        let (mut events, mut heard) = (Vec::new(), 0);
+        while let Some(event) = stream.next().await {
+            heard += usize::from(matches!(event.event, tutor_core::Event::TextDelta { .. }));
+            events.push(event);
+            if heard == said {
+                tutor.cancel(stream.turn_id()).await.unwrap();
+            }
+        }
+        let settings = || Tutor::builder().tool(double());
+        let recording = recorder.recording();
+        let again = recording.replay(settings(), ChatRequest::new("hi")).await;
+        assert_eq!(lines(&again.unwrap()), lines(&events));
+        let last = events.last().unwrap();
+        assert!(lines(std::slice::from_ref(last))[0].contains("cancelled"));
     }
 }
