@@ -66,7 +66,9 @@ def test_the_stub_has_what_the_native_module_has(tmp_path: Path) -> None:
 
 
 def test_every_public_type_is_known_to_pyright(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pyright", "--ignoreexternal", "--verifytypes", "neuro_tutor"]
+    # It would look into the first Python on the path.
+    interpreter = ["--pythonpath", sys.executable]
+    command = [sys.executable, "-m", "pyright", *interpreter, "--ignoreexternal", "--verifytypes", "neuro_tutor"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0 and "Type completeness score: 100%" in done.stdout, done.stdout + done.stderr
 
