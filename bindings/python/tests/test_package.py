@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -66,10 +67,11 @@ def test_the_stub_has_what_the_native_module_has(tmp_path: Path) -> None:
 
 
 def test_every_public_type_is_known_to_pyright(tmp_path: Path) -> None:
-    # It would look into the first Python on the path.
-    interpreter = ["--pythonpath", sys.executable]
-    command = [sys.executable, "-m", "pyright", *interpreter, "--ignoreexternal", "--verifytypes", "neuro_tutor"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    command = [sys.executable, "-m", "pyright", "--ignoreexternal", "--verifytypes", "neuro_tutor"]
+    # It looks into the first Python on the path.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    env = {**os.environ, "PATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
     assert done.returncode == 0 and "Type completeness score: 100%" in done.stdout, done.stdout + done.stderr
 
 

@@ -61,7 +61,7 @@ class LiteLLMProvider:
         self.name = name
         self.default_model = model
         if models is not None:
-            self.models = list(models)
+            self.models: List[str] = list(models)
         self._way = own[0]
         self._ask = getattr(handler, own[0])
         self._api_base = api_base

@@ -38,8 +38,8 @@ class PydanticAIProvider:
         if not isinstance(model, library("pydantic_ai.models").Model):
             raise TypeError("the model is an instance of a subclass of pydantic_ai.models.Model")
         self.name = name
-        self.models = list(models) if models is not None else [model.model_name]
-        self.default_model = self.models[0]
+        self.models: List[str] = list(models) if models is not None else [model.model_name]
+        self.default_model: str = self.models[0]
         self._model = model
 
     def __repr__(self) -> str:
