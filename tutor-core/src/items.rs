@@ -13,7 +13,7 @@ use crate::engine::prepare::digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{OwnerId, SessionId};
 use crate::session::MAX_PAGE;
-use crate::store::{Expect, KeyRange, RecordStore, RecordWrite};
+use crate::store::{Expect, KeyRange, RecordStore, RecordWrite, scan_all};
 
 /// The most bytes of one item.
 pub const MAX_ITEM_BYTES: usize = 16 << 20;
@@ -64,13 +64,20 @@ impl ItemLog {
     /// Errors of the store.
     pub async fn latest(&self, limit: Option<usize>) -> Result<Vec<String>> {
         loop {
-            let Length { count, .. } = self.length().await?;
+            let Length { count, expect } = self.length().await?;
             let wanted = limit.and_then(|limit| u64::try_from(limit).ok());
             let first = count.saturating_sub(wanted.unwrap_or(count));
             let items = self.read(first, count).await?;
-            // Fewer only if some were removed in between.
             if items.len() as u64 == count - first {
                 return Ok(items);
+            }
+            // Some were removed in between, or are lost.
+            if self.length().await?.expect == expect {
+                return Err(Error::new(
+                    ErrorKind::DataCorrupt,
+                    "items of a list are missing: restore a backup",
+                )
+                .with_context("key", self.key()));
             }
         }
     }
@@ -117,8 +124,8 @@ impl ItemLog {
                 ..self.counted(0, length.expect)
             }];
             writes.extend((0..length.count).map(|index| self.item(index, None)));
-            for key in self.keys(OPERATIONS).await? {
-                writes.push(write(OPERATIONS, key, None, Expect::Any));
+            for done in scan_all(&*self.store, OPERATIONS, &self.prefix()).await? {
+                writes.push(write(OPERATIONS, done.key, None, Expect::Any));
             }
             if self.commit(writes).await? {
                 return Ok(());
@@ -254,22 +261,6 @@ impl ItemLog {
             }
         }
         Ok(items)
-    }
-
-    async fn keys(&self, kind: &str) -> Result<Vec<String>> {
-        let mut keys: Vec<String> = Vec::new();
-        loop {
-            let range = KeyRange {
-                prefix: self.prefix(),
-                after: keys.last().cloned(),
-            };
-            let page = self.store.scan(kind, range, MAX_PAGE).await?;
-            let found = page.len();
-            keys.extend(page.into_iter().map(|record| record.key));
-            if found < MAX_PAGE {
-                return Ok(keys);
-            }
-        }
     }
 
     /// False if the list has changed since its length was read.
@@ -428,6 +419,17 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
         }
         assert_eq!(list.latest(None).await.unwrap(), texts(0..5));
+    }
+
+    #[tokio::test]
+    async fn a_lost_item_is_named_by_its_list_and_not_waited_for() {
+        let store = Arc::new(MemoryStore::new());
+        let list = log(&store, "ada", "a");
+        list.append(texts(0..3)).await.unwrap();
+        store.commit(vec![list.item(1, None)]).await.unwrap();
+        let error = list.latest(None).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DataCorrupt);
+        assert_eq!(list.latest(Some(1)).await.unwrap(), texts(2..3));
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use crate::error::{ErrorInfo, Result};
 use crate::id::{MessageId, OwnerId, SessionId, TurnId};
 use crate::message::{FinishReason, Message, Usage};
 use crate::session::{
-    MessageCut, MessageQuery, Page, Session, SessionKey, SessionPatch, SessionQuery,
+    MAX_PAGE, MessageCut, MessageQuery, Page, Session, SessionKey, SessionPatch, SessionQuery,
 };
 use crate::time::Timestamp;
 use crate::trace::Trace;
@@ -430,6 +430,27 @@ pub struct KeyRange {
     pub prefix: String,
     /// Only keys greater than this one.
     pub after: Option<String>,
+}
+
+/// All records of a kind whose keys begin with `prefix`, in the order of their keys, read page by
+/// page. For prefixes that name one owner's or one session's few records: all are in memory.
+///
+/// # Errors
+/// Errors of the store.
+pub async fn scan_all(records: &dyn RecordStore, kind: &str, prefix: &str) -> Result<Vec<Record>> {
+    let mut found: Vec<Record> = Vec::new();
+    loop {
+        let range = KeyRange {
+            prefix: prefix.to_owned(),
+            after: found.last().map(|record| record.key.clone()),
+        };
+        let page = records.scan(kind, range, MAX_PAGE).await?;
+        let is_last = page.len() < MAX_PAGE;
+        found.extend(page);
+        if is_last {
+            return Ok(found);
+        }
+    }
 }
 
 /// One write of a commit.

@@ -187,11 +187,17 @@ async def test_the_loop_runs_while_a_blocking_provider_blocks() -> None:
 
 
 async def test_many_turns_run_at_once() -> None:
+    asked, all_asked = 0, asyncio.Event()
+
     class Echo:
         name = "echo"
 
         async def stream(self, request: nt.CompletionRequest) -> AsyncIterator[str]:
-            await asyncio.sleep(0.01)
+            nonlocal asked
+            asked += 1
+            if asked == 200:
+                all_asked.set()
+            await all_asked.wait()
             yield request.text
 
     async with AsyncTutor.open("memory:", providers=Echo()) as tutor:

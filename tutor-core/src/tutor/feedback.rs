@@ -11,7 +11,7 @@ use crate::hidden::Hidden;
 use crate::id::{MessageId, SessionId};
 use crate::message::Message;
 use crate::session::MAX_PAGE;
-use crate::store::{Expect, KeyRange, RecordStore, RecordWrite};
+use crate::store::{Expect, RecordStore, RecordWrite, scan_all};
 use crate::time::Timestamp;
 
 /// The kind of the records. A key is `owner/session/message`.
@@ -146,8 +146,8 @@ impl Tutor {
         let Some(records) = &self.engine.records else {
             return Ok(Vec::new());
         };
-        let stored = all(&**records, &self.feedback_of(session)).await?;
-        stored.into_iter().map(|(_, feedback)| feedback).collect()
+        let stored = scan_all(&**records, KIND, &self.feedback_of(session)).await?;
+        stored.iter().map(|record| read(&record.value)).collect()
     }
 
     /// Finds a message whose session is not known: in the session that was used last, if several
@@ -182,8 +182,8 @@ impl Tutor {
         let Some(records) = &self.engine.records else {
             return Ok(());
         };
-        let stored = all(&**records, &self.feedback_of(session)).await?;
-        forget(&**records, stored.into_iter().map(|(key, _)| key)).await
+        let stored = scan_all(&**records, KIND, &self.feedback_of(session)).await?;
+        forget(&**records, stored.into_iter().map(|record| record.key)).await
     }
 
     /// Deletes what is thought of messages that are gone.
@@ -192,7 +192,8 @@ impl Tutor {
             return Ok(());
         };
         let mut orphans = Vec::new();
-        for (key, _) in all(&**records, &self.feedback_of(session)).await? {
+        for record in scan_all(&**records, KIND, &self.feedback_of(session)).await? {
+            let key = record.key;
             let Some((_, id)) = key.rsplit_once('/') else {
                 continue;
             };
@@ -232,25 +233,4 @@ fn read(json: &[u8]) -> Result<Feedback> {
             "feedback cannot be read: restore a backup",
         )
     })
-}
-
-type Stored = Vec<(String, Result<Feedback>)>;
-
-async fn all(records: &dyn RecordStore, prefix: &str) -> Result<Stored> {
-    let mut found = Stored::new();
-    loop {
-        let range = KeyRange {
-            prefix: prefix.to_owned(),
-            after: found.last().map(|(key, _)| key.clone()),
-        };
-        let page = records.scan(KIND, range, MAX_PAGE).await?;
-        let is_last = page.len() < MAX_PAGE;
-        found.extend(page.into_iter().map(|record| {
-            let feedback = read(&record.value);
-            (record.key, feedback)
-        }));
-        if is_last {
-            return Ok(found);
-        }
-    }
 }

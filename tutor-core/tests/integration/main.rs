@@ -26,48 +26,15 @@ mod outages;
 mod permissions;
 #[cfg(feature = "store-postgres")]
 mod postgres;
-#[cfg(all(
-    feature = "provider-openai",
-    feature = "provider-anthropic",
-    feature = "provider-responses",
-    feature = "provider-gemini",
-    feature = "provider-ollama"
-))]
-mod provider_fixtures;
-#[cfg(all(
-    feature = "provider-openai",
-    feature = "provider-anthropic",
-    feature = "provider-responses",
-    feature = "provider-gemini",
-    feature = "provider-ollama"
-))]
-mod provider_hostility;
-#[cfg(all(
-    target_os = "linux",
-    feature = "provider-openai",
-    feature = "provider-anthropic",
-    feature = "provider-responses",
-    feature = "provider-gemini",
-    feature = "provider-ollama"
-))]
-mod provider_memory;
-#[cfg(all(
-    feature = "provider-openai",
-    feature = "provider-anthropic",
-    feature = "provider-responses",
-    feature = "provider-gemini",
-    feature = "provider-ollama"
-))]
-mod provider_tables;
-#[cfg(all(
-    feature = "provider-openai",
-    feature = "provider-anthropic",
-    feature = "provider-responses",
-    feature = "provider-gemini",
-    feature = "provider-ollama"
-))]
-mod provider_transport;
 mod plugins;
+#[cfg(all(
+    feature = "provider-openai",
+    feature = "provider-anthropic",
+    feature = "provider-responses",
+    feature = "provider-gemini",
+    feature = "provider-ollama"
+))]
+mod protocols;
 mod providers;
 #[cfg(feature = "store-sled")]
 mod scenarios;

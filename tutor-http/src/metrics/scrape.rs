@@ -149,15 +149,14 @@ impl Metrics {
             }
         }
         let store = state.tutor.store_info();
-        now.store_groups.set(signed(store.written.groups));
-        now.store_writes.set(signed(store.written.writes));
+        now.store_groups.set(count(store.written.groups));
+        now.store_writes.set(count(store.written.writes));
         if let Some(bytes) = self.store_bytes(&store).await {
-            now.store_bytes.set(signed(bytes));
+            now.store_bytes.set(count(bytes));
         }
         let process = Process::read();
-        now.resident
-            .set(signed(process.resident_bytes.unwrap_or(0)));
-        now.files.set(signed(process.open_files.unwrap_or(0)));
+        now.resident.set(count(process.resident_bytes.unwrap_or(0)));
+        now.files.set(count(process.open_files.unwrap_or(0)));
     }
 
     /// What the data takes, if it is in files of this machine.
@@ -199,12 +198,9 @@ fn size_of(place: &Path) -> Option<u64> {
     (files > 1 || bytes > 0).then_some(bytes)
 }
 
-fn count(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
+/// A count as gauges take it.
+fn count(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -4,15 +4,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tutor_core::store::{Expect, KeyRange, RecordWrite, Store};
+use tutor_core::store::{Expect, KeyRange, RecordWrite, Store, scan_all};
 use tutor_core::transfer::erase_owner;
 use tutor_core::{Error, ErrorKind, OwnerId, Result};
 
 /// How often a change is tried again because somebody else changed the same document.
 const MAX_ATTEMPTS: usize = 8;
-
-/// Documents that are read again at a time while many are gone through.
-const PAGE: usize = 256;
 
 /// The store's documents, as JSON.
 #[derive(Clone, Debug)]
@@ -54,19 +51,8 @@ impl Documents {
 
     /// The keys that begin with `prefix`, all of them.
     pub(super) async fn keys(&self, kind: &str, prefix: &str) -> Result<Vec<String>> {
-        let mut keys: Vec<String> = Vec::new();
-        loop {
-            let range = KeyRange {
-                prefix: prefix.to_owned(),
-                after: keys.last().cloned(),
-            };
-            let page = self.store.scan(kind, range, PAGE).await?;
-            let is_last = page.len() < PAGE;
-            keys.extend(page.into_iter().map(|record| record.key));
-            if is_last {
-                return Ok(keys);
-            }
-        }
+        let records = scan_all(&*self.store, kind, prefix).await?;
+        Ok(records.into_iter().map(|record| record.key).collect())
     }
 
     /// Removes everything that is somebody's, conversations too.

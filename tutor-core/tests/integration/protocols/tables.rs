@@ -14,7 +14,7 @@ use tutor_core::provider::{
 };
 use tutor_core::tool::{OutputSchema, ToolSpec};
 
-use super::provider_fixtures::{Fixture, line_stream, replay, run};
+use super::fixtures::{Fixture, line_stream, replay, run};
 
 use ProviderKind::{Anthropic, Gemini, Ollama, OpenAi, OpenAiResponses};
 

@@ -12,7 +12,7 @@ use tutor_core::Error;
 use tutor_core::conformance::upstream::{Act, Upstream, event_stream};
 use tutor_core::provider::{CompletionRequest, ProviderKind};
 
-use super::provider_hostility::{KINDS, config, response, said};
+use super::hostility::{KINDS, config, response, said};
 
 /// Names the kind of answers, in the environment of the process that reads them.
 const ANSWERS: &str = "TUTOR_TEST_ANSWERS";
@@ -110,7 +110,7 @@ fn no_answer_costs_more_memory_than_the_largest_thing_that_is_kept() {
     for (answers, limit) in KINDS_OF_ANSWERS {
         let output = Command::new(std::env::current_exe().unwrap())
             .args([
-                "provider_memory::answers_in_a_process_of_their_own",
+                "protocols::memory::answers_in_a_process_of_their_own",
                 "--exact",
                 "--nocapture",
             ])
