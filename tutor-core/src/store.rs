@@ -18,6 +18,7 @@ use crate::time::Timestamp;
 use crate::trace::Trace;
 use crate::turn::{Turn, TurnKey, TurnStatus};
 
+pub mod document;
 pub mod location;
 #[cfg(any(feature = "store-sled", feature = "store-sqlite"))]
 mod lock;
@@ -31,6 +32,7 @@ mod sql;
 pub mod verify;
 pub mod whole;
 
+pub use document::Documents;
 pub use location::Location;
 pub use memory::MemoryStore;
 #[cfg(feature = "store-sled")]

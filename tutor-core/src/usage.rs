@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::OwnerId;
 use crate::session::MAX_PAGE;
-use crate::store::{KeyRange, RecordStore};
+use crate::store::{KeyRange, RecordStore, document};
 use crate::time::Timestamp;
 
 mod account;
@@ -146,7 +146,7 @@ pub async fn report(records: &dyn RecordStore, query: &UsageQuery) -> Result<Vec
             if !is_within(day) {
                 continue;
             }
-            let account = Account::read(&record.value)?;
+            let account: Account = document::read(KIND, &record.value)?;
             found.push(account.shown(OwnerId::new(owner)?, day));
             if found.len() == query.limit {
                 return Ok(found);

@@ -7,13 +7,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use tutor_core::store::Store;
+use tutor_core::store::{Documents, Store};
 use tutor_core::time::Runtime;
+use tutor_core::transfer::erase_owner;
 use tutor_core::{Error, ErrorKind, Result, TurnId};
 
 pub(crate) mod account;
 pub(crate) mod api_key;
-mod documents;
 mod email;
 pub(crate) mod password;
 pub(crate) mod principal;
@@ -26,7 +26,6 @@ pub(crate) mod token;
 
 use account::Accounts;
 use api_key::ApiKeys;
-use documents::Documents;
 use password::Passwords;
 use principal::{Principal, Scope};
 use secret::Secrets;
@@ -77,6 +76,7 @@ struct Inner {
     registrations: Throttle,
     bounds: PeopleBounds,
     runtime: Arc<dyn Runtime>,
+    store: Arc<dyn Store>,
 }
 
 impl fmt::Debug for People {
@@ -97,7 +97,7 @@ impl People {
         runtime: Arc<dyn Runtime>,
         bounds: PeopleBounds,
     ) -> Result<Self> {
-        let documents = Documents::new(store);
+        let documents = Documents::new(store.clone());
         let secrets = Secrets::load(&documents).await?;
         Ok(Self(Arc::new(Inner {
             accounts: Accounts::new(documents.clone()),
@@ -111,6 +111,7 @@ impl People {
             registrations: Throttle::new(MAX_WATCHED),
             bounds,
             runtime,
+            store,
         })))
     }
 
@@ -299,7 +300,8 @@ impl People {
         inner.sign_ins.end_all(&account.id, None).await?;
         inner.keys.delete_all(&account.id).await?;
         before.await?;
-        inner.accounts.erase(principal.owner()).await
+        erase_owner(&*inner.store, principal.owner(), &mut |_| ()).await?;
+        Ok(())
     }
 
     /// The account of this id.

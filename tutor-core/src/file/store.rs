@@ -19,7 +19,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hidden::Hidden;
 use crate::id::OwnerId;
 use crate::session::{Cursor, MAX_PAGE, Page};
-use crate::store::{Expect, KeyRange, RecordStore, RecordWrite};
+use crate::store::document::{Documents, remove};
+use crate::store::{KeyRange, RecordStore};
 use crate::time::{SharedRuntime, SystemRuntime, Timestamp};
 
 mod upload;
@@ -114,7 +115,7 @@ impl fmt::Debug for FileInfo {
 #[derive(Clone)]
 pub struct FileStore {
     objects: Arc<dyn ObjectStore>,
-    records: Arc<dyn RecordStore>,
+    documents: Documents,
     runtime: SharedRuntime,
     bounds: FileBounds,
     part_bytes: usize,
@@ -163,7 +164,7 @@ impl FileStore {
     pub fn new(objects: Arc<dyn ObjectStore>, records: Arc<dyn RecordStore>) -> Self {
         Self {
             objects,
-            records,
+            documents: Documents::new(records),
             runtime: Arc::new(SystemRuntime),
             bounds: FileBounds::default(),
             // The smallest part that every object store takes.
@@ -229,8 +230,8 @@ impl FileStore {
             prefix: format!("{owner}/"),
             after: after.map(|id| key(owner, &id)),
         };
-        let records = self.records.scan(KIND, range, limit).await?;
-        records.iter().map(|record| read(&record.value)).collect()
+        let found = self.documents.scan(KIND, range, limit).await?;
+        Ok(found.into_iter().map(|(_, info)| info).collect())
     }
 
     /// An owner's files in the order of their ids, which is that of their uploads. `limit` is 1 to
@@ -275,10 +276,8 @@ impl FileStore {
         if !is_id(id) {
             return Ok(None);
         }
-        match self.records.get(KIND, &key(owner, id)).await? {
-            Some(record) => read(&record.value).map(Some),
-            None => Ok(None),
-        }
+        let found = self.documents.get(KIND, &key(owner, id)).await?;
+        Ok(found.map(|(info, _)| info))
     }
 
     /// The bytes of a file from `start` to before `end`, both within its length, as they are read.
@@ -316,13 +315,8 @@ impl FileStore {
         if self.info(owner, id).await?.is_none() {
             return Ok(false);
         }
-        let write = RecordWrite {
-            kind: KIND.to_owned(),
-            key: key(owner, id),
-            value: None,
-            expect: Expect::Any,
-        };
-        self.records.commit(vec![write]).await?;
+        let removal = remove(KIND, &key(owner, id));
+        self.documents.commit(vec![removal]).await?;
         self.remove(&place(owner, id)).await?;
         Ok(true)
     }
@@ -436,15 +430,6 @@ fn text(bytes: Vec<u8>, is_cut: bool) -> String {
         text.push_str("\n[the rest of the file is cut off]");
     }
     text
-}
-
-fn read(json: &[u8]) -> Result<FileInfo> {
-    serde_json::from_slice(json).map_err(|_| {
-        Error::new(
-            ErrorKind::DataCorrupt,
-            "the record of a file cannot be read: restore a backup",
-        )
-    })
 }
 
 fn key(owner: &OwnerId, id: &str) -> String {

@@ -11,7 +11,8 @@ use crate::hidden::Hidden;
 use crate::id::{MessageId, SessionId};
 use crate::message::Message;
 use crate::session::MAX_PAGE;
-use crate::store::{Expect, RecordStore, RecordWrite, scan_all};
+use crate::store::Documents;
+use crate::store::document::remove;
 use crate::time::Timestamp;
 
 /// The kind of the records. A key is `owner/session/message`.
@@ -19,9 +20,6 @@ const KIND: &str = "feedback";
 
 /// The longest comment, in characters.
 pub const MAX_COMMENT_CHARS: usize = 4000;
-
-/// How often a change is tried again because somebody else changed the same feedback.
-const MAX_ATTEMPTS: usize = 4;
 
 /// A thumb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -83,7 +81,7 @@ impl Tutor {
             ))
             .with_context("field", "comment"));
         }
-        let records = self.engine.records.as_ref().ok_or_else(no_records)?;
+        let documents = self.documents().ok_or_else(no_records)?;
         let message = self
             .engine
             .message(self.session_key(session), message.clone())
@@ -99,42 +97,17 @@ impl Tutor {
             comment,
             updated_at: self.engine.runtime.now(),
         });
-        let value = match &feedback {
-            Some(feedback) => Some(
-                serde_json::to_vec(feedback)
-                    .map_err(|_| Error::internal("feedback cannot be written as JSON"))?,
-            ),
-            None => None,
-        };
         let key = format!("{}{}", self.feedback_of(session), message.id);
-        for _ in 0..MAX_ATTEMPTS {
-            let before = records.get(KIND, &key).await?;
-            let write = RecordWrite {
-                kind: KIND.to_owned(),
-                key: key.clone(),
-                value: value.clone(),
-                expect: before
-                    .as_ref()
-                    .map_or(Expect::Absent, |record| Expect::Version(record.version)),
-            };
-            match records.commit(vec![write]).await {
-                Ok(()) => {
-                    let before = before.and_then(|record| read(&record.value).ok());
-                    let (was, is) = (
-                        before.map(|f| f.rating),
-                        feedback.as_ref().map(|f| f.rating),
-                    );
-                    let count = |rating: Option<Rating>, which| i64::from(rating == Some(which));
-                    let change = |which| count(is, which) - count(was, which);
-                    let (up, down) = (change(Rating::Up), change(Rating::Down));
-                    self.engine.ledger.rate(&self.owner, up, down);
-                    return Ok(feedback);
-                }
-                Err(error) if error.kind() == ErrorKind::Conflict => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Error::conflict("too many changes of this feedback at the same time").retryable(None))
+        let changed = documents
+            .change(KIND, &key, |_: Option<Feedback>| Ok(feedback.clone()))
+            .await?;
+        let rating = |feedback: &Option<Feedback>| feedback.as_ref().map(|f| f.rating);
+        let (was, is) = (rating(&changed.before), rating(&changed.after));
+        let count = |rating: Option<Rating>, which| i64::from(rating == Some(which));
+        let change = |which| count(is, which) - count(was, which);
+        let (up, down) = (change(Rating::Up), change(Rating::Down));
+        self.engine.ledger.rate(&self.owner, up, down);
+        Ok(changed.after)
     }
 
     /// What is thought of the messages of a session, in the order of their ids' bytes.
@@ -143,11 +116,10 @@ impl Tutor {
     /// `not_found` for the session; errors of the store.
     pub async fn feedback(&self, session: &SessionId) -> Result<Vec<Feedback>> {
         self.session(session).await?;
-        let Some(records) = &self.engine.records else {
-            return Ok(Vec::new());
-        };
-        let stored = scan_all(&**records, KIND, &self.feedback_of(session)).await?;
-        stored.iter().map(|record| read(&record.value)).collect()
+        match self.documents() {
+            Some(documents) => documents.all(KIND, &self.feedback_of(session)).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Finds a message whose session is not known: in the session that was used last, if several
@@ -173,27 +145,30 @@ impl Tutor {
         }
     }
 
+    fn documents(&self) -> Option<Documents> {
+        self.engine.records.clone().map(Documents::new)
+    }
+
     fn feedback_of(&self, session: &SessionId) -> String {
         format!("{}/{session}/", self.owner)
     }
 
     /// Deletes what is thought of a session's messages.
     pub(super) async fn forget_feedback(&self, session: &SessionId) -> Result<()> {
-        let Some(records) = &self.engine.records else {
+        let Some(documents) = self.documents() else {
             return Ok(());
         };
-        let stored = scan_all(&**records, KIND, &self.feedback_of(session)).await?;
-        forget(&**records, stored.into_iter().map(|record| record.key)).await
+        let keys = documents.keys(KIND, &self.feedback_of(session)).await?;
+        forget(&documents, &keys).await
     }
 
     /// Deletes what is thought of messages that are gone.
     pub(super) async fn forget_orphaned_feedback(&self, session: &SessionId) -> Result<()> {
-        let Some(records) = &self.engine.records else {
+        let Some(documents) = self.documents() else {
             return Ok(());
         };
         let mut orphans = Vec::new();
-        for record in scan_all(&**records, KIND, &self.feedback_of(session)).await? {
-            let key = record.key;
+        for key in documents.keys(KIND, &self.feedback_of(session)).await? {
             let Some((_, id)) = key.rsplit_once('/') else {
                 continue;
             };
@@ -203,7 +178,7 @@ impl Tutor {
                 found => drop(found?),
             }
         }
-        forget(&**records, orphans.into_iter()).await
+        forget(&documents, &orphans).await
     }
 }
 
@@ -212,25 +187,7 @@ fn is_elsewhere(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput)
 }
 
-async fn forget(records: &dyn RecordStore, keys: impl Iterator<Item = String>) -> Result<()> {
-    let deletions = keys.map(|key| RecordWrite {
-        kind: KIND.to_owned(),
-        key,
-        value: None,
-        expect: Expect::Any,
-    });
-    let deletions: Vec<_> = deletions.collect();
-    if deletions.is_empty() {
-        return Ok(());
-    }
-    records.commit(deletions).await
-}
-
-fn read(json: &[u8]) -> Result<Feedback> {
-    serde_json::from_slice(json).map_err(|_| {
-        Error::new(
-            ErrorKind::DataCorrupt,
-            "feedback cannot be read: restore a backup",
-        )
-    })
+async fn forget(documents: &Documents, keys: &[String]) -> Result<()> {
+    let deletions = keys.iter().map(|key| remove(KIND, key));
+    documents.commit(deletions.collect()).await
 }

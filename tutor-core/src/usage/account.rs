@@ -65,20 +65,6 @@ pub(crate) struct Spent {
 }
 
 impl Account {
-    pub(super) fn read(json: &[u8]) -> Result<Self> {
-        serde_json::from_slice(json).map_err(|_| {
-            Error::new(
-                ErrorKind::DataCorrupt,
-                "an account of what was used cannot be read: restore a backup",
-            )
-        })
-    }
-
-    pub(super) fn write(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(self)
-            .map_err(|_| Error::internal("an account cannot be written as JSON"))
-    }
-
     /// Reserves what the turn wishes, or less of a reply. Returns the tokens that the reply may
     /// have.
     pub(super) fn reserve(&mut self, wish: &Wish, quota: &Quota, reset: u64) -> Result<u64> {
@@ -316,8 +302,10 @@ mod tests {
             .unwrap();
         account.settle(&spent(3, 4));
         account.rate(1, 0);
-        assert_eq!(Account::read(&account.write().unwrap()).unwrap(), account);
-        assert_eq!(Account::read(b"{}").unwrap(), Account::default());
+        let written = serde_json::to_vec(&account).unwrap();
+        let read = |json: &[u8]| serde_json::from_slice::<Account>(json).unwrap();
+        assert_eq!(read(&written), account);
+        assert_eq!(read(b"{}"), Account::default());
         assert_eq!(account.shown(OwnerId::default(), "d").cost_usd, 0.000_001);
     }
 }

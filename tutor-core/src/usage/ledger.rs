@@ -13,7 +13,8 @@ pub(crate) use super::account::{Spent, Wish};
 use super::{Account, KIND, Quota, day_of, key, until_tomorrow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{OwnerId, TurnId};
-use crate::store::{Expect, RecordStore, RecordWrite, SharedStore};
+use crate::store::document::{Documents, put};
+use crate::store::{Expect, RecordStore, SharedStore};
 use crate::time::{SharedRuntime, Timestamp};
 use crate::turn::{Turn, TurnKey, TurnStatus};
 
@@ -31,7 +32,7 @@ const MAX_ATTEMPTS: usize = 16;
 
 /// The accounts of all owners.
 pub(crate) struct Ledger {
-    records: Option<Arc<dyn RecordStore>>,
+    documents: Option<Documents>,
     store: SharedStore,
     runtime: SharedRuntime,
     quota: Quota,
@@ -84,7 +85,7 @@ impl Ledger {
         (tasks, closing): (TaskTracker, CancellationToken),
     ) -> Arc<Self> {
         Arc::new(Self {
-            records,
+            documents: records.map(Documents::new),
             store,
             runtime,
             quota,
@@ -144,7 +145,7 @@ impl Ledger {
 
     /// Waits until everything so far is written.
     pub(crate) async fn flush(self: &Arc<Self>) -> Result<()> {
-        if self.records.is_none() {
+        if self.documents.is_none() {
             return Ok(());
         }
         let now = self.runtime.now();
@@ -183,7 +184,7 @@ impl Ledger {
     }
 
     fn push(self: &Arc<Self>, entry: Entry) {
-        if self.records.is_none() {
+        if self.documents.is_none() {
             return;
         }
         let must_work = {
@@ -273,7 +274,7 @@ impl Ledger {
 
     /// One write of all changes; what came of each, in order.
     async fn try_write(&self, batch: &[Entry]) -> Result<Vec<Result<u64>>> {
-        let Some(records) = &self.records else {
+        let Some(documents) = &self.documents else {
             return Err(Error::internal("there is no place for accounts"));
         };
         let now = self.runtime.now();
@@ -286,11 +287,9 @@ impl Ledger {
             }
             let key = key(&entry.owner, &entry.day);
             if !accounts.contains_key(&key) {
-                let (mut account, expect) = match records.get(KIND, &key).await? {
-                    Some(record) => (
-                        Account::read(&record.value)?,
-                        Expect::Version(record.version),
-                    ),
+                let found = documents.get::<Account>(KIND, &key).await?;
+                let (mut account, expect) = match found {
+                    Some((account, version)) => (account, Expect::Version(version)),
                     None => (Account::default(), Expect::Absent),
                 };
                 let before = account.clone();
@@ -308,17 +307,10 @@ impl Ledger {
         let mut writes = Vec::new();
         for (key, (before, account, expect)) in accounts {
             if account != before {
-                writes.push(RecordWrite {
-                    kind: KIND.to_owned(),
-                    key,
-                    value: Some(account.write()?),
-                    expect,
-                });
+                writes.push(put(KIND, &key, &account, expect)?);
             }
         }
-        if !writes.is_empty() {
-            records.commit(writes).await?;
-        }
+        documents.commit(writes).await?;
         Ok(outcomes)
     }
 

@@ -3,12 +3,11 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use tutor_core::store::document::{Documents, put, remove};
 use tutor_core::store::{Expect, KeyRange};
 use tutor_core::time::Timestamp;
-use tutor_core::{Error, ErrorKind, OwnerId, Result};
+use tutor_core::{Error, ErrorKind, Result};
 use utoipa::ToSchema;
-
-use super::documents::{Documents, put, remove};
 
 const ACCOUNT: &str = "account";
 /// From an address to the id of its account.
@@ -147,10 +146,5 @@ impl Accounts {
     /// Frees the address for another account.
     pub(super) async fn forget_address(&self, account: &Account) -> Result<()> {
         self.0.commit(vec![remove(EMAIL, &account.email)]).await
-    }
-
-    /// Removes an account with everything that is its person's.
-    pub(super) async fn erase(&self, owner: &OwnerId) -> Result<()> {
-        self.0.erase(owner).await
     }
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
+use tutor_core::store::document::{Documents, put, remove};
 use tutor_core::store::{Expect, KeyRange};
 use tutor_core::time::Timestamp;
 use tutor_core::{Error, Result};
 
-use super::documents::{Documents, put, remove};
 use super::principal::{Scope, unauthorized};
 use super::secret::random_text;
 

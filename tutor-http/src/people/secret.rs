@@ -8,9 +8,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::Ed25519KeyPair;
 use serde::{Deserialize, Serialize};
 use tutor_core::store::Expect;
+use tutor_core::store::document::{Documents, put};
 use tutor_core::{Error, ErrorKind, Result};
-
-use super::documents::{Documents, put};
 
 const KIND: &str = "secret";
 const KEY: &str = "signing";

@@ -11,10 +11,9 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 use tutor_core::store::Expect;
+use tutor_core::store::document::{Documents, put, remove};
 use tutor_core::time::Timestamp;
 use tutor_core::{Error, ErrorKind, Result};
-
-use super::documents::{Documents, put, remove};
 
 /// A sign-in, by its account and family.
 const SIGN_IN: &str = "sign-in";

@@ -7,11 +7,11 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
+use tutor_core::store::document::{Documents, put, remove};
 use tutor_core::store::{Expect, KeyRange, RecordWrite};
 use tutor_core::time::Timestamp;
 use tutor_core::{Error, ErrorKind, Result, TurnId};
 
-use super::documents::{Documents, put, remove};
 use super::principal::{Principal, unauthorized};
 use super::secret::random_text;
 

@@ -9,7 +9,8 @@ use super::{FileInfo, FileStore, KIND, key, place, too_large, unavailable};
 use crate::error::{Error, Result};
 use crate::file::{IMAGE_TYPES, sniff};
 use crate::id::OwnerId;
-use crate::store::{Expect, RecordWrite};
+use crate::store::Expect;
+use crate::store::document::put;
 
 /// Bytes by which the type of a file is known.
 const HEAD_BYTES: usize = 8 << 10;
@@ -179,16 +180,8 @@ impl Upload {
             bytes: self.bytes,
             created_at: self.files.runtime.now(),
         };
-        let write = RecordWrite {
-            kind: KIND.to_owned(),
-            key: key(&self.owner, &info.id),
-            value: Some(
-                serde_json::to_vec(&info)
-                    .map_err(|_| Error::internal("the record of a file cannot be written"))?,
-            ),
-            expect: Expect::Absent,
-        };
-        if let Err(error) = self.files.records.commit(vec![write]).await {
+        let write = put(KIND, &key(&self.owner, &info.id), &info, Expect::Absent)?;
+        if let Err(error) = self.files.documents.commit(vec![write]).await {
             // Its bytes are of no use without it.
             self.files.remove(&place(&self.owner, &self.id)).await?;
             return Err(error);
