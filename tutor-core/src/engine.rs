@@ -132,7 +132,7 @@ impl Engine {
         let mut attempt = 1;
         loop {
             if let Some(turn) = self.taken(&owner, &request, fingerprint).await? {
-                return Ok((self.find(turn).await?, false));
+                return Ok((Box::pin(self.find(turn)).await?, false));
             }
             // A refusal costs next to nothing: that is how others are still served.
             self.hub.check_room(&owner)?;
@@ -153,7 +153,9 @@ impl Engine {
             }
             match launched {
                 Ok(run::Launched::New(live, turn)) => return Ok((Asked::Live(live, turn), true)),
-                Ok(run::Launched::Existing(turn)) => return Ok((self.find(turn).await?, false)),
+                Ok(run::Launched::Existing(turn)) => {
+                    return Ok((Box::pin(self.find(turn)).await?, false));
+                }
                 Err(error)
                     if attempt < MAX_ATTEMPTS && self.may_prepare_again(&owner, &error).await? =>
                 {
@@ -208,7 +210,7 @@ impl Engine {
             return Ok(false);
         }
         match error.context_value("turn").map(TurnId::new) {
-            Some(Ok(id)) => self.reclaim(&TurnKey::new(owner.clone(), id)).await,
+            Some(Ok(id)) => Box::pin(self.reclaim(&TurnKey::new(owner.clone(), id))).await,
             _ => Ok(false),
         }
     }

@@ -117,7 +117,8 @@ impl Tutor {
         let begin = self
             .engine
             .begin(self.owner.clone(), request, cancel.clone());
-        let (asked, is_new) = begin.await?;
+        // A future of kilobytes would be moved into each that waits for it.
+        let (asked, is_new) = Box::pin(begin).await?;
         let stream = match asked {
             Asked::Live(live, turn) => TurnStream::live(live, turn, 0, guard),
             Asked::Ended(turn) => self.replay(turn, 0).await?,

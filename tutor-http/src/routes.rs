@@ -164,7 +164,7 @@ fn matches(pattern: &str, path: &str) -> bool {
 async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
-    tokio::spawn(work.in_current_span())
+    tokio::spawn(Box::pin(work).in_current_span())
         .map(|joined| joined.unwrap_or_else(|_| Err(Error::internal("a request's work panicked"))))
         .await
 }

@@ -55,9 +55,9 @@ impl Engine {
         prepared.completion.context.span = span.clone();
         prepared.completion.context.extensions = request.extensions.clone();
         let (begun, launched) = oneshot::channel();
-        let (engine, runner) = (Arc::clone(self), Arc::clone(&live));
-        self.tasks
-            .spawn(async move { engine.run(prepared, runner, begun).await }.instrument(span));
+        // Boxed: each step on the way to its task would move kilobytes.
+        let run = Box::pin(Arc::clone(self).run(prepared, Arc::clone(&live), begun));
+        self.tasks.spawn(run.instrument(span));
         match launched.await {
             Ok(Ok(BegunTurn::New)) => Ok(Launched::New(live, turn)),
             Ok(Ok(BegunTurn::Existing(turn))) => Ok(Launched::Existing(*turn)),

@@ -62,12 +62,13 @@ impl Provider for DemoProvider {
     }
 
     async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
-        let (words, reason) = reply(&request);
+        let (text, reason) = reply(&request);
         let finished = Delta::Finished { reason };
         if !request.streamed {
-            return Ok(stream::iter([Ok(Delta::Text(words.concat())), Ok(finished)]).boxed());
+            return Ok(stream::iter([Ok(Delta::Text(text)), Ok(finished)]).boxed());
         }
         let delay = self.delay;
+        let words: Vec<String> = text.split_inclusive(' ').map(str::to_owned).collect();
         let words = stream::iter(words.into_iter().enumerate()).then(move |(i, word)| async move {
             if i > 0 && !delay.is_zero() {
                 tokio::time::sleep(delay).await;
@@ -78,8 +79,8 @@ impl Provider for DemoProvider {
     }
 }
 
-/// The words of the reply, each with the white space after it, and why it ends.
-fn reply(request: &CompletionRequest) -> (Vec<String>, FinishReason) {
+/// The reply, and why it ends.
+fn reply(request: &CompletionRequest) -> (String, FinishReason) {
     let number = request
         .messages
         .iter()
@@ -94,22 +95,24 @@ fn reply(request: &CompletionRequest) -> (Vec<String>, FinishReason) {
         Some(topic) => format!("You asked: \u{201c}{topic}\u{201d}. "),
         None => String::new(),
     };
-    let text = format!(
+    let mut text = format!(
         "This is the demo provider, not a language model. {about}This is question number {number} \
          of this conversation. A real tutor would now ask what you know already, and give you the \
          smallest hint that lets you take the next step yourself. To get real answers, set \
          OPENAI_API_KEY or ANTHROPIC_API_KEY and start again."
     );
-    let mut words: Vec<String> = text.split_inclusive(' ').map(str::to_owned).collect();
-    let limit = request
+    let words = request
         .max_tokens
-        .and_then(|limit| usize::try_from(limit).ok())
-        .unwrap_or(usize::MAX);
-    if words.len() <= limit {
-        return (words, FinishReason::Stop);
+        .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX).max(1));
+    // The white space after the last word that fits.
+    let end = words.and_then(|words| text.match_indices(' ').nth(words - 1));
+    match end.map(|(end, _)| end + 1) {
+        Some(end) => {
+            text.truncate(end);
+            (text, FinishReason::Length)
+        }
+        None => (text, FinishReason::Stop),
     }
-    words.truncate(limit.max(1));
-    (words, FinishReason::Length)
 }
 
 /// The beginning of a question, on one line.

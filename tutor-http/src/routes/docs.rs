@@ -1,15 +1,15 @@
 //! The interactive documentation, served from this binary alone: no other host is asked.
 
-use std::sync::Arc;
+use std::io::Read;
 
 use axum::Router;
 use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use http::header;
+use flate2::read::GzDecoder;
+use http::{HeaderMap, header};
 use utoipa::openapi::OpenApi;
-use utoipa_swagger_ui::Config;
 
 use crate::error::ApiError;
 use crate::state::AppState;
@@ -21,7 +21,7 @@ const PAGE: &str = r##"<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Neuro Tutor API - Swagger UI</title>
 <link rel="stylesheet" href="/docs/assets/swagger-ui.css">
-<link rel="icon" type="image/png" href="/docs/assets/favicon-32x32.png">
+<link rel="icon" href="data:,">
 </head>
 <body>
 <div id="swagger-ui"></div>
@@ -40,11 +40,18 @@ const START: &str = r##"window.ui = SwaggerUIBundle({
 });
 "##;
 
-/// The files of Swagger UI that the page needs.
-const ASSETS: &[&str] = &[
-    "swagger-ui.css",
-    "swagger-ui-bundle.js",
-    "favicon-32x32.png",
+/// The files of Swagger UI that the page needs, packed by gzip: name, type, content.
+const ASSETS: &[(&str, &str, &[u8])] = &[
+    (
+        "swagger-ui.css",
+        "text/css; charset=utf-8",
+        include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui.css.gz")),
+    ),
+    (
+        "swagger-ui-bundle.js",
+        "text/javascript; charset=utf-8",
+        include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui-bundle.js.gz")),
+    ),
 ];
 
 pub(super) fn routes(openapi: &OpenApi) -> Router<AppState> {
@@ -62,24 +69,67 @@ pub(super) fn routes(openapi: &OpenApi) -> Router<AppState> {
         .route("/docs/assets/{file}", get(asset))
 }
 
-async fn asset(Path(name): Path<String>) -> Response {
+async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
     let cached = (header::CACHE_CONTROL, "public, max-age=3600");
     if name == "start.js" {
         let kind = (header::CONTENT_TYPE, "text/javascript; charset=utf-8");
         return ([kind, cached], START).into_response();
     }
-    if !ASSETS.contains(&name.as_str()) {
+    let Some((_, kind, packed)) = ASSETS.iter().find(|(asset, ..)| *asset == name) else {
         return ApiError::NOT_FOUND.into_response();
+    };
+    let headed = [
+        (header::CONTENT_TYPE, *kind),
+        cached,
+        (header::VARY, "accept-encoding"),
+    ];
+    if takes_gzip(&headers) {
+        let encoded = [(header::CONTENT_ENCODING, "gzip")];
+        return (headed, encoded, *packed).into_response();
     }
-    match utoipa_swagger_ui::serve(&name, Arc::new(Config::default())) {
-        Ok(Some(file)) => {
-            let bytes = Bytes::from(file.bytes.into_owned());
-            let headers = [
-                (header::CONTENT_TYPE, file.content_type),
-                (cached.0, cached.1.to_owned()),
-            ];
-            (headers, bytes).into_response()
+    let mut content = Vec::new();
+    match GzDecoder::new(*packed).read_to_end(&mut content) {
+        Ok(_) => (headed, content).into_response(),
+        Err(_) => ApiError::NOT_FOUND.into_response(),
+    }
+}
+
+/// True if the client says that it can unpack gzip.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT_ENCODING);
+    let accepted = accepted.iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|coding| {
+        let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
+        let is_refused = quality
+            .trim()
+            .strip_prefix("q=")
+            .and_then(|q| q.parse().ok())
+            == Some(0.0);
+        matches!(name.trim(), "gzip" | "*") && !is_refused
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn gzip_is_sent_to_those_who_take_it() {
+        for (accepted, expected) in [
+            ("gzip, deflate, br", true),
+            ("br;q=1.0, gzip;q=0.5", true),
+            ("*", true),
+            ("gzip;q=0", false),
+            ("gzip; q=0.000", false),
+            ("identity", false),
+            ("", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(accepted));
+            assert_eq!(takes_gzip(&headers), expected, "{accepted}");
         }
-        Ok(None) | Err(_) => ApiError::NOT_FOUND.into_response(),
+        assert!(!takes_gzip(&HeaderMap::new()));
     }
 }
