@@ -19,7 +19,7 @@ from typing import Any
 from agents import SQLiteSession
 
 from neuro_tutor import AsyncTutor
-from neuro_tutor.openai_agents import TutorSession
+from neuro_tutor.adapters.openai_agents import TutorSession
 
 ROUNDS = 200
 LENGTHS = (10, 1_000, 100_000)

@@ -13,8 +13,12 @@ use crate::limits::Limits;
 use crate::message::{Content, Part};
 
 #[cfg(feature = "files")]
+mod place;
+#[cfg(feature = "files")]
 mod store;
 
+#[cfg(feature = "files")]
+pub use place::FilePlace;
 #[cfg(feature = "files")]
 pub use store::{FileBounds, FileInfo, FileStore, Upload};
 

@@ -17,6 +17,7 @@ mod request;
 mod settings;
 mod tool;
 mod transfer;
+mod usage;
 
 pub use delta::{completion_request, delta};
 pub use error::{error, raised};
@@ -25,7 +26,10 @@ pub use foreign::{Foreign, ForeignStore, OPTIONAL_METHODS, RECORD_METHODS, SESSI
 pub use generator::Generator;
 pub use listing::{DEFAULT_SESSIONS, messages, new_session, session_changes, sessions};
 pub use nearest::nearest;
-pub use request::{chat_request, context, reply, turn};
+pub use request::{chat_request, context, reply, status, turn};
+#[cfg(feature = "files")]
+pub use settings::file_place;
 pub use settings::{limits, provider, provider_info, tutor};
 pub use tool::{tool, tool_call};
 pub use transfer::{export_options, import_options};
+pub use usage::{opinion, quota, usage_range};

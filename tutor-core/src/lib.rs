@@ -72,7 +72,7 @@
 //! * `provider-anthropic`: Anthropic Messages.
 //! * `provider-gemini`: Google Gemini.
 //! * `provider-ollama`: Ollama's own protocol.
-//! * `files`: [`file::FileStore`], uploaded files.
+//! * `files`: [`file::FileStore`], uploaded files, and [`file::FilePlace`].
 //! * `tokenizer`: counts tokens as current OpenAI models do, instead of by estimate.
 //! * `conformance`: the laws of stores and providers, for tests.
 //!

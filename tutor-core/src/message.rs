@@ -240,7 +240,8 @@ pub enum Part {
     ToolResult {
         /// The call that is answered.
         call_id: String,
-        /// The tool.
+        /// The tool. Callers may leave it out: it is that of the call.
+        #[serde(default)]
         name: String,
         /// The answer: a text as a JSON string, or any other JSON.
         result: Value,

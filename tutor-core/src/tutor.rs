@@ -23,7 +23,7 @@ use crate::session::{
 use crate::store::StoreInfo;
 use crate::trace::Trace;
 use crate::turn::{ChatRequest, Reply, Turn, TurnKey};
-use crate::usage::{self, DayUsage, UsageQuery};
+use crate::usage::{self, DayUsage, Quota, UsageQuery};
 
 mod builder;
 mod feedback;
@@ -422,6 +422,11 @@ impl Tutor {
     /// The bounds under which it works.
     pub fn limits(&self) -> &Limits {
         &self.engine.limits
+    }
+
+    /// How much each owner may use in a day.
+    pub fn quota(&self) -> &Quota {
+        self.engine.ledger.quota()
     }
 
     /// What is known of models.

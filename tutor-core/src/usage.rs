@@ -28,7 +28,7 @@ const DAY_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 /// several instances, and after a crash. What does not fit is refused with `rate_limited`; the
 /// context of the error has the `limit`'s name, its `quota`, what is `remaining` of it, and the
 /// seconds until its `reset`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Quota {
     /// Turns.

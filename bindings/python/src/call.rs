@@ -17,6 +17,7 @@ use tutor_core::{Error, Event, Result, TurnEvent};
 
 use crate::client::Client;
 use crate::failure::{Failure, forked_away};
+use crate::files::Incoming;
 use crate::host::helper;
 use crate::inbox::Inbox;
 use crate::runtime::{Owned, block_on, runtime};
@@ -31,6 +32,7 @@ pub(crate) enum Output {
     Opened(Box<Client>),
     Stream(Box<Stream>),
     Server(Box<Server>),
+    Incoming(Box<Incoming>),
     Bytes(Vec<u8>),
     /// Events; none at the end of a stream.
     Events(Vec<Arc<TurnEvent>>),
@@ -52,6 +54,7 @@ impl Output {
             Self::Opened(client) => (*client).into_py_any(py),
             Self::Stream(stream) => (*stream).into_py_any(py),
             Self::Server(server) => (*server).into_py_any(py),
+            Self::Incoming(incoming) => (*incoming).into_py_any(py),
             Self::Bytes(bytes) => PyBytes::new(py, &bytes).into_py_any(py),
             Self::Events(events) if events.is_empty() => Ok(py.None()),
             Self::Events(events) => {
@@ -147,6 +150,7 @@ impl Call {
     ///
     /// Nothing of Python's runs in here: an interpreter that exits unwinds the threads that wait
     /// to go on with Python, and may not find a frame of Rust's below.
+    #[pyo3(signature = (inbox, future: "asyncio.Future[typing.Any]") -> "collections.abc.Callable[[asyncio.Future[typing.Any]], None]")]
     fn start(&self, py: Python<'_>, inbox: &Inbox, future: Py<PyAny>) -> PyResult<AbortOnCancel> {
         let work = AssertUnwindSafe(self.take()?).catch_unwind();
         let inbox = inbox.clone();

@@ -1,20 +1,24 @@
 //! The engine's handle, as Python has it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
+use tutor_core::file::FilePlace;
 use tutor_core::items::ItemLog;
 use tutor_core::json;
 use tutor_core::message::{Metadata, Part};
 use tutor_core::session::Cursor;
 use tutor_core::store::Store;
-use tutor_core::tutor::Rating;
 use tutor_core::{ChatRequest, Error, MessageId, OwnerId, Result, SessionId, TurnId, Tutor};
 
 use crate::call::{Call, Output};
 use crate::failure::{Failure, forked_away};
+use crate::files::Files;
 use crate::host::Host;
+use crate::open::{Plugins, ProviderList};
 use crate::runtime::Owned;
 use crate::server::Server;
 use crate::stream::Stream;
@@ -26,16 +30,33 @@ use crate::transfer::{Export, Import};
 pub(crate) struct Client {
     tutor: Owned<Tutor>,
     store: Owned<Arc<dyn Store>>,
-    has_plugins: bool,
+    files: Owned<FilePlace>,
+    has_plugins: Arc<AtomicBool>,
 }
 
 impl Client {
-    pub(crate) fn new(tutor: Tutor, store: Arc<dyn Store>, has_plugins: bool) -> Self {
+    pub(crate) fn new(
+        tutor: Tutor,
+        store: Arc<dyn Store>,
+        files: FilePlace,
+        has_plugins: bool,
+    ) -> Self {
         Self {
             tutor: Owned::new(tutor),
             store: Owned::new(store),
-            has_plugins,
+            files: Owned::new(files),
+            has_plugins: Arc::new(AtomicBool::new(has_plugins)),
         }
+    }
+
+    /// The same engine for another owner.
+    fn of(&self, owner: OwnerId) -> Option<Self> {
+        Some(Self {
+            tutor: Owned::new(self.tutor.get()?.for_owner(owner)),
+            store: Owned::new(Arc::clone(self.store.get()?)),
+            files: Owned::new(self.files.get()?.clone()),
+            has_plugins: Arc::clone(&self.has_plugins),
+        })
     }
 
     fn call<F>(&self, work: impl FnOnce(Tutor) -> F) -> Call
@@ -70,7 +91,7 @@ impl Client {
 
     /// Where Python code of a request is to run, if there is any.
     fn host(&self, py: Python<'_>, in_loop: bool, own: &OwnTools) -> PyResult<Option<Arc<Host>>> {
-        if !(self.has_plugins || own.is_some()) || self.tutor.get().is_none() {
+        if !(self.has_plugins() || own.is_some()) || self.tutor.get().is_none() {
             return Ok(None);
         }
         let host = if in_loop {
@@ -98,7 +119,7 @@ fn chat_request(members: &str, host: Option<Arc<Host>>, own: OwnTools) -> Result
 
 /// An image or a file that a message has, as JSON, or a `Failure`.
 #[pyfunction]
-#[pyo3(signature = (data, name=None))]
+#[pyo3(signature = (data, name=None) -> "str | Failure")]
 pub(crate) fn attachment(py: Python<'_>, data: &[u8], name: Option<&str>) -> PyResult<Py<PyAny>> {
     match Part::attachment(name, data) {
         Ok(part) => serde_json::to_string(&part)
@@ -120,7 +141,7 @@ impl Client {
     /// True if providers or stores are written in Python.
     #[getter]
     fn has_plugins(&self) -> bool {
-        self.has_plugins
+        self.has_plugins.load(Ordering::Relaxed)
     }
 
     /// Whose data this handle reads and writes.
@@ -131,18 +152,23 @@ impl Client {
     }
 
     /// The same engine for another owner, or a `Failure`.
+    #[pyo3(signature = (owner) -> "Client | Failure")]
     fn for_owner(&self, py: Python<'_>, owner: &str) -> PyResult<Py<PyAny>> {
-        let made = self.parts().and_then(|(tutor, store)| {
-            let tutor = tutor.for_owner(OwnerId::new(owner)?);
-            Ok(Self::new(tutor, Arc::clone(store), self.has_plugins))
-        });
-        match made {
+        let made = OwnerId::new(owner);
+        match made.and_then(|owner| self.of(owner).ok_or_else(forked_away)) {
             Ok(client) => client.into_py_any(py),
             Err(error) => Failure::new(py, &error).into_py_any(py),
         }
     }
 
+    /// The uploaded files of this owner.
+    fn files(&self) -> Files {
+        let parts = self.tutor.get().cloned().zip(self.files.get().cloned());
+        Files::new(parts)
+    }
+
     /// An export, of this owner or of all, or a `Failure`. `options` is JSON.
+    #[pyo3(signature = (options) -> "Export | Failure")]
     fn export(&self, py: Python<'_>, options: &str) -> PyResult<Py<PyAny>> {
         let made = self
             .parts()
@@ -154,6 +180,7 @@ impl Client {
     }
 
     /// An import, for this owner or for all, or a `Failure`. `options` is JSON.
+    #[pyo3(signature = (options) -> "Import | Failure")]
     fn import_(&self, py: Python<'_>, options: &str) -> PyResult<Py<PyAny>> {
         let made = self
             .parts()
@@ -167,8 +194,10 @@ impl Client {
     /// A server of this engine, which listens when the call is done.
     #[pyo3(signature = (host, port, origins=None))]
     fn serve(&self, host: String, port: u16, origins: Option<String>) -> Call {
+        let files = self.files.get().cloned();
         self.call(|tutor| async move {
-            let server = Server::start(tutor, &host, port, origins.as_deref()).await?;
+            let files = files.ok_or_else(forked_away)?;
+            let server = Server::start(tutor, files, &host, port, origins.as_deref()).await?;
             Ok(Output::Server(Box::new(server)))
         })
     }
@@ -230,6 +259,22 @@ impl Client {
         })
     }
 
+    /// The turn that an idempotency key names; `null` if there is none.
+    fn turn_by_key(&self, key: String) -> Call {
+        self.call(|tutor| async move {
+            let turn = tutor.turn_by_key(&key).await?;
+            Output::json(&turn.as_ref().map(json::turn))
+        })
+    }
+
+    /// Stops all turns of this owner that run here, and waits until they have ended.
+    fn cancel_all(&self) -> Call {
+        self.call(|tutor| async move {
+            tutor.cancel_all().await;
+            Ok(Output::Nothing)
+        })
+    }
+
     /// A page of sessions.
     #[pyo3(signature = (limit, cursor=None))]
     fn sessions(&self, limit: usize, cursor: Option<String>) -> Call {
@@ -281,6 +326,14 @@ impl Client {
         })
     }
 
+    /// A message whose session is not known.
+    fn find_message(&self, message: String) -> Call {
+        self.call(|tutor| async move {
+            let message = tutor.find_message(&MessageId::new(message)?).await?;
+            Output::json(&message)
+        })
+    }
+
     /// The messages beside one, itself among them.
     fn siblings(&self, session: String, message: String) -> Call {
         self.call(|tutor| async move {
@@ -324,22 +377,11 @@ impl Client {
         })
     }
 
-    /// Keeps a thumb, `up` or `down`, for a message; none takes it back.
-    #[pyo3(signature = (session, message, rating=None, comment=None))]
-    fn rate(
-        &self,
-        session: String,
-        message: String,
-        rating: Option<String>,
-        comment: Option<String>,
-    ) -> Call {
+    /// Keeps what somebody thinks of a message, which is in JSON.
+    fn rate(&self, session: String, message: String, opinion: String) -> Call {
         self.call(|tutor| async move {
-            let rating = rating.map(|rating| serde_json::from_value::<Rating>(rating.into()));
-            let rating = rating.transpose().map_err(|_| {
-                Error::invalid_input("a rating is up or down").with_context("field", "rating")
-            })?;
+            let opinion = json::opinion(object(&opinion)?)?;
             let (session, message) = (SessionId::new(session)?, MessageId::new(message)?);
-            let opinion = rating.map(|rating| (rating, comment));
             Output::json(&tutor.rate(&session, &message, opinion).await?)
         })
     }
@@ -353,14 +395,32 @@ impl Client {
 
     /// Removes all that is this owner's.
     fn erase(&self) -> Call {
-        let store = self.store.get().cloned();
+        let parts = self.store.get().cloned().zip(self.files.get().cloned());
         self.call(|tutor| async move {
-            let store = store.ok_or_else(forked_away)?;
-            let erased = tutor.erase(&*store).await?;
+            let (store, files) = parts.ok_or_else(forked_away)?;
+            let erased = files.erase(&tutor, &*store).await?;
             Output::json(&serde_json::json!({
                 "sessions": erased.sessions, "records": erased.records,
             }))
         })
+    }
+
+    /// What this owner used, day by day, in JSON; of which days is in JSON.
+    fn usage(&self, range: String) -> Call {
+        self.call(|tutor| async move {
+            let (from, to) = json::usage_range(object(&range)?)?;
+            Output::json(&tutor.usage(from, to).await?)
+        })
+    }
+
+    /// How much each owner may use in a day.
+    fn quota(&self) -> Call {
+        self.call(|tutor| async move { Output::json(tutor.quota()) })
+    }
+
+    /// Where the data is, and what runs.
+    fn status(&self) -> Call {
+        self.call(|tutor| async move { Output::json(&json::status(&tutor)) })
     }
 
     /// The newest items of a list that is kept for another library, as a JSON array.
@@ -406,15 +466,45 @@ impl Client {
         })
     }
 
+    /// Has other providers answer from now on, which are described as for `open`.
+    fn replace_providers(
+        &self,
+        py: Python<'_>,
+        settings: &str,
+        plugins: Vec<Py<PyAny>>,
+    ) -> PyResult<Call> {
+        let adds_plugins = !plugins.is_empty();
+        let plugins = Plugins::new(py, plugins)?;
+        let settings = ProviderList::read(settings);
+        let has_plugins = Arc::clone(&self.has_plugins);
+        Ok(self.call(|tutor| async move {
+            let (providers, default) = settings?.made(plugins)?;
+            if adds_plugins {
+                has_plugins.store(true, Ordering::Relaxed);
+            }
+            tutor.replace_providers(providers, default.as_deref())?;
+            Ok(Output::Nothing)
+        }))
+    }
+
     /// The models of a provider.
     fn models(&self, provider: String) -> Call {
         self.call(|tutor| async move { Output::json(&tutor.models(&provider).await?) })
     }
 
-    /// Closes the engine: takes no new turn, gives running ones a moment, closes the store.
-    fn close(&self) -> Call {
+    /// Closes the engine: takes no new turn, gives running ones a moment (so many seconds, if it is
+    /// said), closes the store.
+    #[pyo3(signature = (grace=None))]
+    fn close(&self, grace: Option<f64>) -> Call {
         self.call(|tutor| async move {
-            tutor.close().await?;
+            match grace.map(Duration::try_from_secs_f64) {
+                None => tutor.close().await?,
+                Some(Ok(grace)) => tutor.close_within(grace).await?,
+                Some(Err(_)) => {
+                    let wrong = "grace is a number of seconds from 0";
+                    return Err(Error::invalid_input(wrong).with_context("field", "grace"));
+                }
+            }
             Ok(Output::Nothing)
         })
     }

@@ -77,7 +77,7 @@ impl Inbox {
     /// An inbox that wakes its loop by a file descriptor, or, given a weak reference to the loop,
     /// through the dispatcher.
     #[new]
-    #[pyo3(signature = (loop_reference=None))]
+    #[pyo3(signature = (loop_reference: "weakref.ReferenceType[asyncio.AbstractEventLoop] | None" = None))]
     fn new(loop_reference: Option<Py<PyAny>>) -> PyResult<Self> {
         let wake = match loop_reference {
             Some(reference) => Wake::Dispatcher(reference),
@@ -99,6 +99,7 @@ impl Inbox {
     }
 
     /// What to call on the loop's thread: functions with their arguments.
+    #[pyo3(signature = () -> "list[tuple[collections.abc.Callable[..., typing.Any], tuple[typing.Any, ...]]]")]
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         #[cfg(unix)]
         if let Wake::Socket { reader, .. } = &self.0.wake {
@@ -136,6 +137,7 @@ fn socket() -> PyResult<Wake> {
 /// Waits, without the GIL, until a loop of the dispatcher has work: the weak references of the
 /// loops with their inboxes. Called by the dispatcher, a thread of Python's.
 #[pyfunction]
+#[pyo3(signature = () -> "list[tuple[weakref.ReferenceType[asyncio.AbstractEventLoop], Inbox]]")]
 pub(crate) fn wait_for_inboxes(py: Python<'_>) -> Vec<(Py<PyAny>, Inbox)> {
     let ready = detached(py, false, || {
         let (waiting, changed) = &DISPATCH;

@@ -9,6 +9,7 @@ mod call;
 mod cli;
 mod client;
 mod failure;
+mod files;
 mod host;
 mod inbox;
 mod law;
@@ -33,6 +34,8 @@ mod _native {
     use crate::client::{Client, attachment};
     #[pymodule_export]
     use crate::failure::{Failure, error_codes};
+    #[pymodule_export]
+    use crate::files::{Files, Incoming};
     #[pymodule_export]
     use crate::inbox::{Inbox, wait_for_inboxes};
     #[pymodule_export]

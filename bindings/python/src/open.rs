@@ -21,6 +21,7 @@ use crate::tool::tools;
 #[derive(Deserialize)]
 struct Settings {
     location: Place,
+    files: Option<Value>,
     providers: Vec<ProviderSettings>,
     tools: Vec<ToolSettings>,
     /// The rest, as [`json::tutor`] reads it.
@@ -63,12 +64,23 @@ struct Described {
 }
 
 /// Objects of Python, which the settings name by number.
-struct Plugins {
+pub(crate) struct Plugins {
     objects: Vec<Option<Py<PyAny>>>,
     host: Option<Arc<Host>>,
 }
 
 impl Plugins {
+    pub(crate) fn new(py: Python<'_>, objects: Vec<Py<PyAny>>) -> PyResult<Self> {
+        let host = match objects.is_empty() {
+            true => None,
+            false => Some(Arc::new(Host::background(py)?)),
+        };
+        Ok(Self {
+            objects: objects.into_iter().map(Some).collect(),
+            host,
+        })
+    }
+
     fn take(&mut self, index: usize) -> Result<(Py<PyAny>, Arc<Host>)> {
         let object = self.objects.get_mut(index).and_then(Option::take);
         object
@@ -84,15 +96,8 @@ pub(crate) fn open(py: Python<'_>, settings: &str, plugins: Vec<Py<PyAny>>) -> P
         Ok(settings) => settings,
         Err(_) => return Ok(Call::failed(config("the settings are not valid Unicode"))),
     };
-    let host = match plugins.is_empty() {
-        true => None,
-        false => Some(Arc::new(Host::background(py)?)),
-    };
-    let has_plugins = host.is_some();
-    let mut plugins = Plugins {
-        objects: plugins.into_iter().map(Some).collect(),
-        host,
-    };
+    let has_plugins = !plugins.is_empty();
+    let mut plugins = Plugins::new(py, plugins)?;
     Ok(Call::new(async move {
         let mut builder = json::tutor(settings.tutor)?;
         for provider in providers(settings.providers, &mut plugins)? {
@@ -105,17 +110,43 @@ pub(crate) fn open(py: Python<'_>, settings: &str, plugins: Vec<Py<PyAny>>) -> P
                 builder = builder.tool(tool);
             }
         }
-        let data: Arc<dyn Store> = match settings.location {
-            Place::At(location) => location.parse::<Location>()?.open().await?,
+        let (data, location): (Arc<dyn Store>, _) = match settings.location {
+            Place::At(location) => {
+                let location: Location = location.parse()?;
+                (location.open().await?, Some(location))
+            }
             Place::Plugin { index, description } => {
                 let (object, host) = plugins.take(index)?;
-                Arc::new(store(object, &host, description)?)
+                (Arc::new(store(object, &host, description)?), None)
             }
         };
-        let tutor = builder.data(Arc::clone(&data)).build().await?;
-        let client = Client::new(tutor, data, has_plugins);
+        let records = Arc::new(Arc::clone(&data));
+        let files = json::file_place(settings.files, location.as_ref(), records)?;
+        let builder = builder.data(Arc::clone(&data)).files(files.clone());
+        let client = Client::new(builder.build().await?, data, files, has_plugins);
         Ok(Output::Opened(Box::new(client)))
     }))
+}
+
+/// Providers that take the place of others.
+#[derive(Deserialize)]
+pub(crate) struct ProviderList {
+    providers: Vec<ProviderSettings>,
+    default: Option<String>,
+}
+
+impl ProviderList {
+    pub(crate) fn read(settings: &str) -> Result<Self> {
+        serde_json::from_str(settings)
+            .map_err(|_| config("the settings are not valid Unicode, or default is no text"))
+    }
+
+    pub(crate) fn made(
+        self,
+        mut plugins: Plugins,
+    ) -> Result<(Vec<SharedProvider>, Option<String>)> {
+        Ok((providers(self.providers, &mut plugins)?, self.default))
+    }
 }
 
 fn config(message: &'static str) -> Error {

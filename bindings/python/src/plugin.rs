@@ -21,6 +21,7 @@ pub(crate) struct Canceller(Arc<Mutex<Option<Py<PyAny>>>>);
 #[pymethods]
 impl Canceller {
     /// Says what to call.
+    #[pyo3(signature = (cancel: "collections.abc.Callable[[], None]"))]
     fn set(&self, cancel: Py<PyAny>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(cancel);
     }
@@ -85,6 +86,7 @@ impl Answer {
     }
 
     /// Answers that it failed.
+    #[pyo3(signature = (exception, described: "Described"))]
     fn fail(&self, exception: Py<PyBaseException>, described: Described) {
         self.send(Err(described.into_error(exception)));
     }

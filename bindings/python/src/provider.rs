@@ -217,6 +217,7 @@ impl Sender {
     }
 
     /// Ends the stream because of an exception.
+    #[pyo3(signature = (exception, described: "Described"))]
     fn fail(
         &self,
         py: Python<'_>,

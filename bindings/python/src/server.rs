@@ -1,7 +1,8 @@
 //! The HTTP server in this process.
 
 use pyo3::prelude::*;
-use tutor_core::{Result, Tutor};
+use tutor_core::file::FilePlace;
+use tutor_core::{ErrorKind, Result, Tutor};
 use tutor_http::{AppState, Origins};
 
 use crate::call::{Call, Output};
@@ -21,11 +22,18 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn start(
         tutor: Tutor,
+        files: FilePlace,
         host: &str,
         port: u16,
         origins: Option<&str>,
     ) -> Result<Self> {
         let mut state = AppState::new(tutor);
+        match files.store().await {
+            Ok(files) => state = state.with_files(files),
+            // Without a place for them the server takes none.
+            Err(error) if error.kind() == ErrorKind::Config => {}
+            Err(error) => return Err(error),
+        }
         if let Some(origins) = origins {
             state = state.with_origins(Origins::parse(origins)?);
         }

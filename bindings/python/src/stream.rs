@@ -23,6 +23,8 @@ pub(crate) struct Stream {
     turn_id: String,
     #[pyo3(get)]
     session_id: String,
+    #[pyo3(get)]
+    is_replay: bool,
 }
 
 struct Inner {
@@ -36,6 +38,7 @@ impl Stream {
         Self {
             turn_id: stream.turn_id().to_string(),
             session_id: stream.session_id().to_string(),
+            is_replay: stream.is_replay(),
             inner: Owned::new(Arc::new(Inner {
                 stream: tokio::sync::Mutex::new(Some(stream)),
                 closing: CancellationToken::new(),
@@ -64,6 +67,15 @@ impl Stream {
             let batch = closed.run_until_cancelled(inner.batch()).await;
             Ok(Output::Events(batch.unwrap_or_default()))
         })
+    }
+
+    /// True if the turn has ended; false while another thread waits for its events.
+    fn has_ended(&self) -> bool {
+        let Some(inner) = self.inner.get() else {
+            return true;
+        };
+        let stream = inner.stream.try_lock();
+        stream.is_ok_and(|stream| stream.as_ref().is_none_or(TurnStream::has_ended))
     }
 
     /// Why the turn failed; `None` before its last event, and if it did not fail.

@@ -96,6 +96,7 @@ fn ended() -> Error {
 #[pymethods]
 impl Import {
     /// Takes more bytes of an export.
+    #[pyo3(signature = (bytes: "bytes"))]
     fn write(&self, bytes: Vec<u8>) -> Call {
         let Some(importer) = self.0.get().cloned() else {
             return Call::failed(forked_away());

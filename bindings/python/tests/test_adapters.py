@@ -14,8 +14,8 @@ import pytest
 
 import neuro_tutor as nt
 from neuro_tutor import AsyncTutor, Tutor
-from neuro_tutor.langchain import TutorChatMessageHistory
-from neuro_tutor.openai_agents import TutorSession
+from neuro_tutor.adapters.langchain import TutorChatMessageHistory
+from neuro_tutor.adapters.openai_agents import TutorSession
 from neuro_tutor.testing import ScriptedProvider
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "python"

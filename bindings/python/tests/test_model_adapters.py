@@ -13,7 +13,8 @@ import pytest
 
 import neuro_tutor as nt
 from neuro_tutor import AsyncTutor, Tutor
-from neuro_tutor.adapters import from_litellm, from_pydantic_ai
+from neuro_tutor.adapters.litellm import from_litellm
+from neuro_tutor.adapters.pydantic_ai import from_pydantic_ai
 
 # Else importing it asks the network for prices.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"

@@ -14,6 +14,7 @@ import pytest
 
 import neuro_tutor as nt
 from neuro_tutor import AsyncTutor, ToolContext, Tutor, tool
+from neuro_tutor.testing import ScriptedProvider
 
 
 class Calls:
@@ -283,3 +284,33 @@ def test_a_method_is_a_tool_of_its_object() -> None:
     with Tutor.open("memory:", providers=provider, tools=[garden.look]) as tutor:
         tutor.chat("go")
     assert provider.results()[0].result == "oakoak" and garden.look() == "oak"
+
+
+def test_a_tool_of_the_caller_ends_the_turn_and_its_result_goes_on() -> None:
+    lens = {"name": "zoom", "description": "Zooms.", "parameters": {"type": "object"}}
+
+    def shot(width: int) -> bytes:
+        """Makes a picture."""
+        raise AssertionError("the caller runs it")
+
+    scripted = ScriptedProvider([nt.ToolCall("c1", "zoom", {}), nt.ToolCall("c2", "shot", {"width": 3})], "A leaf.")
+    with Tutor.open("memory:", providers=scripted) as tutor:
+        reply = tutor.chat("What is this?", client_tools=[lens, shot])
+        assert reply.finish_reason == "tool_calls"
+        assert [(call.call_id, call.name, call.arguments) for call in reply.tool_calls] == [
+            ("c1", "zoom", {}),
+            ("c2", "shot", {"width": 3}),
+        ]
+        assert [tool.name for tool in scripted.requests[0].tools] == ["zoom", "shot"]
+        results = [nt.ToolResultPart("c1", {"factor": 2}), nt.ToolResultPart("c2", "no camera", is_error=True)]
+        after = tutor.chat(results, session=reply.session_id, client_tools=[lens, shot])
+        assert after.text == "A leaf." and after.tool_calls == ()
+        sent = [part for message in scripted.requests[1].messages for part in message.content if isinstance(part, nt.ToolResultPart)]
+        assert [(part.call_id, part.name, part.result, part.is_error) for part in sent] == [
+            ("c1", "zoom", {"factor": 2}, False),
+            ("c2", "shot", "no camera", True),
+        ]
+        with pytest.raises(nt.InvalidInputError, match="client_tools|name"):
+            tutor.chat("hi", client_tools=[{"name": 5}])
+        with pytest.raises(nt.InvalidInputError):
+            tutor.chat([nt.ToolResultPart("nobody", 1)], session=reply.session_id)

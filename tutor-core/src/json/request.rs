@@ -4,11 +4,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::fields::Fields;
+use super::tool::tool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{MessageId, SessionId};
 use crate::message::{Content, Metadata, Role};
+use crate::store::Durability;
 use crate::turn::{ChatRequest, InputMessage, Preferences, Reply, Turn};
-use crate::tutor::Context;
+use crate::tutor::{Context, Tutor};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,7 +27,11 @@ const CONTENT: &str = "a text, or an array of parts such as {\"type\": \"text\",
 /// `content`, perhaps `id`), and optionally `session`, `model`, `provider`, `temperature`,
 /// `max_tokens`, `preferences` (an object; the members beside it win), `idempotency_key`,
 /// `timeout` (seconds), `parent`, `edit`, `regenerate`, `create_session`, `detached`, `streamed`,
-/// `output` (`name` and `schema` of the JSON that the reply has to be).
+/// `output` (`name` and `schema` of the JSON that the reply has to be), `client_tools` (each as
+/// [`tool`](super::tool) reads it: the caller runs them).
+///
+/// What a tool of the caller answered is a part of the next `message`: `{"type": "tool_result",
+/// "call_id": …, "result": …}`, with `is_error` true if it failed.
 ///
 /// # Errors
 /// `invalid_input` naming the member, as `field` in the context too.
@@ -59,7 +65,13 @@ pub fn chat_request(members: Metadata) -> Result<ChatRequest> {
         "output",
         "an object with name and schema, which is a JSON Schema",
     )?;
+    let client_tools: Option<Vec<Metadata>> = fields.parsed(
+        "client_tools",
+        "an array of objects with name, description and parameters",
+    )?;
+    let client_tools = client_tools.unwrap_or_default().into_iter().map(tool);
     let request = ChatRequest {
+        client_tools: client_tools.collect::<Result<_>>()?,
         session_id: fields.text("session")?.map(SessionId::new).transpose()?,
         messages: match (message, messages) {
             (Some(content), _) => vec![InputMessage::user(content)],
@@ -114,6 +126,25 @@ pub fn context(context: &Context) -> Value {
     })
 }
 
+/// How a tutor is: `store` and `location`, for people; `durability` (`none`, `process` or `power`:
+/// what an acknowledged write survives); `live_turns`, and `recovered_turns`, which a crash had left
+/// running, both over all owners.
+pub fn status(tutor: &Tutor) -> Value {
+    let info = tutor.store_info();
+    let durability = match info.durability {
+        Durability::None => "none",
+        Durability::Process => "process",
+        Durability::Power => "power",
+    };
+    json!({
+        "store": info.name,
+        "location": info.location,
+        "durability": durability,
+        "live_turns": tutor.live_turns(),
+        "recovered_turns": tutor.recovered_turns(),
+    })
+}
+
 /// A turn, without what only stores and recovery need.
 pub fn turn(turn: &Turn) -> Value {
     json!({
@@ -164,6 +195,33 @@ mod tests {
         assert_eq!(request.timeout, Some(Duration::from_millis(1500)));
         assert_eq!(request.parent_id.unwrap().as_str(), "p");
         assert!(request.detached && !request.streamed);
+    }
+
+    #[test]
+    fn tools_of_the_caller_are_described_and_their_results_need_no_name() {
+        let request = parse(json!({
+            "client_tools": [{"name": "show", "parameters": {"type": "object"}}],
+            "message": [{"type": "tool_result", "call_id": "c", "result": 4}],
+        }))
+        .unwrap();
+        assert_eq!(request.client_tools[0].name, "show");
+        let result = InputMessage::tool_result("c", json!(4), false);
+        assert_eq!(request.messages, [result]);
+        for (wrong, field) in [(json!("canary"), "client_tools"), (json!([{}]), "name")] {
+            let error = parse(json!({"message": "hi", "client_tools": wrong})).unwrap_err();
+            assert_eq!(error.context_value("field"), Some(field));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_status_says_where_the_data_is_and_what_runs() {
+        let tutor = Tutor::builder().build().await.unwrap();
+        let told = status(&tutor);
+        assert_eq!(told["durability"], "none");
+        assert_eq!(
+            (&told["live_turns"], &told["recovered_turns"]),
+            (&json!(0), &json!(0))
+        );
     }
 
     #[test]

@@ -1,13 +1,23 @@
 //! How an engine is configured.
 
+#[cfg(feature = "files")]
+use std::path::PathBuf;
+#[cfg(feature = "files")]
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::fields::Fields;
+use super::usage::quota;
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "files")]
+use crate::file::{FileBounds, FilePlace};
 use crate::id::OwnerId;
 use crate::limits::Limits;
 use crate::message::Metadata;
 use crate::provider::{Catalog, KeySource, ModelChoice, ProviderConfig, ProviderInfo};
+#[cfg(feature = "files")]
+use crate::store::{Location, RecordStore};
 use crate::tutor::{Tutor, TutorBuilder};
 
 /// A built-in provider from the options of [`ProviderConfig::from_options`]; it is called `kind`
@@ -95,8 +105,63 @@ pub fn limits(members: Metadata) -> Result<Limits> {
     Ok(limits)
 }
 
-/// What a tutor is made with, besides its store, its providers and its tools: `default_provider`,
-/// `owner`, `system_prompt`, [`limits`], `improve_titles` and `summarize` (true or false), and
+/// Where uploaded files are kept, from `files`: a directory; or an object of `directory`,
+/// `max_file_bytes`, `max_files`, `max_bytes` and `max_text_bytes`, the last four as in
+/// [`FileBounds`]. What is absent is as `data` has it by default; without that, nowhere.
+///
+/// # Errors
+/// `config`, naming the member.
+#[cfg(feature = "files")]
+pub fn file_place(
+    files: Option<Value>,
+    data: Option<&Location>,
+    records: Arc<dyn RecordStore>,
+) -> Result<FilePlace> {
+    let members = match files {
+        None | Some(Value::Null) => Metadata::new(),
+        Some(Value::String(directory)) => [("directory".to_owned(), directory.into())]
+            .into_iter()
+            .collect(),
+        Some(Value::Object(members)) => members,
+        Some(_) => {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "files is a directory, or an object with directory, max_file_bytes, max_files, \
+                 max_bytes and max_text_bytes",
+            )
+            .with_context("field", "files"));
+        }
+    };
+    let mut fields = Fields::new("file setting", ErrorKind::Config, members);
+    let directory = fields.text("directory")?.map(PathBuf::from);
+    let mut bounds = FileBounds::default();
+    for (name, slot) in [
+        ("max_file_bytes", &mut bounds.max_file_bytes),
+        ("max_bytes", &mut bounds.max_bytes),
+    ] {
+        if let Some(count) = fields.count(name)? {
+            *slot = count;
+        }
+    }
+    for (name, slot) in [
+        ("max_files", &mut bounds.max_files),
+        ("max_text_bytes", &mut bounds.max_text_bytes),
+    ] {
+        if let Some(count) = fields.count(name)? {
+            *slot = count;
+        }
+    }
+    fields.end()?;
+    let place = match (directory.or_else(|| data?.files()), data) {
+        (Some(directory), _) => FilePlace::directory(directory, records),
+        (None, Some(_)) => FilePlace::in_memory(records),
+        (None, None) => FilePlace::nowhere(records),
+    };
+    Ok(place.with_bounds(bounds))
+}
+
+/// What a tutor is made with, besides its store, its files, its providers and its tools:
+/// `default_provider`, `owner`, `system_prompt`, [`limits`], [`quota`], `improve_titles` and `summarize` (true or false), and
 /// `catalog`: what is known of models beyond the built-in [`Catalog`], by their names, such as
 /// `{"my-model": {"context_window": 8192, "input": 0.5, "output": 1.5}}`.
 ///
@@ -116,6 +181,9 @@ pub fn tutor(members: Metadata) -> Result<TutorBuilder> {
     }
     if let Some(bounds) = fields.object("limits")? {
         builder = builder.limits(limits(bounds)?);
+    }
+    if let Some(members) = fields.object("quota")? {
+        builder = builder.quota(quota(members)?);
     }
     if fields.flag("improve_titles")? {
         builder = builder.improve_titles(true);
@@ -205,17 +273,58 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "files")]
+    #[tokio::test]
+    async fn files_are_beside_the_data_unless_another_place_is_named() {
+        let records = || Arc::new(crate::store::MemoryStore::new()) as Arc<dyn RecordStore>;
+        let place = |files: Value, data: Option<&str>| {
+            let data = data.map(|data| data.parse::<Location>().unwrap());
+            file_place(Some(files), data.as_ref(), records())
+        };
+        let beside = place(Value::Null, Some("sled:there/data")).unwrap();
+        assert!(format!("{beside:?}").contains("there/data-files"));
+        let named = place(
+            json!({"directory": "here", "max_files": 7}),
+            Some("memory:"),
+        );
+        let shown = format!("{:?}", named.unwrap());
+        assert!(
+            shown.contains("\"here\"") && shown.contains("max_files: 7"),
+            "{shown}"
+        );
+        assert!(
+            place(Value::Null, Some("memory:"))
+                .unwrap()
+                .store()
+                .await
+                .is_ok()
+        );
+        assert!(place(Value::Null, None).unwrap().store().await.is_err());
+        for (wrong, field) in [
+            (json!(5), "files"),
+            (json!({"max_files": "canary"}), "max_files"),
+            (json!({"dir": "canary"}), "dir"),
+        ] {
+            let error = place(wrong, None).unwrap_err();
+            assert_eq!(error.context_value("field"), Some(field));
+            assert!(!format!("{error:?}").contains("canary"));
+        }
+    }
+
     #[test]
     fn a_tutor_takes_what_it_knows_and_refuses_the_rest() {
         let known = json!({
             "owner": "ada", "system_prompt": "p", "limits": {"max_events": 5},
             "improve_titles": true, "summarize": false,
+            "quota": {"turns_per_day": 3, "cost_usd_per_day": 0.5},
             "catalog": {"mine/tiny": {"context_window": 1000}},
         });
         assert!(tutor(map(known)).is_ok());
         for (value, field) in [
             (json!({"summarize": "canary"}), "summarize"),
             (json!({"catalog": {"mine/tiny": {"canary": 1}}}), "catalog"),
+            (json!({"quota": {"turns_per_day": -1}}), "turns_per_day"),
+            (json!({"quota": {"canary": 1}}), "canary"),
             (json!({"system_prompt": 5}), "system_prompt"),
             (json!({"limits": {"max_events": "x"}}), "max_events"),
             (json!({"system_promt": "x"}), "system_promt"),

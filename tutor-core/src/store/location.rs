@@ -71,6 +71,21 @@ impl Location {
         }
     }
 
+    /// The directory where uploaded files are kept when nothing else is said: beside the data; `None`
+    /// for data in memory.
+    pub fn files(&self) -> Option<PathBuf> {
+        let beside = |path: &PathBuf| {
+            let mut name = path.clone().into_os_string();
+            name.push("-files");
+            PathBuf::from(name)
+        };
+        match self {
+            Self::Memory => None,
+            Self::Sled(path) | Self::Sqlite(path) => Some(beside(path)),
+            Self::Postgres(_) => Some(PathBuf::from("neuro-tutor-files")),
+        }
+    }
+
     /// What a migration of the data to a version of its schema, by default the newest, has to do.
     /// Unless `dry_run` is set it is done. Only SQL databases have a schema; for others there is
     /// nothing to do. Opening migrates as well.

@@ -96,6 +96,11 @@ impl Ledger {
         })
     }
 
+    /// How much each owner may use.
+    pub(crate) fn quota(&self) -> &Quota {
+        &self.quota
+    }
+
     /// Reserves what a turn may need; `None` if nothing is limited, else the tokens that its reply
     /// may have. Durable when it returns.
     pub(crate) async fn reserve(

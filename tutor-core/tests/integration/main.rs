@@ -14,6 +14,7 @@ mod boundaries;
 mod crash;
 #[cfg(all(unix, feature = "store-sled"))]
 mod damage;
+mod faces;
 mod foreign;
 mod laws;
 #[cfg(feature = "store-sqlite")]

@@ -1,6 +1,6 @@
 //! What can be set on the command line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tutor_core::Result;
@@ -108,22 +108,8 @@ pub(super) fn pick_files(layers: &mut Layers<'_>, data: &Location) -> Result<Opt
             let shown = path.as_ref().map(|path| path.display().to_string());
             shown.unwrap_or_default().into()
         },
-        || beside(data),
+        || data.files(),
     )
-}
-
-/// Where uploaded files are when nothing else is said: beside the data.
-fn beside(data: &Location) -> Option<PathBuf> {
-    let beside = |path: &Path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push("-files");
-        PathBuf::from(name)
-    };
-    match data {
-        Location::Memory => None,
-        Location::Sled(path) | Location::Sqlite(path) => Some(beside(path)),
-        _ => Some(PathBuf::from("neuro-tutor-files")),
-    }
 }
 
 impl DataArgs {

@@ -101,18 +101,7 @@ pub(super) async fn upload(
     let taken = tokio::time::timeout(state.bounds.upload_timeout, take(&mut form, &files, &state));
     let upload = taken.await.map_err(|_| TOO_SLOW)??;
     let tutor = state.tutor;
-    let kept = to_the_end(async move {
-        // What is refused for what it is costs nothing of the day's allowance.
-        if let Err(error) = upload.media_type() {
-            upload.abort().await;
-            return Err(error);
-        }
-        if let Err(error) = tutor.count_upload(upload.len()).await {
-            upload.abort().await;
-            return Err(error);
-        }
-        upload.finish().await
-    });
+    let kept = to_the_end(async move { upload.finish_for(&tutor).await });
     Ok((StatusCode::CREATED, Json(kept.await?.into())))
 }
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         UsageReported,
         event_from_dict,
     )
+    from ._files import AsyncFiles, FileInfo, Files
     from ._messages import (
         ErrorInfo,
         Feedback,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from ._tools import Tool, ToolContext, tool
     from ._transfer import Counts, Erased, Imported
     from ._tutor import Tutor
+    from ._usage import DayUsage, Quota, Status
     from .errors import (
         ConfigError,
         ConflictError,
@@ -100,6 +102,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "_async_tutor": "AsyncTutor",
     "_events": "AttemptRestarted Data Notice ReasoningDelta TextDelta ToolCall ToolResult TurnEvent TurnFailed TurnFinished TurnStarted UsageReported event_from_dict",
+    "_files": "AsyncFiles FileInfo Files",
     "_messages": "ErrorInfo Feedback FilePart ImagePart Message Part ReplayPart Session Summary TextPart ToolCallPart ToolResultPart Turn Usage",
     "_provider": "CompletionRequest Context Delta Finished ModelInfo PromptMessage Provider ProviderInfo ProviderOptions",
     "_record": "Page",
@@ -110,6 +113,7 @@ _PLACES = {
     "_tools": "Tool ToolContext tool",
     "_transfer": "Counts Erased Imported",
     "_tutor": "Tutor",
+    "_usage": "DayUsage Quota Status",
     "errors": "ConfigError ConflictError ContextTooLongError DataCorruptError ForbiddenError InternalError InterruptedReplyError InvalidInputError NotFoundError OverloadedError ProviderAuthError ProviderQuotaError ProviderRejectedError ProviderUnavailableError RateLimitedError StoreLockedError StoreUnavailableError TooLargeError TutorError TutorTimeoutError UnauthorizedError",
 }
 
@@ -128,6 +132,7 @@ def __dir__() -> List[str]:
 
 
 __all__ = [
+    "AsyncFiles",
     "AsyncServer",
     "AsyncTurnStream",
     "AsyncTutor",
@@ -140,11 +145,14 @@ __all__ = [
     "Counts",
     "Data",
     "DataCorruptError",
+    "DayUsage",
     "Delta",
     "Erased",
     "ErrorInfo",
     "Feedback",
+    "FileInfo",
     "FilePart",
+    "Files",
     "Finished",
     "ForbiddenError",
     "ImagePart",
@@ -167,12 +175,14 @@ __all__ = [
     "ProviderQuotaError",
     "ProviderRejectedError",
     "ProviderUnavailableError",
+    "Quota",
     "RateLimitedError",
     "ReasoningDelta",
     "ReplayPart",
     "Reply",
     "Server",
     "Session",
+    "Status",
     "Store",
     "StoreLockedError",
     "StoreUnavailableError",

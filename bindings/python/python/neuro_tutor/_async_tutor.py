@@ -11,35 +11,40 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Type, TypeVar, Union, overload
 
 from . import _native
-from ._messages import Feedback, Message, Rating, Session, Turn
-from ._output import output_of
-from ._record import Page, read, read_page
+from ._async_conversations import AsyncConversations
+from ._messages import Turn
+from ._record import read
 from ._reply import Reply, TypedReply, read_reply
-from ._server import AsyncServer, origins
 from ._settings import (
     DEFAULT_LOCATION,
     Attachment,
     Location,
     MessageInput,
     Providers,
+    FileSettings,
     Seconds,
-    encode,
+    provider_settings,
+    form_of,
     request,
+    seconds,
     settings,
 )
 from ._stream import AsyncTurnStream, complete, in_thread
-from ._tools import Tools, own_tools
-from ._transfer import CHUNK, Counts, Erased, File, Imported, OnConflict, begin_export, begin_import, opened
+from ._tools import ClientTools, Tools, described_tools, own_tools
 from .errors import from_failure
 
 if TYPE_CHECKING:
-    from ._provider import Context, ModelInfo, ProviderInfo
+    from ._files import AsyncFiles
+    from ._provider import ModelInfo, ProviderInfo
+    from ._server import AsyncServer
+    from ._transfer import Counts, Erased, File, Imported, OnConflict
+    from ._usage import Day, DayUsage, Quota, Status
     from ._tutor import Tutor
 
 T = TypeVar("T")
 
 
-class AsyncTutor:
+class AsyncTutor(AsyncConversations):
     """Conversations with learners, durable and streamed: `Tutor` for asyncio, with the same names.
 
     ```python
@@ -68,6 +73,8 @@ class AsyncTutor:
         system_prompt: Optional[str] = None,
         tools: Optional[Tools] = None,
         limits: Optional[Mapping[str, Any]] = None,
+        quota: Optional[Union[Quota, Mapping[str, Any]]] = None,
+        files: Optional[FileSettings] = None,
         improve_titles: bool = False,
         summarize: bool = False,
         catalog: Optional[Mapping[str, Mapping[str, Any]]] = None,
@@ -81,6 +88,8 @@ class AsyncTutor:
             owner=owner,
             system_prompt=system_prompt,
             limits=None if limits is None else dict(limits),
+            quota=quota,
+            files=files,
             improve_titles=improve_titles or None,
             summarize=summarize or None,
             catalog=None if catalog is None else dict(catalog),
@@ -97,6 +106,8 @@ class AsyncTutor:
         system_prompt: Optional[str] = None,
         tools: Optional[Tools] = None,
         limits: Optional[Mapping[str, Any]] = None,
+        quota: Optional[Union[Quota, Mapping[str, Any]]] = None,
+        files: Optional[FileSettings] = None,
         improve_titles: bool = False,
         summarize: bool = False,
         catalog: Optional[Mapping[str, Mapping[str, Any]]] = None,
@@ -112,6 +123,8 @@ class AsyncTutor:
             owner=owner,
             system_prompt=system_prompt,
             limits=None if limits is None else dict(limits),
+            quota=quota,
+            files=files,
             improve_titles=improve_titles or None,
             summarize=summarize or None,
             catalog=None if catalog is None else dict(catalog),
@@ -122,6 +135,13 @@ class AsyncTutor:
     def owner(self) -> str:
         """Whose data this handle reads and writes."""
         return self._client.owner
+
+    @property
+    def files(self) -> AsyncFiles:
+        """The uploaded files of this handle's owner."""
+        from ._files import AsyncFiles
+
+        return AsyncFiles(self._client.files())
 
     def for_owner(self, owner: str) -> AsyncTutor:
         """The same engine for another owner, who sees nothing of anybody else."""
@@ -149,6 +169,7 @@ class AsyncTutor:
         attachments: Optional[Sequence[Attachment]] = None,
         messages: Optional[Sequence[Mapping[str, Any]]] = None,
         tools: Optional[Tools] = None,
+        client_tools: Optional[ClientTools] = None,
         output: Type[T],
         model: Optional[str] = None,
         temperature: Optional[float] = None,
@@ -171,6 +192,7 @@ class AsyncTutor:
         attachments: Optional[Sequence[Attachment]] = None,
         messages: Optional[Sequence[Mapping[str, Any]]] = None,
         tools: Optional[Tools] = None,
+        client_tools: Optional[ClientTools] = None,
         output: Optional[Mapping[str, Any]] = None,
         model: Optional[str] = None,
         temperature: Optional[float] = None,
@@ -192,6 +214,7 @@ class AsyncTutor:
         attachments: Optional[Sequence[Attachment]] = None,
         messages: Optional[Sequence[Mapping[str, Any]]] = None,
         tools: Optional[Tools] = None,
+        client_tools: Optional[ClientTools] = None,
         output: Optional[Union[Type[Any], Mapping[str, Any]]] = None,
         model: Optional[str] = None,
         temperature: Optional[float] = None,
@@ -201,7 +224,7 @@ class AsyncTutor:
         timeout: Optional[Seconds] = None,
     ) -> Reply:
         """Asks, and waits for the whole reply. Cancelling the task cancels the turn. See `Tutor.chat`."""
-        form, read_value = (None, None) if output is None else output_of(output)
+        form, read_value = form_of(output)
         asked = request(
             message,
             timeout,
@@ -212,6 +235,7 @@ class AsyncTutor:
             edit=edit,
             regenerate=regenerate,
             messages=None if messages is None else list(messages),
+            client_tools=described_tools(client_tools),
             output=form,
             model=model,
             temperature=temperature,
@@ -234,6 +258,7 @@ class AsyncTutor:
         attachments: Optional[Sequence[Attachment]] = None,
         messages: Optional[Sequence[Mapping[str, Any]]] = None,
         tools: Optional[Tools] = None,
+        client_tools: Optional[ClientTools] = None,
         output: Optional[Union[Type[Any], Mapping[str, Any]]] = None,
         model: Optional[str] = None,
         temperature: Optional[float] = None,
@@ -245,7 +270,7 @@ class AsyncTutor:
     ) -> AsyncTurnStream:
         """Asks, and gives the events as they come. The turn begins when the stream is first iterated,
         entered or awaited. See `Tutor.stream`."""
-        form, read_value = (None, None) if output is None else output_of(output)
+        form, read_value = form_of(output)
         asked = request(
             message,
             timeout,
@@ -256,6 +281,7 @@ class AsyncTutor:
             edit=edit,
             regenerate=regenerate,
             messages=None if messages is None else list(messages),
+            client_tools=described_tools(client_tools),
             output=form,
             model=model,
             temperature=temperature,
@@ -282,99 +308,60 @@ class AsyncTutor:
         """A turn."""
         return read(Turn, await complete(self._client.turn(turn_id)))
 
-    async def sessions(self, limit: int = 50, cursor: Optional[str] = None) -> Page[Session]:
-        """A page of sessions, the latest used first. See `Tutor.sessions`."""
-        return read_page(Session, await complete(self._client.sessions(limit, cursor)))
+    async def turn_by_key(self, idempotency_key: str) -> Optional[Turn]:
+        """The turn that was begun with this idempotency key; None if there is none."""
+        found = await complete(self._client.turn_by_key(idempotency_key))
+        return None if found == "null" else read(Turn, found)
 
-    async def session(self, id: str) -> Session:
-        """A session."""
-        return read(Session, await complete(self._client.session(id)))
-
-    async def create_session(
-        self, id: Optional[str] = None, title: Optional[str] = None, metadata: Optional[Mapping[str, Any]] = None
-    ) -> Session:
-        """Creates an empty session. `metadata` is the caller's own data."""
-        members = encode({"id": id, "title": title, "metadata": metadata})
-        return read(Session, await complete(self._client.create_session(members)))
-
-    async def rename_session(self, id: str, title: str) -> Session:
-        """Changes a session's title, which the engine then never replaces, and returns it."""
-        return read(Session, await complete(self._client.update_session(id, encode({"title": title}))))
-
-    async def update_session(
-        self, id: str, *, title: Optional[str] = None, metadata: Optional[Mapping[str, Any]] = None
-    ) -> Session:
-        """Changes a session's title or metadata and returns it; what is None stays as it is."""
-        changes = encode({"title": title, "metadata": metadata})
-        return read(Session, await complete(self._client.update_session(id, changes)))
-
-    async def delete_session(self, id: str) -> bool:
-        """Deletes a session with everything in it, cancelling its running turn. False if there was none."""
-        return bool(await complete(self._client.delete_session(id)))
-
-    async def messages(
-        self,
-        session_id: str,
-        limit: Optional[int] = None,
-        before: Optional[str] = None,
-        after: Optional[str] = None,
-        *,
-        leaf: Optional[str] = None,
-        all: bool = False,
-    ) -> Page[Message]:
-        """A page of a session's messages in the order of the conversation. See `Tutor.messages`."""
-        which = encode({"limit": limit, "before": before, "after": after, "leaf": leaf, "all": all})
-        return read_page(Message, await complete(self._client.messages(session_id, which)))
-
-    async def siblings(self, session_id: str, message_id: str) -> List[Message]:
-        """The messages that follow what this one follows, itself among them: replies that were written
-        again, or a learner's message as it was edited."""
-        found = json.loads(await complete(self._client.siblings(session_id, message_id)))
-        return [Message.from_dict(message) for message in found]
-
-    async def set_head(self, session_id: str, message_id: str) -> Session:
-        """Switches the active branch to the one that ends with this message: the next one follows it."""
-        return read(Session, await complete(self._client.set_head(session_id, message_id)))
-
-    async def delete_message(self, session_id: str, message_id: str, *, with_branch: bool = False) -> int:
-        """Deletes a message for good, with the turn that wrote or answered it, and returns how many were
-        deleted. If others follow it that is refused, unless they are to go with it."""
-        return int(await complete(self._client.delete_message(session_id, message_id, with_branch)))
-
-    async def context(self, session_id: str, tokens: Optional[int] = None) -> Context:
-        """What a model would be sent of a conversation as it is now, before the next message: within so
-        many tokens, or within what the limits and the model's window allow."""
-        from ._provider import Context
-
-        return read(Context, await complete(self._client.context(session_id, tokens)))
-
-    async def search(self, text: str, limit: int = 50, cursor: Optional[str] = None) -> Page[Session]:
-        """A page of the sessions in which every word of a text occurs, in the title or in messages, the
-        latest used first. A page may be short or empty and have a cursor all the same: go on there."""
-        return read_page(Session, await complete(self._client.search(text, limit, cursor)))
-
-    async def rate(
-        self, session_id: str, message_id: str, rating: Optional[Rating], comment: Optional[str] = None
-    ) -> Optional[Feedback]:
-        """Keeps what somebody thinks of a message, `up` or `down` and perhaps in words, in place of what they
-        thought before; None takes it back. Returns what is kept."""
-        kept = await complete(self._client.rate(session_id, message_id, rating, comment))
-        return None if kept == "null" else read(Feedback, kept)
-
-    async def feedback(self, session_id: str) -> List[Feedback]:
-        """What somebody thought of messages of a session."""
-        found = json.loads(await complete(self._client.feedback(session_id)))
-        return [Feedback.from_dict(one) for one in found]
+    async def cancel_all(self) -> None:
+        """Stops all turns of this handle's owner that run here, and waits until they have ended."""
+        await complete(self._client.cancel_all())
 
     async def erase(self) -> Erased:
         """Removes everything that is this handle's owner's, for good, cancelling what runs."""
+        from ._transfer import Erased
+
         return read(Erased, await complete(self._client.erase()))
+
+    async def usage(self, since: Optional[Day] = None, until: Optional[Day] = None) -> List[DayUsage]:
+        """What this handle's owner used, in the order of days.
+
+        Args:
+            since: The first day; the earliest one by default.
+            until: The last day; the latest one by default.
+        """
+        from ._usage import days, read_days
+
+        return read_days(await complete(self._client.usage(days(since, until))))
+
+    async def quota(self) -> Quota:
+        """How much each owner may use in a day."""
+        from ._usage import Quota
+
+        return read(Quota, await complete(self._client.quota()))
+
+    async def status(self) -> Status:
+        """Where the data is, what an acknowledged write survives, and what runs."""
+        from ._usage import Status
+
+        return read(Status, await complete(self._client.status()))
 
     async def providers(self) -> List[ProviderInfo]:
         """The configured providers, the default first."""
         from ._provider import ProviderInfo
 
         return [ProviderInfo.from_dict(info) for info in json.loads(await complete(self._client.providers()))]
+
+    async def replace_providers(self, providers: Providers, default_provider: Optional[str] = None) -> None:
+        """Has others answer from now on, for all handles on this engine. Replies that are being written
+        are not disturbed. If it raises, nothing is changed.
+
+        Args:
+            providers: As for `open`.
+            default_provider: The name of the one that answers when a request names none.
+        """
+        text, plugins = provider_settings(providers, default_provider)
+        await complete(self._client.replace_providers(text, plugins))
 
     async def models(self, provider: str) -> List[ModelInfo]:
         """The models of a provider."""
@@ -394,6 +381,8 @@ class AsyncTutor:
             since: Only sessions that changed then or later.
             skip_damaged: True to leave out what is damaged, instead of ending there.
         """
+        from ._transfer import Counts, begin_export, opened
+
         export = begin_export(self._client, everyone, since, skip_damaged)
         with opened(file, "wb") as target:
             while (lines := await complete(export.next())) is not None:
@@ -410,6 +399,8 @@ class AsyncTutor:
             on_conflict: What to do with a session that is there and differs: `fail`, `keep` it, or
                 `replace` it.
         """
+        from ._transfer import CHUNK, Imported, begin_import, opened
+
         importing = begin_import(self._client, everyone, on_conflict)
         with opened(file, "rb") as source:
             while chunk := await in_thread(source.read, CHUNK):
@@ -420,12 +411,18 @@ class AsyncTutor:
         self, host: str = "127.0.0.1", port: int = 8000, *, cors_origins: Optional[Sequence[str]] = None
     ) -> AsyncServer:
         """Serves this tutor over HTTP: `await` it, or use it in `async with`. See `Tutor.serve`."""
+        from ._server import AsyncServer, origins
+
         return AsyncServer(lambda: self._client.serve(host, port, origins(cors_origins)))
 
-    async def close(self) -> None:
+    async def close(self, grace: Optional[Seconds] = None) -> None:
         """Closes the tutor and all handles on it: takes no new turn, gives running ones a moment, ends
-        the others as interrupted, and closes the store. Idempotent."""
-        await complete(self._client.close())
+        the others as interrupted, and closes the store. Idempotent.
+
+        Args:
+            grace: How many seconds running turns have; the limit `close_grace` by default.
+        """
+        await complete(self._client.close(seconds(grace)))
 
     async def aclose(self) -> None:
         """`close`, by the name that `contextlib.aclosing` wants."""

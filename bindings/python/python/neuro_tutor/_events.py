@@ -7,14 +7,13 @@ Events are numbered 1, 2, 3 … in `seq`. The first is `TurnStarted`; exactly on
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, ClassVar, Dict, Literal, Mapping, Optional, Tuple, Type, Union
 
 from ._messages import ErrorInfo, FinishReason, Message, TurnStatus, Usage
-from ._record import Record
+from ._record import Record, record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class TurnStarted(Record):
     """The turn is stored: the learner's words are safe."""
 
@@ -30,7 +29,7 @@ class TurnStarted(Record):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class TextDelta(Record):
     """More of the reply. A provider may yield it."""
 
@@ -40,7 +39,7 @@ class TextDelta(Record):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ReasoningDelta(Record):
     """More of the model's visible thinking. A provider may yield it."""
 
@@ -49,7 +48,7 @@ class ReasoningDelta(Record):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ToolCall(Record):
     """The model asks for a tool. A provider may yield it."""
 
@@ -62,7 +61,7 @@ class ToolCall(Record):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ToolResult(Record):
     """What a tool answered."""
 
@@ -75,7 +74,7 @@ class ToolResult(Record):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class AttemptRestarted(Record):
     """A retry or fallback replaces what was sent: drop all text, reasoning and calls so far."""
 
@@ -87,7 +86,7 @@ class AttemptRestarted(Record):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Notice(Record):
     """Something that the user of the API should know; never an error. A provider may yield it."""
 
@@ -99,7 +98,7 @@ class Notice(Record):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Data(Record):
     """Data of the tutoring layer."""
 
@@ -109,7 +108,7 @@ class Data(Record):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class UsageReported(Usage):
     """What the turn consumed. At most once, before the last event."""
 
@@ -117,7 +116,7 @@ class UsageReported(Usage):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class TurnFinished(Record):
     """The reply is stored. The last event."""
 
@@ -131,7 +130,7 @@ class TurnFinished(Record):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class TurnFailed(Record):
     """The turn failed. The last event."""
 
@@ -184,6 +183,10 @@ def event_from_dict(members: Mapping[str, Any]) -> TurnEvent:
 
 def read_event(item: Union[Tuple[int, str], str]) -> TurnEvent:
     """The event that the native module gives: number and text of a text delta, or JSON."""
-    if isinstance(item, tuple):
-        return TextDelta(item[1], item[0])
+    if type(item) is tuple:
+        # Around `__init__`: most events are these.
+        made = object.__new__(TextDelta)
+        state = made.__dict__
+        state["seq"], state["text"] = item
+        return made
     return event_from_dict(json.loads(item))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Dict, List, Literal, Optional, Tuple, Type, Union
 
 from . import errors
-from ._record import Record, read_time
+from ._record import Record, field, read_time, record
 
 Role = Literal["system", "user", "assistant"]
 MessageStatus = Literal["complete", "partial", "imported"]
@@ -18,7 +17,7 @@ Rating = Literal["up", "down"]
 TurnStatus = Literal["running", "completed", "cancelled", "failed", "interrupted"]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class TextPart(Record):
     """A piece of a message: text."""
 
@@ -26,7 +25,7 @@ class TextPart(Record):
     text: str
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ImagePart(Record):
     """A piece of a message: an image that the model can look at."""
 
@@ -38,7 +37,7 @@ class ImagePart(Record):
     """Such as `image/png`; None if the URL tells."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class FilePart(Record):
     """A piece of a message: a reference to an uploaded file."""
 
@@ -49,7 +48,7 @@ class FilePart(Record):
     media_type: Optional[str] = None
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ToolCallPart(Record):
     """A piece of a message: a tool that the model asked for."""
 
@@ -60,20 +59,22 @@ class ToolCallPart(Record):
     """An object, or the text as the model wrote it if it is none."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ToolResultPart(Record):
     """A piece of a message: what a tool answered."""
 
     type: ClassVar[Literal["tool_result"]] = "tool_result"
     _left_out = {"is_error": False}
     call_id: str
-    name: str
     result: Any
+    """A text, or any other JSON."""
+    name: str = ""
+    """The tool. Callers may leave it out."""
     is_error: bool = False
     """True if the tool failed and the answer says why."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ReplayPart(Record):
     """A piece of a message: what a provider wants to be sent again. Of no meaning to anybody else."""
 
@@ -111,7 +112,7 @@ def last_text(content: Content) -> str:
     return next((part.text for part in reversed(content) if isinstance(part, TextPart)), "")
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Usage(Record):
     """What a reply consumed. Every figure is None when the provider did not say.
 
@@ -142,7 +143,7 @@ class Usage(Record):
     """US dollars; None when the price is not known."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Message(Record):
     """One message of a conversation. Immutable once stored."""
 
@@ -191,7 +192,7 @@ class Message(Record):
         return text_of(self.content)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Summary(Record):
     """A summary of the beginning of a conversation, made by a model."""
 
@@ -204,7 +205,7 @@ class Summary(Record):
     """In UTC."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Session(Record):
     """A conversation."""
 
@@ -236,7 +237,7 @@ class Session(Record):
     """What stands for messages that are too old to be sent to a model."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Feedback(Record):
     """What somebody thinks of a message."""
 
@@ -251,7 +252,7 @@ class Feedback(Record):
     """Their words."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ErrorInfo(Record):
     """Why a turn failed, as it is stored."""
 
@@ -268,7 +269,7 @@ class ErrorInfo(Record):
         return cls(self.message, retryable=self.retryable, retry_after=wait)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Turn(Record):
     """One exchange: what the learner said, and the tutor's reply."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Iterator
-from dataclasses import dataclass
 from typing import (
     Any,
     ClassVar,
@@ -21,10 +20,10 @@ from typing import (
 
 from ._events import Notice, ReasoningDelta, TextDelta, ToolCall
 from ._messages import Content, FinishReason, Role, Usage, read_content, text_of
-from ._record import Record
+from ._record import Record, record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class PromptMessage(Record):
     """A message as the model sees it."""
 
@@ -46,7 +45,7 @@ def _read_notices(notices: List[Dict[str, Any]]) -> Tuple[Notice, ...]:
     return tuple(Notice.from_dict(notice) for notice in notices)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Context(Record):
     """What of a conversation a model is sent."""
 
@@ -66,7 +65,7 @@ class Context(Record):
     """What the caller should know about it."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class CompletionRequest(Record):
     """What a provider is asked for."""
 
@@ -98,7 +97,7 @@ class CompletionRequest(Record):
         return self.messages[-1].text
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Finished(Record):
     """The reply is complete. Only needed for another reason than `stop`."""
 
@@ -195,7 +194,7 @@ class ProviderOptions(TypedDict, total=False):
     """Between two words of the demo provider."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ProviderInfo(Record):
     """What a configured provider is called and can do."""
 
@@ -207,7 +206,7 @@ class ProviderInfo(Record):
     """The names that may be asked for; None for any."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ModelInfo(Record):
     """A model that can be asked for."""
 

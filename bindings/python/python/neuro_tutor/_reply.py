@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, Generic, List, Mapping, Optional, Tuple, TypeVar
 
 from ._events import Notice
-from ._html import paragraphs
-from ._messages import FinishReason, Message, TurnStatus, Usage
+from ._messages import FinishReason, Message, ToolCallPart, ToolResultPart, TurnStatus, Usage
 from ._output import Read, read_output
-from ._record import Record
+from ._record import Record, record
 
 
 T = TypeVar("T")
@@ -20,7 +18,7 @@ def _read_warnings(warnings: List[Mapping[str, Any]]) -> Tuple[Notice, ...]:
     return tuple(Notice.from_dict(warning) for warning in warnings)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Reply(Record):
     """A whole reply."""
 
@@ -48,14 +46,24 @@ class Reply(Record):
         """The reply's text."""
         return self.message.text
 
+    @property
+    def tool_calls(self) -> Tuple[ToolCallPart, ...]:
+        """What the caller has to run: the calls of `client_tools` with which the reply ends."""
+        content = self.message.content
+        parts = () if isinstance(content, str) else content
+        answered = {part.call_id for part in parts if isinstance(part, ToolResultPart)}
+        return tuple(part for part in parts if isinstance(part, ToolCallPart) and part.call_id not in answered)
+
     def _repr_html_(self) -> str:
+        from ._html import paragraphs
+
         return paragraphs(self.text)
 
     def __str__(self) -> str:
         return self.text
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class TypedReply(Reply, Generic[T]):
     """A whole reply to a request that asked for a value of a type."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -12,19 +11,26 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 from . import _native
 from ._messages import FilePart, ImagePart, Part
 from ._record import Record
-from ._stores import Store, StoreCalls, describe_store, is_store
 from ._tools import Tools, make_tools
 from .errors import ConfigError, InvalidInputError, from_failure
 
 if TYPE_CHECKING:
+    from ._files import FileInfo
+    from ._output import Read
     from ._provider import Provider, ProviderOptions
+    from ._stores import Store
 
-Location = Union[str, "os.PathLike[str]", Store]
+Location = Union[str, "os.PathLike[str]", "Store"]
 """A directory, or a URL: `sled:DIRECTORY`, `sqlite:///FILE`, `postgresql://…`, `memory:`; or a store of
 yours."""
 
-Attachment = Union[str, "os.PathLike[str]", bytes, Tuple[str, bytes], ImagePart, FilePart]
-"""A file that the learner sends: its path, its bytes, its name with its bytes, or a part of a message."""
+Attachment = Union[str, "os.PathLike[str]", bytes, Tuple[str, bytes], ImagePart, FilePart, "FileInfo"]
+"""A file that the learner sends: its path, its bytes, its name with its bytes, a part of a message, or an
+uploaded file."""
+
+FileSettings = Union[str, "os.PathLike[str]", Mapping[str, Any]]
+"""Where uploaded files are kept: a directory, or an object of `directory`, `max_file_bytes`, `max_files`,
+`max_bytes` and `max_text_bytes`."""
 
 Providers = Union[
     None,
@@ -65,6 +71,8 @@ def _plain(value: Any) -> Any:
         return value.to_dict()
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, timedelta):
         return value.total_seconds()
     raise TypeError
@@ -87,6 +95,15 @@ def request(
     return encode(asked)
 
 
+def form_of(output: Any) -> Tuple[Optional[Dict[str, Any]], Optional[Read]]:
+    """The form that a reply must have, and what makes a value of it, if a caller asks for one."""
+    if output is None:
+        return None, None
+    from ._output import output_of
+
+    return output_of(output)
+
+
 def _parts(message: Any) -> List[Any]:
     if message is None:
         return []
@@ -96,6 +113,9 @@ def _parts(message: Any) -> List[Any]:
 def _attached(item: Attachment) -> Any:
     if isinstance(item, (ImagePart, FilePart)):
         return item
+    uploaded = getattr(item, "part", None)
+    if isinstance(uploaded, FilePart):
+        return uploaded
     name: Optional[str] = None
     if isinstance(item, (str, os.PathLike)):
         name = os.path.basename(os.fspath(item))
@@ -106,7 +126,7 @@ def _attached(item: Attachment) -> Any:
     elif isinstance(item, tuple) and len(item) == 2:
         name, data = item[0], bytes(item[1])
     else:
-        raise InvalidInputError("an attachment is a path, bytes, (name, bytes), or an image or file part")
+        raise InvalidInputError("an attachment is a path, bytes, (name, bytes), an uploaded file, or an image or file part")
     part = _native.attachment(data, name)
     if isinstance(part, _native.Failure):
         raise from_failure(part)
@@ -119,6 +139,7 @@ def settings(
     environment: Optional[Mapping[str, str]] = None,
     *,
     tools: Optional[Tools],
+    files: Optional[FileSettings],
     **tutor: Any,
 ) -> Tuple[str, List[Any]]:
     """The settings as JSON, and the plug-ins that they name by number."""
@@ -127,13 +148,15 @@ def settings(
     if environment is not None:
         listed.append({"environment": {name: str(value) for name, value in environment.items()}})
     place: Any = location
-    if is_store(location):
-        plugins.append(StoreCalls(location))
-        place = {"index": len(plugins) - 1, "description": describe_store(location)}
-    elif isinstance(location, os.PathLike):
+    if isinstance(location, os.PathLike):
         place = f"sled:{os.fspath(location)}"
     elif not isinstance(location, str):
-        raise ConfigError("a location is a path, a URL, or a store: an object with the methods of a store")
+        from ._stores import StoreCalls, describe_store, is_store
+
+        if not is_store(location):
+            raise ConfigError("a location is a path, a URL, or a store: an object with the methods of a store")
+        plugins.append(StoreCalls(location))
+        place = {"index": len(plugins) - 1, "description": describe_store(location)}
     described = []
     for tool in make_tools(tools):
         plugins.append(tool)
@@ -141,6 +164,7 @@ def settings(
     text = encode(
         {
             "location": place,
+            "files": files,
             "providers": listed,
             "tools": described,
             "tutor": {name: value for name, value in tutor.items() if value is not None},
@@ -148,6 +172,13 @@ def settings(
         ConfigError,
     )
     return text, plugins
+
+
+def provider_settings(providers: Providers, default: Optional[str]) -> Tuple[str, List[Any]]:
+    """Providers that take the place of others as JSON, and the plug-ins that they name by number."""
+    plugins: List[Any] = []
+    listed = [_provider(name, item, plugins) for name, item in _listed(providers)]
+    return encode({"providers": listed, "default": default}, ConfigError), plugins
 
 
 def _listed(providers: Providers) -> List[Tuple[Optional[str], Any]]:
@@ -202,8 +233,10 @@ def _provider(name: Optional[str], item: Any, plugins: List[Any]) -> Dict[str, A
 def _plugin(name: Any, item: Any, plugins: List[Any]) -> Dict[str, Any]:
     if not isinstance(name, str) or not name:
         raise ConfigError(f"a provider needs a name: give {type(item).__name__} an attribute name")
+    from inspect import signature
+
     try:
-        inspect.signature(item.stream).bind(None)
+        signature(item.stream).bind(None)
     except TypeError:
         raise ConfigError(f"the method stream of the provider {name} takes one argument, the request") from None
     except ValueError:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Callable, Deque, List, Optional, Type
 from . import _native
 from ._events import Notice, TurnEvent, TurnFailed, TurnFinished, read_event
 from ._messages import Turn, last_text
-from ._notebook import Shown
 from ._output import Read, value_in
 from ._record import read
 from ._reply import Reply, typed_reply
@@ -120,6 +119,13 @@ class _Events:
         raise InternalError("this stream was closed before the turn ended")
 
     @property
+    def has_ended(self) -> bool:
+        """True if the turn has ended, whether its events were read or not."""
+        if isinstance(self._last, (TurnFinished, TurnFailed)):
+            return True
+        return self._handle is not None and self._handle.has_ended()
+
+    @property
     def error(self) -> Optional[TutorError]:
         """Why the turn failed; None before the last event, and if it did not fail."""
         if not isinstance(self._last, TurnFailed) or self._handle is None:
@@ -152,6 +158,12 @@ class TurnStream(_Events, Iterator[TurnEvent]):
         """The conversation, also if it was just created."""
         return self._handle.session_id
 
+    @property
+    def is_replay(self) -> bool:
+        """True if the request had been sent before, under the same idempotency key: its turn was found, and
+        nothing was begun."""
+        return self._handle.is_replay
+
     def _pull(self) -> bool:
         return self._take(wait(self._handle.next_batch()))
 
@@ -181,6 +193,8 @@ class TurnStream(_Events, Iterator[TurnEvent]):
 
     def display(self) -> Reply:
         """Shows the reply in a notebook while it grows, and returns it whole. Raises what ended the turn."""
+        from ._notebook import Shown
+
         shown = Shown()
         for event in self:
             shown.take(event)
@@ -250,6 +264,12 @@ class AsyncTurnStream(_Events, AsyncIterator[TurnEvent], Awaitable["AsyncTurnStr
         """The conversation, also if it was just created. Known once the stream has begun."""
         return self._begun().session_id
 
+    @property
+    def is_replay(self) -> bool:
+        """True if the request had been sent before, under the same idempotency key: its turn was found, and
+        nothing was begun. Known once the stream has begun."""
+        return self._begun().is_replay
+
     def _begun(self) -> _native.Stream:
         if self._handle is None:
             raise RuntimeError("the stream has not begun: await it, enter it or iterate it first")
@@ -291,6 +311,8 @@ class AsyncTurnStream(_Events, AsyncIterator[TurnEvent], Awaitable["AsyncTurnStr
 
     async def display(self) -> Reply:
         """Shows the reply in a notebook while it grows, and returns it whole. Raises what ended the turn."""
+        from ._notebook import Shown
+
         shown = Shown()
         async for event in self:
             shown.take(event)

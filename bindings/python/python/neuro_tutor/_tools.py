@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union, overload
 
-from ._record import Record
+from ._record import Record, record
 from .errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ToolContext(Record):
     """Where and for whom a tool is called. A function that has a parameter of this type gets it."""
 
@@ -57,7 +55,9 @@ class Tool:
         """How the model calls it."""
         self._takes: Optional[Dict[str, Parameter]] = None
         self._context: Optional[str] = None
-        told, schema = inspect.getdoc(function) or "", dict(parameters) if parameters is not None else None
+        from inspect import getdoc
+
+        told, schema = getdoc(function) or "", dict(parameters) if parameters is not None else None
         if schema is None:
             from ._schema import parameters_of
 
@@ -156,6 +156,17 @@ ToolInput = Union[Tool, Callable[..., Any], Mapping[str, Any]]
 """A tool: what `tool` makes, a function, or `name`, `description`, `parameters` and `function`."""
 
 Tools = Sequence[ToolInput]
+
+
+ClientTools = Sequence[Union[Tool, Callable[..., Any], Mapping[str, Any]]]
+"""Tools that the caller runs: `name`, `description` and `parameters`, or what `tool` makes."""
+
+
+def described_tools(tools: Optional[ClientTools]) -> Optional[List[Any]]:
+    """Tools that the caller runs, as the native module takes them."""
+    if tools is None:
+        return None
+    return [dict(item) if isinstance(item, Mapping) else json.loads(_made(item).describe()) for item in tools]
 
 
 def make_tools(tools: Optional[Tools]) -> List[Tool]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, BinaryIO, ContextManager, Literal, Optional, TypeVar, Union
 
 from . import _native
-from ._record import Record
+from ._record import Record, record
 from ._settings import encode
 from .errors import from_failure
 
@@ -25,7 +24,7 @@ CHUNK = 1 << 16
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Counts(Record):
     """How much was carried."""
 
@@ -35,7 +34,7 @@ class Counts(Record):
     records: int = 0
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Imported(Record):
     """What an import has done."""
 
@@ -55,7 +54,7 @@ class Imported(Record):
     """Records that were left out since everything becomes one owner's."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Erased(Record):
     """What was removed."""
 

@@ -9,35 +9,40 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Type, TypeVar, Union, overload
 
 from . import _native
-from ._messages import Feedback, Message, Rating, Session, Turn
-from ._output import output_of
-from ._record import Page, read, read_page
+from ._conversations import Conversations
+from ._messages import Turn
+from ._record import read
 from ._reply import Reply, TypedReply, read_reply
-from ._server import Server, origins
 from ._settings import (
     DEFAULT_LOCATION,
     Attachment,
     Location,
     MessageInput,
     Providers,
+    FileSettings,
     Seconds,
-    encode,
+    provider_settings,
+    form_of,
     request,
+    seconds,
     settings,
 )
 from ._stream import TurnStream, check_not_in_background, wait
-from ._tools import Tools, own_tools
-from ._transfer import CHUNK, Counts, Erased, File, Imported, OnConflict, begin_export, begin_import, opened
+from ._tools import ClientTools, Tools, described_tools, own_tools
 from .errors import from_failure
 
 if TYPE_CHECKING:
     from ._async_tutor import AsyncTutor
-    from ._provider import Context, ModelInfo, ProviderInfo
+    from ._files import Files
+    from ._provider import ModelInfo, ProviderInfo
+    from ._server import Server
+    from ._transfer import Counts, Erased, File, Imported, OnConflict
+    from ._usage import Day, DayUsage, Quota, Status
 
 T = TypeVar("T")
 
 
-class Tutor:
+class Tutor(Conversations):
     """Conversations with learners, durable and streamed. `AsyncTutor` is the same for asyncio.
 
     ```python
@@ -67,6 +72,8 @@ class Tutor:
         system_prompt: Optional[str] = None,
         tools: Optional[Tools] = None,
         limits: Optional[Mapping[str, Any]] = None,
+        quota: Optional[Union[Quota, Mapping[str, Any]]] = None,
+        files: Optional[FileSettings] = None,
         improve_titles: bool = False,
         summarize: bool = False,
         catalog: Optional[Mapping[str, Mapping[str, Any]]] = None,
@@ -84,6 +91,10 @@ class Tutor:
             tools: Functions that models may call; see `tool`.
             limits: The engine's bounds by name, such as `{"max_live_turns": 8, "turn_timeout": 60}`;
                 durations are seconds.
+            quota: How much each owner may use in a day, such as `Quota(turns_per_day=50)`.
+            files: Where uploaded files are kept: a directory, or an object of `directory`,
+                `max_file_bytes`, `max_files`, `max_bytes` and `max_text_bytes`. By default beside the data,
+                in `…-files`. It is made for the first file.
             improve_titles: True to have the provider make a better title after a conversation's first
                 turn, in the background. Costs tokens. A title of yours is never replaced.
             summarize: True to have the provider summarize, in the background, messages that are too old
@@ -104,6 +115,8 @@ class Tutor:
             owner=owner,
             system_prompt=system_prompt,
             limits=None if limits is None else dict(limits),
+            quota=quota,
+            files=files,
             improve_titles=improve_titles or None,
             summarize=summarize or None,
             catalog=None if catalog is None else dict(catalog),
@@ -120,6 +133,8 @@ class Tutor:
         system_prompt: Optional[str] = None,
         tools: Optional[Tools] = None,
         limits: Optional[Mapping[str, Any]] = None,
+        quota: Optional[Union[Quota, Mapping[str, Any]]] = None,
+        files: Optional[FileSettings] = None,
         improve_titles: bool = False,
         summarize: bool = False,
         catalog: Optional[Mapping[str, Mapping[str, Any]]] = None,
@@ -139,21 +154,25 @@ class Tutor:
             owner=owner,
             system_prompt=system_prompt,
             limits=None if limits is None else dict(limits),
+            quota=quota,
+            files=files,
             improve_titles=improve_titles or None,
             summarize=summarize or None,
             catalog=None if catalog is None else dict(catalog),
         )
         return cls(wait(_native.open(text, plugins)))
 
-    def _wait(self, call: _native.Call) -> Any:
-        if self._client.has_plugins:
-            check_not_in_background()
-        return wait(call)
-
     @property
     def owner(self) -> str:
         """Whose data this handle reads and writes."""
         return self._client.owner
+
+    @property
+    def files(self) -> Files:
+        """The uploaded files of this handle's owner."""
+        from ._files import Files
+
+        return Files(self._client.files())
 
     def for_owner(self, owner: str) -> Tutor:
         """The same engine for another owner, who sees nothing of anybody else."""
@@ -181,6 +200,7 @@ class Tutor:
         attachments: Optional[Sequence[Attachment]] = None,
         messages: Optional[Sequence[Mapping[str, Any]]] = None,
         tools: Optional[Tools] = None,
+        client_tools: Optional[ClientTools] = None,
         output: Type[T],
         model: Optional[str] = None,
         temperature: Optional[float] = None,
@@ -203,6 +223,7 @@ class Tutor:
         attachments: Optional[Sequence[Attachment]] = None,
         messages: Optional[Sequence[Mapping[str, Any]]] = None,
         tools: Optional[Tools] = None,
+        client_tools: Optional[ClientTools] = None,
         output: Optional[Mapping[str, Any]] = None,
         model: Optional[str] = None,
         temperature: Optional[float] = None,
@@ -224,6 +245,7 @@ class Tutor:
         attachments: Optional[Sequence[Attachment]] = None,
         messages: Optional[Sequence[Mapping[str, Any]]] = None,
         tools: Optional[Tools] = None,
+        client_tools: Optional[ClientTools] = None,
         output: Optional[Union[Type[Any], Mapping[str, Any]]] = None,
         model: Optional[str] = None,
         temperature: Optional[float] = None,
@@ -245,6 +267,9 @@ class Tutor:
             messages: Instead of `message`: objects with `role` and `content`, the last one the
                 learner's. In a new conversation the others are kept as imported.
             tools: Functions that the model may call, besides the tutor's; see `tool`.
+            client_tools: Tools that the caller runs itself: `name`, `description` and `parameters`, or
+                what `tool` makes. A reply that asks for some has them as `tool_calls`; the next message
+                brings the results: `[ToolResultPart(call.call_id, result)]`.
             output: The form that the reply must have: a type, such as a pydantic model or a dataclass,
                 of which `reply.output` is an instance; or a JSON Schema.
             model: A model's name, or `provider/name`.
@@ -259,7 +284,7 @@ class Tutor:
                 is stored.
             TutorError: What ended the turn; what had arrived is stored.
         """
-        form, read_value = (None, None) if output is None else output_of(output)
+        form, read_value = form_of(output)
         asked = request(
             message,
             timeout,
@@ -270,6 +295,7 @@ class Tutor:
             edit=edit,
             regenerate=regenerate,
             messages=None if messages is None else list(messages),
+            client_tools=described_tools(client_tools),
             output=form,
             model=model,
             temperature=temperature,
@@ -294,6 +320,7 @@ class Tutor:
         attachments: Optional[Sequence[Attachment]] = None,
         messages: Optional[Sequence[Mapping[str, Any]]] = None,
         tools: Optional[Tools] = None,
+        client_tools: Optional[ClientTools] = None,
         output: Optional[Union[Type[Any], Mapping[str, Any]]] = None,
         model: Optional[str] = None,
         temperature: Optional[float] = None,
@@ -314,7 +341,7 @@ class Tutor:
 
         The other arguments and the errors are those of `chat`.
         """
-        form, read_value = (None, None) if output is None else output_of(output)
+        form, read_value = form_of(output)
         asked = request(
             message,
             timeout,
@@ -325,6 +352,7 @@ class Tutor:
             edit=edit,
             regenerate=regenerate,
             messages=None if messages is None else list(messages),
+            client_tools=described_tools(client_tools),
             output=form,
             model=model,
             temperature=temperature,
@@ -353,110 +381,60 @@ class Tutor:
         """A turn."""
         return read(Turn, self._wait(self._client.turn(turn_id)))
 
-    def sessions(self, limit: int = 50, cursor: Optional[str] = None) -> Page[Session]:
-        """A page of sessions, the latest used first.
+    def turn_by_key(self, idempotency_key: str) -> Optional[Turn]:
+        """The turn that was begun with this idempotency key; None if there is none."""
+        found = self._wait(self._client.turn_by_key(idempotency_key))
+        return None if found == "null" else read(Turn, found)
 
-        Args:
-            limit: 1 to 200.
-            cursor: The `next_cursor` of an earlier page, to go on behind it.
-        """
-        return read_page(Session, self._wait(self._client.sessions(limit, cursor)))
-
-    def session(self, id: str) -> Session:
-        """A session."""
-        return read(Session, self._wait(self._client.session(id)))
-
-    def create_session(
-        self, id: Optional[str] = None, title: Optional[str] = None, metadata: Optional[Mapping[str, Any]] = None
-    ) -> Session:
-        """Creates an empty session. `metadata` is the caller's own data."""
-        members = encode({"id": id, "title": title, "metadata": metadata})
-        return read(Session, self._wait(self._client.create_session(members)))
-
-    def rename_session(self, id: str, title: str) -> Session:
-        """Changes a session's title, which the engine then never replaces, and returns it."""
-        return read(Session, self._wait(self._client.update_session(id, encode({"title": title}))))
-
-    def update_session(
-        self, id: str, *, title: Optional[str] = None, metadata: Optional[Mapping[str, Any]] = None
-    ) -> Session:
-        """Changes a session's title or metadata and returns it; what is None stays as it is."""
-        changes = encode({"title": title, "metadata": metadata})
-        return read(Session, self._wait(self._client.update_session(id, changes)))
-
-    def delete_session(self, id: str) -> bool:
-        """Deletes a session with everything in it, cancelling its running turn. False if there was none."""
-        return bool(self._wait(self._client.delete_session(id)))
-
-    def messages(
-        self,
-        session_id: str,
-        limit: Optional[int] = None,
-        before: Optional[str] = None,
-        after: Optional[str] = None,
-        *,
-        leaf: Optional[str] = None,
-        all: bool = False,
-    ) -> Page[Message]:
-        """A page of a session's messages in the order of the conversation: the newest ones, the newest
-        ones before a message, or the oldest ones after a message. At most 200.
-
-        Args:
-            leaf: A message of another branch, which is read from there to its beginning.
-            all: True for the messages of all branches, in the order in which they were stored.
-        """
-        which = encode({"limit": limit, "before": before, "after": after, "leaf": leaf, "all": all})
-        return read_page(Message, self._wait(self._client.messages(session_id, which)))
-
-    def siblings(self, session_id: str, message_id: str) -> List[Message]:
-        """The messages that follow what this one follows, itself among them: replies that were written
-        again, or a learner's message as it was edited."""
-        found = json.loads(self._wait(self._client.siblings(session_id, message_id)))
-        return [Message.from_dict(message) for message in found]
-
-    def set_head(self, session_id: str, message_id: str) -> Session:
-        """Switches the active branch to the one that ends with this message: the next one follows it."""
-        return read(Session, self._wait(self._client.set_head(session_id, message_id)))
-
-    def delete_message(self, session_id: str, message_id: str, *, with_branch: bool = False) -> int:
-        """Deletes a message for good, with the turn that wrote or answered it, and returns how many were
-        deleted. If others follow it that is refused, unless they are to go with it."""
-        return int(self._wait(self._client.delete_message(session_id, message_id, with_branch)))
-
-    def context(self, session_id: str, tokens: Optional[int] = None) -> Context:
-        """What a model would be sent of a conversation as it is now, before the next message: within so
-        many tokens, or within what the limits and the model's window allow."""
-        from ._provider import Context
-
-        return read(Context, self._wait(self._client.context(session_id, tokens)))
-
-    def search(self, text: str, limit: int = 50, cursor: Optional[str] = None) -> Page[Session]:
-        """A page of the sessions in which every word of a text occurs, in the title or in messages, the
-        latest used first. A page may be short or empty and have a cursor all the same: go on there."""
-        return read_page(Session, self._wait(self._client.search(text, limit, cursor)))
-
-    def rate(
-        self, session_id: str, message_id: str, rating: Optional[Rating], comment: Optional[str] = None
-    ) -> Optional[Feedback]:
-        """Keeps what somebody thinks of a message, `up` or `down` and perhaps in words, in place of what they
-        thought before; None takes it back. Returns what is kept."""
-        kept = self._wait(self._client.rate(session_id, message_id, rating, comment))
-        return None if kept == "null" else read(Feedback, kept)
-
-    def feedback(self, session_id: str) -> List[Feedback]:
-        """What somebody thought of messages of a session."""
-        found = json.loads(self._wait(self._client.feedback(session_id)))
-        return [Feedback.from_dict(one) for one in found]
+    def cancel_all(self) -> None:
+        """Stops all turns of this handle's owner that run here, and waits until they have ended."""
+        self._wait(self._client.cancel_all())
 
     def erase(self) -> Erased:
         """Removes everything that is this handle's owner's, for good, cancelling what runs."""
+        from ._transfer import Erased
+
         return read(Erased, self._wait(self._client.erase()))
+
+    def usage(self, since: Optional[Day] = None, until: Optional[Day] = None) -> List[DayUsage]:
+        """What this handle's owner used, in the order of days.
+
+        Args:
+            since: The first day; the earliest one by default.
+            until: The last day; the latest one by default.
+        """
+        from ._usage import days, read_days
+
+        return read_days(self._wait(self._client.usage(days(since, until))))
+
+    def quota(self) -> Quota:
+        """How much each owner may use in a day."""
+        from ._usage import Quota
+
+        return read(Quota, self._wait(self._client.quota()))
+
+    def status(self) -> Status:
+        """Where the data is, what an acknowledged write survives, and what runs."""
+        from ._usage import Status
+
+        return read(Status, self._wait(self._client.status()))
 
     def providers(self) -> List[ProviderInfo]:
         """The configured providers, the default first."""
         from ._provider import ProviderInfo
 
         return [ProviderInfo.from_dict(info) for info in json.loads(self._wait(self._client.providers()))]
+
+    def replace_providers(self, providers: Providers, default_provider: Optional[str] = None) -> None:
+        """Has others answer from now on, for all handles on this engine. Replies that are being written
+        are not disturbed. If it raises, nothing is changed.
+
+        Args:
+            providers: As for `open`.
+            default_provider: The name of the one that answers when a request names none.
+        """
+        text, plugins = provider_settings(providers, default_provider)
+        self._wait(self._client.replace_providers(text, plugins))
 
     def models(self, provider: str) -> List[ModelInfo]:
         """The models of a provider."""
@@ -476,6 +454,8 @@ class Tutor:
             since: Only sessions that changed then or later.
             skip_damaged: True to leave out what is damaged, instead of ending there.
         """
+        from ._transfer import Counts, begin_export, opened
+
         export = begin_export(self._client, everyone, since, skip_damaged)
         with opened(file, "wb") as target:
             while (lines := self._wait(export.next())) is not None:
@@ -492,6 +472,8 @@ class Tutor:
             on_conflict: What to do with a session that is there and differs: `fail`, `keep` it, or
                 `replace` it.
         """
+        from ._transfer import CHUNK, Imported, begin_import, opened
+
         importing = begin_import(self._client, everyone, on_conflict)
         with opened(file, "rb") as source:
             while chunk := source.read(CHUNK):
@@ -515,12 +497,18 @@ class Tutor:
             cors_origins: Pages that may call the server from a browser, such as `http://localhost:5173`,
                 which is allowed by default.
         """
+        from ._server import Server, origins
+
         return Server(self._wait(self._client.serve(host, port, origins(cors_origins))))
 
-    def close(self) -> None:
+    def close(self, grace: Optional[Seconds] = None) -> None:
         """Closes the tutor and all handles on it: takes no new turn, gives running ones a moment, ends
-        the others as interrupted, and closes the store. Idempotent."""
-        self._wait(self._client.close())
+        the others as interrupted, and closes the store. Idempotent.
+
+        Args:
+            grace: How many seconds running turns have; the limit `close_grace` by default.
+        """
+        self._wait(self._client.close(seconds(grace)))
 
     def __enter__(self) -> Tutor:
         return self

@@ -11,6 +11,7 @@ use crate::file::{IMAGE_TYPES, sniff};
 use crate::id::OwnerId;
 use crate::store::Expect;
 use crate::store::document::put;
+use crate::tutor::Tutor;
 
 /// Bytes by which the type of a file is known.
 const HEAD_BYTES: usize = 8 << 10;
@@ -187,6 +188,25 @@ impl Upload {
             return Err(error);
         }
         Ok(info)
+    }
+
+    /// [`finish`](Self::finish), once its bytes are counted against the quota of this tutor's
+    /// owner, whose file it is. What is refused for what it is costs nothing of it.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish); `rate_limited` if it does not fit into the quota.
+    pub async fn finish_for(self, tutor: &Tutor) -> Result<FileInfo> {
+        let counted = match self.media_type() {
+            Ok(_) => tutor.count_upload(self.bytes).await,
+            Err(error) => Err(error),
+        };
+        match counted {
+            Ok(()) => self.finish().await,
+            Err(error) => {
+                self.abort().await;
+                Err(error)
+            }
+        }
     }
 
     /// Takes nothing of it.

@@ -3,7 +3,7 @@
 ```py
 from agents import Agent, Runner
 from neuro_tutor import AsyncTutor
-from neuro_tutor.openai_agents import TutorSession
+from neuro_tutor.adapters.openai_agents import TutorSession
 
 async with AsyncTutor.open("data") as tutor:
     session = TutorSession("lesson-1", tutor)
@@ -16,10 +16,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, List, Optional, Union, cast
 
-from . import _native
-from ._async_tutor import AsyncTutor
-from ._stream import complete, finished
-from ._tutor import Tutor
+from .. import _native
+from .._async_tutor import AsyncTutor
+from .._stream import complete, finished
+from .._tutor import Tutor
 
 if TYPE_CHECKING:
     from agents.items import TResponseInputItem

@@ -2,7 +2,7 @@
 
 ```py
 from neuro_tutor import Tutor
-from neuro_tutor.langchain import TutorChatMessageHistory
+from neuro_tutor.adapters.langchain import TutorChatMessageHistory
 
 history = TutorChatMessageHistory("lesson-1", Tutor.open("data"))
 history.add_user_message("What do plants eat?")
@@ -18,10 +18,10 @@ from typing import List, Sequence, Union
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage, message_to_dict, messages_from_dict
 
-from . import _native
-from ._async_tutor import AsyncTutor
-from ._stream import complete, finished, wait
-from ._tutor import Tutor
+from .. import _native
+from .._async_tutor import AsyncTutor
+from .._stream import complete, finished, wait
+from .._tutor import Tutor
 
 
 class TutorChatMessageHistory(BaseChatMessageHistory):
