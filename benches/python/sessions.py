@@ -23,6 +23,7 @@ from neuro_tutor.adapters.openai_agents import TutorSession
 
 ROUNDS = 200
 LENGTHS = (10, 1_000, 100_000)
+FOUND: dict[str, dict[str, tuple[float, float]]] = {}
 
 
 def turn(n: int) -> list[Any]:
@@ -47,6 +48,8 @@ async def measured(calls: dict[str, Callable[[int], Awaitable[object]]], rounds:
 
 
 def show(what: str, found: dict[str, tuple[float, float]]) -> None:
+    """Prints what was found, and keeps it for the targets."""
+    FOUND[what] = found
     base = found["SQLiteSession"][0]
     for name, (cpu, wall) in found.items():
         print(f"{what:<28}{name:<16}{cpu:>10.0f} µs CPU{wall:>10.0f} µs wall{base / cpu:>8.1f} × less CPU")
@@ -91,6 +94,31 @@ async def main() -> None:
                 )
                 theirs.close()
             os.close(raw)
+    targets()
+
+
+def targets() -> None:
+    """Prints what is wanted and what was reached, each in the worst case of all lengths."""
+    added = [found for what, found in FOUND.items() if what.startswith("add")]
+    gotten = [found for what, found in FOUND.items() if what.startswith("read")]
+
+    def target(name: str, reached: float, is_reached: bool, wanted: str) -> None:
+        print(f"{name:<56}{reached:>8.2f} ×   {wanted}{'' if is_reached else '   NOT REACHED'}")
+
+    def less(taken: list[dict[str, tuple[float, float]]]) -> float:
+        return min(found["SQLiteSession"][0] / found["TutorSession"][0] for found in taken)
+
+    def flat(taken: list[dict[str, tuple[float, float]]]) -> float:
+        times = [found["TutorSession"][0] for found in taken]
+        return max(times) / min(times)
+
+    print("\nTargets")
+    target("CPU of SQLiteSession ÷ ours, adding a turn", less(added), less(added) >= 4, "≥ 4")
+    target("CPU of SQLiteSession ÷ ours, reading 50", less(gotten), less(gotten) >= 8, "≥ 8")
+    wall = max(found["TutorSession"][1] / found["write, fdatasync"][1] for found in added)
+    target("wall time of adding a turn ÷ write and fdatasync", wall, wall <= 1.5, "≤ 1.5")
+    target("adding: slowest length ÷ fastest, CPU", flat(added), flat(added) <= 1.5, "≤ 1.5")
+    target("reading 50: slowest length ÷ fastest, CPU", flat(gotten), flat(gotten) <= 1.5, "≤ 1.5")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import neuro_tutor as nt
-from neuro_tutor import AsyncTutor, Tutor
+from neuro_tutor import AsyncTutor
 
 FAST = {"demo": {"delay": 0}}
 
@@ -49,12 +49,6 @@ async def test_everything_has_the_same_names(tmp_path: Path) -> None:
         assert [model.id for model in await tutor.models("demo")] == ["demo"]
         assert (await tutor.cancel(more.turn_id)).status == "completed"
         assert len(await tutor.for_owner("ada").sessions()) == 0
-
-
-def test_both_faces_have_the_same_members() -> None:
-    assert {name for name in dir(AsyncTutor) if not name.startswith("_")} - {"aclose", "to_sync"} == {
-        name for name in dir(Tutor) if not name.startswith("_")
-    } - {"to_async"}
 
 
 async def test_a_tutor_can_be_awaited_and_closed() -> None:

@@ -65,6 +65,11 @@ def test_every_kind_goes_through_the_engine_and_comes_back(code: str) -> None:
         assert info is not None and type(info.exception()) is cls and info.retry_after_ms == 1500
 
 
+def test_the_provider_s_request_id_is_at_hand() -> None:
+    assert nt.ProviderRejectedError("no", context={"request_id": "req-7"}).request_id == "req-7"
+    assert nt.TutorError("x").request_id is None
+
+
 @pytest.mark.parametrize("cls", [cls for cls, _ in TABLE.values()])
 def test_errors_are_pickled_and_copied(cls: Any) -> None:
     error = cls("a sentence", retry_after=2.0, context={"turn": "t1"})

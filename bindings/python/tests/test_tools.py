@@ -301,7 +301,7 @@ def test_a_tool_of_the_caller_ends_the_turn_and_its_result_goes_on() -> None:
             ("c1", "zoom", {}),
             ("c2", "shot", {"width": 3}),
         ]
-        assert [tool.name for tool in scripted.requests[0].tools] == ["zoom", "shot"]
+        assert [tool["name"] for tool in scripted.requests[0].tools] == ["zoom", "shot"]
         results = [nt.ToolResultPart("c1", {"factor": 2}), nt.ToolResultPart("c2", "no camera", is_error=True)]
         after = tutor.chat(results, session=reply.session_id, client_tools=[lens, shot])
         assert after.text == "A leaf." and after.tool_calls == ()

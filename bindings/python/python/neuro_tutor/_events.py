@@ -183,7 +183,7 @@ def event_from_dict(members: Mapping[str, Any]) -> TurnEvent:
 
 def read_event(item: Union[Tuple[int, str], str]) -> TurnEvent:
     """The event that the native module gives: number and text of a text delta, or JSON."""
-    if type(item) is tuple:
+    if isinstance(item, tuple):
         # Around `__init__`: most events are these.
         made = object.__new__(TextDelta)
         state = made.__dict__

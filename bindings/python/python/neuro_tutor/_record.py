@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, Generic, List, Mapping, Optional, Tuple, Type, TypeVar, overload
 
+__all__ = ["Page", "Record", "field", "read", "read_page", "read_time", "record"]
+
 R = TypeVar("R", bound="Record")
 T = TypeVar("T")
 
@@ -266,6 +268,9 @@ class Page(Sequence[T], Generic[T]):
 
     def __repr__(self) -> str:
         return f"Page({list(self._items)!r}, next_cursor={self.next_cursor!r})"
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return Page, (self._items, self.next_cursor)
 
     def _repr_html_(self) -> str:
         from ._html import rows_of, table

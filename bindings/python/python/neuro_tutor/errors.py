@@ -40,6 +40,11 @@ class TutorError(Exception):
         self.retry_after = retry_after
         self.context = dict(context or {})
 
+    @property
+    def request_id(self) -> Optional[str]:
+        """The provider's own name for the request, which finds it in their logs; None if nobody said."""
+        return self.context.get("request_id")
+
     def __str__(self) -> str:
         facts = ", ".join(f"{name}={value}" for name, value in self.context.items())
         return f"{self.message} ({facts})" if facts else self.message
