@@ -68,12 +68,14 @@ impl Provider for DemoProvider {
             return Ok(stream::iter([Ok(Delta::Text(text)), Ok(finished)]).boxed());
         }
         let delay = self.delay;
-        let words: Vec<String> = text.split_inclusive(' ').map(str::to_owned).collect();
-        let words = stream::iter(words.into_iter().enumerate()).then(move |(i, word)| async move {
-            if i > 0 && !delay.is_zero() {
+        let words = stream::unfold((text, 0), move |(text, from)| async move {
+            let rest = text.get(from..).filter(|rest| !rest.is_empty())?;
+            let end = from + rest.find(' ').map_or(rest.len(), |space| space + 1);
+            let word = text.get(from..end)?.to_owned();
+            if from > 0 && !delay.is_zero() {
                 tokio::time::sleep(delay).await;
             }
-            Ok(Delta::Text(word))
+            Some((Ok(Delta::Text(word)), (text, end)))
         });
         Ok(words.chain(stream::iter([Ok(finished)])).boxed())
     }
