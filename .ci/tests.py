@@ -27,6 +27,11 @@ BROWSER_TESTS = ROOT / "tutor-http" / "tests" / "browser"
 CLIENT_TESTS = ROOT / "tutor-http" / "tests" / "clients" / "node"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
+# What tests write where learners' words, keys and passwords go. It may be in no output of any test,
+# and in no log of any server that they start: these are in a directory of their own.
+CANARY = re.compile("canary", re.IGNORECASE)
+LOGS = ROOT / ".work" / "logs"
+
 # How each runner tells its counts: a pattern of the line, and which group is what.
 SUMMARIES = {
     "cargo": re.compile(r"^test result: .*? (?P<passed>\d+) passed; (?P<failed>\d+) failed; (?P<skipped>\d+) ignored"),
@@ -52,12 +57,14 @@ def run(title: str, command: list[str], runner: str | None = None, cwd: Path = R
     print(f"\n── {title}: {' '.join(command)}", flush=True)
     start = time.monotonic()
     process = subprocess.Popen(
-        command, cwd=cwd, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+        command, cwd=cwd, env={**os.environ, "TUTOR_TEST_LOGS": str(LOGS), **(env or {})}, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
     )
     total = Total()
     for line in process.stdout:
         print(line, end="", flush=True)
+        if runner and CANARY.search(line):
+            FOUND.append(f"{title}: {line.strip()}")
         if runner and (match := SUMMARIES[runner].match(line.strip())):
             counts = {name: int(value) for name, value in match.groupdict().items() if value}
             total.passed += counts.get("passed", 0)
@@ -161,7 +168,8 @@ def server() -> None:
     clients = [str(PYTHON), "-m", "pytest", "-c", ".ci/pytest.ini", "--rootdir", ".", "tutor-http/tests/clients", "examples/tests"]
     TOTAL.add(run("clients and documents", clients, "pytest", env=binary))
     if need("npm clients", ["npm", "ci", "--no-audit", "--no-fund"], cwd=CLIENT_TESTS):
-        TOTAL.add(run("stock clients", ["node", "--test", "--test-reporter=tap"], "node", cwd=CLIENT_TESTS, env=binary))
+        env = {**binary, "TUTOR_TEST_PYTHON": str(PYTHON)}
+        TOTAL.add(run("stock clients", ["node", "--test", "--test-reporter=tap"], "node", cwd=CLIENT_TESTS, env=env))
     path = browser()
     if path is None:
         print("browser tests need chromium: install it and run again")
@@ -171,7 +179,23 @@ def server() -> None:
         TOTAL.add(run("browser", ["node", "--test", "--test-reporter=tap"], "node", cwd=BROWSER_TESTS, env=env))
 
 
+def look_for_canaries() -> Total:
+    """One test: nothing that tests planted was printed or logged."""
+    logs = sorted(LOGS.glob("*.log"))
+    lines = 0
+    for log in logs:
+        for line in log.read_text(errors="replace").splitlines():
+            lines += 1
+            if CANARY.search(line):
+                FOUND.append(f"{log.name}: {line}")
+    print(f"\n── canaries: {len(FOUND)} in the output and in {lines} lines of {len(logs)} logs", flush=True)
+    for found in FOUND[:20]:
+        print(f"   {found[:500]}")
+    return Total(passed=int(not FOUND), failed=int(bool(FOUND)))
+
+
 def main() -> int:
+    shutil.rmtree(LOGS, ignore_errors=True)
     if not PYTHON.exists() and not need("venv", [sys.executable, "-m", "venv", str(VENV)]):
         return 1
     requirements = [str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", ".ci/requirements.txt"]
@@ -180,6 +204,7 @@ def main() -> int:
         for step in (rust, python, node, server):
             if step.__name__ in wanted:
                 step()
+        TOTAL.add(look_for_canaries())
     if TOTAL.skipped:
         print(f"{TOTAL.skipped} tests were skipped, which counts as failed")
         TOTAL.failed += TOTAL.skipped
@@ -188,5 +213,6 @@ def main() -> int:
 
 
 TOTAL = Total()
+FOUND: list[str] = []
 if __name__ == "__main__":
     sys.exit(main())

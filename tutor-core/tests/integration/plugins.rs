@@ -14,6 +14,9 @@ use tutor_core::{
 /// The words that a plug-in may not leak.
 const CANARY: &str = "the canary of the plug-in";
 
+/// What a plug-in that panics says. The system prints it, as it prints every panic.
+const LAST_WORDS: &str = "the last words of a plug-in";
+
 const END: Delta = Delta::Finished {
     reason: FinishReason::Stop,
 };
@@ -63,9 +66,9 @@ impl Provider for Bad {
             arguments: "not JSON".to_owned(),
         };
         Ok(match self.0 {
-            M::PanicsAtOnce => panic!("{CANARY}"),
+            M::PanicsAtOnce => panic!("{LAST_WORDS}"),
             M::PanicsInItsStream => {
-                let panics = stream::once(async { panic!("{CANARY}") });
+                let panics = stream::once(async { panic!("{LAST_WORDS}") });
                 stream::iter([text("some")]).chain(panics).boxed()
             }
             M::BlocksItsThread => stream::once(async {
@@ -157,7 +160,9 @@ async fn each_misbehavior_ends_its_turn_clearly_and_harms_no_other_turn() {
             .iter()
             .map(|event| serde_json::to_string(&**event).unwrap());
         let said = format!("{events:?}") + &json.collect::<String>();
-        assert!(!said.contains(CANARY), "{bad:?}: {said}");
+        for words in [CANARY, LAST_WORDS] {
+            assert!(!said.contains(words), "{bad:?}: {said}");
+        }
         let text = match (&events.last().unwrap().event, expected) {
             (Event::TurnFailed { error, partial, .. }, Some(kind)) => {
                 assert_eq!(error.code, kind.code(), "{bad:?}");

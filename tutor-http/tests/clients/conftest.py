@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from server import serve
 
+# Run by a test of ours, in a place of their own.
+collect_ignore = ["original"]
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
+
+ORIGINAL = Path(__file__).with_name("original")
 
 
 @pytest.fixture
 def client(server: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server) as client:
         yield client
+
+
+def test_the_documented_file_of_tests_passes_as_it_stands(server: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", ".", "app/tests"]
+    env = {**os.environ, "NEURO_TUTOR_URL": server, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=ORIGINAL, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_health_check(client: httpx.Client) -> None:

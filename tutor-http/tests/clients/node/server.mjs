@@ -1,7 +1,9 @@
 // The real server binary, on a port and a data directory of its own.
 
 import { spawn } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import { createWriteStream } from 'node:fs'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -9,13 +11,19 @@ import { createInterface } from 'node:readline'
 /** Starts a server; `stop` ends it. The demo provider pauses `delay` milliseconds between words. */
 export async function serve({ delay = 0 } = {}) {
   const directory = await mkdtemp(join(tmpdir(), 'neuro-tutor-'))
-  const { PATH, HOME, LLVM_PROFILE_FILE } = process.env
+  const { PATH, HOME, LLVM_PROFILE_FILE, TUTOR_TEST_LOGS } = process.env
   const child = spawn(process.env.NEURO_TUTOR, ['--port', '0'], {
     cwd: directory,
-    env: { PATH, HOME, ...(LLVM_PROFILE_FILE && { LLVM_PROFILE_FILE }), DEMO_DELAY_MS: String(delay) },
+    env: { PATH, HOME, ...(LLVM_PROFILE_FILE && { LLVM_PROFILE_FILE }), DEMO_DELAY_MS: String(delay), LOG_LEVEL: TUTOR_TEST_LOGS ? 'trace' : 'info' },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  child.stderr.resume()
+  // Where all output of the test run is looked through, the log is a part of it.
+  if (TUTOR_TEST_LOGS) {
+    await mkdir(TUTOR_TEST_LOGS, { recursive: true })
+    child.stderr.pipe(createWriteStream(join(TUTOR_TEST_LOGS, `node-${randomUUID()}.log`)))
+  } else {
+    child.stderr.resume()
+  }
   const exited = new Promise((resolve) => child.once('exit', resolve))
   const url = await new Promise((resolve, reject) => {
     createInterface({ input: child.stdout }).on('line', (line) => {

@@ -1,7 +1,10 @@
 // One conversation through every client, under one id; it reads the same from each.
 
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { after, before, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import Anthropic from '@anthropic-ai/sdk'
 import { HttpAgent } from '@ag-ui/client'
 import OpenAI from 'openai'
@@ -37,6 +40,10 @@ test('one thread is reachable through every protocol', async () => {
   said.push('anthropic')
   const anthropic = new Anthropic({ baseURL: server.url, apiKey: 'none' })
   await anthropic.messages.create({ model: 'm', max_tokens: 10, messages: [{ role: 'user', content: 'anthropic' }] }, { headers })
+
+  said.push('openai in Python', 'anthropic in Python')
+  const script = fileURLToPath(new URL('../together.py', import.meta.url))
+  await promisify(execFile)(process.env.TUTOR_TEST_PYTHON, [script, server.url, id])
 
   const history = async () => (await server.get(`/api/sessions/${id}/messages?format=ui`)).messages
   for (const [name, release] of Object.entries(releases)) {

@@ -1,0 +1,1 @@
+"""The original's tests, as its document has them."""
