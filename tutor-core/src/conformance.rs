@@ -16,7 +16,8 @@
 //! `make` gives an empty store, and whatever must live as long as the store does, such as its
 //! temporary directory. Each law becomes a `#[test]` of its name.
 //!
-//! A provider is tested by [`provider_laws!`](crate::provider_laws) in the same way. [`Upstream`] is a
+//! A provider is tested by [`provider_laws!`](crate::provider_laws) in the same way, a bus between
+//! instances by [`bus_laws!`](crate::bus_laws). [`Upstream`] is a
 //! server to test those with that speak HTTP.
 //!
 //! Not covered by semantic versioning: a new version may know more laws.
@@ -29,9 +30,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use crate::bus::LiveBus;
 use crate::provider::Provider;
 use crate::store::{RecordStore, SessionStore};
 
+pub mod bus;
 pub mod faulty;
 pub mod provider;
 pub mod records;
@@ -237,8 +240,44 @@ macro_rules! provider_laws {
     };
 }
 
-/// Makes the tests of [`store_laws!`](crate::store_laws), [`record_laws!`](crate::record_laws) and
-/// [`provider_laws!`](crate::provider_laws).
+/// Makes a module of tests, one for each law of [`LiveBus`](crate::LiveBus), as
+/// [`store_laws!`](crate::store_laws) does for stores. The bus may be one that others use.
+#[macro_export]
+macro_rules! bus_laws {
+    ($name:ident, $make:ident) => {
+        $crate::bus_laws! { @laws ($name, $make, bus, $crate::LiveBus) }
+    };
+    (@$then:ident $head:tt) => {
+        $crate::$then! { $head;
+            events: [
+                what_was_told_is_heard_behind_any_number
+                followers_hear_what_comes
+                what_is_told_again_is_there_once
+                a_gap_is_not_taken
+                a_place_beyond_the_end_gives_the_last_event
+                turns_are_told_together
+                owners_do_not_hear_each_other
+                what_was_told_expires
+            ]
+            requests: [
+                a_request_reaches_the_instance_that_it_names
+                asking_an_instance_that_is_gone_is_no_error
+            ]
+            running: [
+                one_turn_too_many_does_not_enter
+                a_turn_that_leaves_or_ends_makes_room
+                a_turn_counts_no_longer_than_it_said
+            ]
+            forgetting: [
+                an_owners_turns_are_forgotten
+                a_sessions_turns_are_forgotten
+            ]
+        }
+    };
+}
+
+/// Makes the tests of [`store_laws!`](crate::store_laws), [`record_laws!`](crate::record_laws),
+/// [`provider_laws!`](crate::provider_laws) and [`bus_laws!`](crate::bus_laws).
 #[doc(hidden)]
 #[macro_export]
 macro_rules! laws {
@@ -258,7 +297,7 @@ macro_rules! laws {
     };
 }
 
-/// Makes the tables of [`STORE_LAWS`], [`RECORD_LAWS`] and [`PROVIDER_LAWS`].
+/// Makes the tables of [`STORE_LAWS`], [`RECORD_LAWS`], [`PROVIDER_LAWS`] and [`BUS_LAWS`].
 #[doc(hidden)]
 #[macro_export]
 macro_rules! law_table {
@@ -285,6 +324,9 @@ pub const RECORD_LAWS: &[Law<dyn RecordStore>] = crate::record_laws! { @law_tabl
 
 /// The laws of [`Provider`](crate::Provider).
 pub const PROVIDER_LAWS: &[Law<dyn Provider>] = crate::provider_laws! { @law_table (provider) };
+
+/// The laws of [`LiveBus`](crate::LiveBus).
+pub const BUS_LAWS: &[Law<dyn LiveBus>] = crate::bus_laws! { @law_table (bus) };
 
 impl<T: ?Sized> Law<T> {
     /// Runs it on a plug-in that nobody has used yet.
@@ -337,7 +379,7 @@ mod tests {
         let lists = fs::read_to_string(source.join("conformance.rs")).unwrap();
         let listed: Vec<&str> = lists.lines().map(str::trim).collect();
         let mut found = 0;
-        for folder in ["store", "records", "provider"] {
+        for folder in ["store", "records", "provider", "bus"] {
             for entry in fs::read_dir(source.join("conformance").join(folder)).unwrap() {
                 let text = fs::read_to_string(entry.unwrap().path()).unwrap();
                 for law in laws(&text) {
@@ -347,7 +389,7 @@ mod tests {
             }
         }
         assert!(found > 50, "only {found} laws were found");
-        let tables = STORE_LAWS.len() + RECORD_LAWS.len() + PROVIDER_LAWS.len();
+        let tables = STORE_LAWS.len() + RECORD_LAWS.len() + PROVIDER_LAWS.len() + BUS_LAWS.len();
         assert_eq!(found, tables);
     }
 

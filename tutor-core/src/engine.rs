@@ -25,8 +25,10 @@ pub(crate) mod branch;
 pub(crate) mod context;
 pub(crate) mod hub;
 mod draft;
+mod follow;
 mod history;
 pub(crate) mod output;
+pub(crate) mod peers;
 pub(crate) mod prepare;
 mod recover;
 mod results;
@@ -39,6 +41,7 @@ mod tokens;
 pub(crate) mod tools;
 
 use hub::{Hub, LiveTurn};
+use peers::Peers;
 
 /// How often a turn is prepared again because the conversation moved in between.
 const MAX_ATTEMPTS: usize = 4;
@@ -50,6 +53,8 @@ pub(crate) struct Engine {
     /// Where what is not a conversation is kept; `None` if nowhere.
     pub(crate) records: Option<Arc<dyn RecordStore>>,
     pub(crate) hub: Hub,
+    /// The other instances on the same store; `None` if they are told nothing.
+    pub(crate) peers: Option<Arc<Peers>>,
     pub(crate) runtime: SharedRuntime,
     /// What models cost.
     pub(crate) catalog: Arc<Catalog>,
@@ -78,6 +83,8 @@ pub(crate) struct Engine {
 pub(crate) enum Asked {
     /// It runs here, or ended here lately.
     Live(Arc<LiveTurn>, Turn),
+    /// It runs on another instance, which tells what happens in it.
+    Elsewhere(Arc<Peers>, Turn),
     /// It ended before; everything about it is stored.
     Ended(Turn),
 }
@@ -147,9 +154,14 @@ impl Engine {
                 Err(error) => return Err(error),
             };
             let (began, turn) = self.reserve(&mut prepared).await?;
-            let launched = self.launch(prepared, &request, cancel.clone()).await;
+            let key = TurnKey::new(owner.clone(), turn.clone());
+            let launched = match self.enter(&key).await {
+                Ok(()) => self.launch(prepared, &request, cancel.clone()).await,
+                Err(refused) => Err(refused),
+            };
             if !matches!(launched, Ok(run::Launched::New(..))) {
                 self.ledger.release(&owner, began, &turn);
+                self.leave(key);
             }
             match launched {
                 Ok(run::Launched::New(live, turn)) => return Ok((Asked::Live(live, turn), true)),
@@ -164,6 +176,38 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Counts a turn together with those of the same owner on other instances, if that bounds
+    /// anything. Without them it is counted here alone.
+    async fn enter(&self, key: &TurnKey) -> Result<()> {
+        let Some(peers) = self.shared_bound() else {
+            return Ok(());
+        };
+        let max = self.limits.max_live_turns_per_owner;
+        let at_most = self.limits.turn_timeout + self.limits.lease;
+        match peers::within(peers.bus.enter(key, max, at_most)).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(hub::too_many_of_one(max)),
+            Err(_) => {
+                peers.fell_back();
+                Ok(())
+            }
+        }
+    }
+
+    /// The turn is not counted any more.
+    pub(crate) fn leave(&self, key: TurnKey) {
+        if let Some(peers) = self.shared_bound() {
+            peers.outbox.leave(key);
+        }
+    }
+
+    /// The others, if an owner's turns have a bound of their own.
+    fn shared_bound(&self) -> Option<&Arc<Peers>> {
+        let limits = &self.limits;
+        let is_bound = limits.max_live_turns_per_owner < limits.max_live_turns;
+        self.peers.as_ref().filter(|_| is_bound)
     }
 
     /// Reserves what the turn may need, and bounds its reply by what there is.
@@ -227,10 +271,13 @@ impl Engine {
         // It may have ended between the two look-ups, or its instance may be gone.
         self.reclaim(&key).await?;
         let turn = self.turn(&key).await?;
-        if turn.status == TurnStatus::Running {
-            return Err(Error::conflict("this turn runs on another instance").retryable(None));
+        if turn.status != TurnStatus::Running {
+            return Ok(Asked::Ended(turn));
         }
-        Ok(Asked::Ended(turn))
+        match &self.peers {
+            Some(peers) => Ok(Asked::Elsewhere(Arc::clone(peers), turn)),
+            None => Err(elsewhere()),
+        }
     }
 
     /// The stored turn.
@@ -274,10 +321,40 @@ impl Engine {
             live.ended().await;
         }
         let turn = self.turn(key).await?;
-        if turn.status == TurnStatus::Running && self.reclaim(key).await? {
+        if turn.status != TurnStatus::Running {
+            return Ok(turn);
+        }
+        if self.reclaim(key).await? {
             return self.turn(key).await;
         }
-        Ok(turn)
+        self.cancel_elsewhere(turn).await
+    }
+
+    /// Stops all turns of an owner, wherever they run, and forgets what was told about them.
+    pub(crate) async fn cancel_all(&self, owner: &crate::OwnerId) -> Result<()> {
+        let live = self.hub.live_of(owner);
+        for turn in &live {
+            turn.cancel.cancel();
+        }
+        for turn in live {
+            turn.ended().await;
+        }
+        let Some(peers) = &self.peers else {
+            return Ok(());
+        };
+        for running in self.store.running_turns().await? {
+            if running.turn.owner != *owner {
+                continue;
+            }
+            match self.cancel(&running.turn.key()).await {
+                // An instance that cannot be asked to stop finds nothing to go on with.
+                Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => {
+                }
+                cancelled => drop(cancelled?),
+            }
+        }
+        peers.forget(owner, None).await;
+        Ok(())
     }
 
     /// Takes no new turn, gives the running ones `grace` to end, ends the others as interrupted,
@@ -292,8 +369,17 @@ impl Engine {
             self.halt.cancel();
             self.tasks.wait().await;
         }
+        if let Some(peers) = &self.peers {
+            peers.close().await;
+        }
         self.store.close().await
     }
+}
+
+/// The refusal of what only another instance can do, which cannot be asked.
+fn elsewhere() -> Error {
+    Error::conflict("this turn runs on another instance, which cannot be asked: try again")
+        .retryable(Some(std::time::Duration::from_secs(1)))
 }
 
 /// What needs records, in a tutor that keeps none.

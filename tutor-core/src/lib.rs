@@ -72,6 +72,7 @@
 //! * `provider-anthropic`: Anthropic Messages.
 //! * `provider-gemini`: Google Gemini.
 //! * `provider-ollama`: Ollama's own protocol.
+//! * `bus-redis`: `bus::RedisBus`, what instances on one store tell each other about running turns.
 //! * `files`: [`file::FileStore`], uploaded files, and [`file::FilePlace`].
 //! * `tokenizer`: counts tokens as current OpenAI models do, instead of by estimate.
 //! * `conformance`: the laws of stores and providers, for tests.
@@ -95,6 +96,7 @@ mod engine;
 mod hidden;
 pub mod trace;
 pub mod store;
+pub mod bus;
 pub mod transfer;
 pub mod items;
 pub mod provider;
@@ -105,6 +107,7 @@ pub mod conformance;
 
 pub use async_trait::async_trait;
 
+pub use bus::LiveBus;
 pub use error::{Error, ErrorInfo, ErrorKind, Result, Retry};
 pub use event::{Event, Notice, TurnEvent};
 pub use id::{MessageId, OwnerId, SessionId, TurnId};

@@ -62,6 +62,15 @@ impl Trace {
         }
     }
 
+    /// The events of a running turn that are saved, from the first, as far as they are numbered as
+    /// they were when they happened.
+    pub(crate) fn replay_saved(turn: &Turn, partial: Option<&Message>) -> Vec<TurnEvent> {
+        let mut events = Self::replay(turn, partial);
+        // Text behind a full trace is told as one event, which stands for many.
+        events.truncate(turn.trace.0.len() + 1);
+        events
+    }
+
     /// All events of `turn`, whose stored reply is `reply`.
     ///
     /// A turn that is still running has no terminal event here.

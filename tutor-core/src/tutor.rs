@@ -121,6 +121,9 @@ impl Tutor {
         let (asked, is_new) = Box::pin(begin).await?;
         let stream = match asked {
             Asked::Live(live, turn) => TurnStream::live(live, turn, 0, guard),
+            Asked::Elsewhere(peers, turn) => {
+                TurnStream::elsewhere(&self.engine, &peers, turn, 0, (cancel, guard))
+            }
             Asked::Ended(turn) => self.replay(turn, 0).await?,
         };
         Ok(stream.with_output(has_output).with_replay(!is_new))
@@ -130,12 +133,25 @@ impl Tutor {
     /// then those that come. Any number of subscribers may listen; dropping the stream leaves the
     /// turn alone. A number beyond the last event gives that one alone.
     ///
+    /// A turn of another instance on the same store is followed through the
+    /// [bus](TutorBuilder::bus).
+    ///
     /// # Errors
-    /// `not_found`; errors of the store.
+    /// `not_found`; `conflict` for a turn of another instance, without a bus; errors of the store.
     pub async fn events(&self, turn: &TurnId, after: u64) -> Result<TurnStream> {
         let turn = self.turn(turn).await?;
         match self.engine.find(turn).await? {
             Asked::Live(live, turn) => Ok(TurnStream::live(live, turn, after, None)),
+            Asked::Elsewhere(peers, turn) => {
+                let cancel = (CancellationToken::new(), None);
+                Ok(TurnStream::elsewhere(
+                    &self.engine,
+                    &peers,
+                    turn,
+                    after,
+                    cancel,
+                ))
+            }
             Asked::Ended(turn) => self.replay(turn, after).await,
         }
     }
@@ -150,7 +166,8 @@ impl Tutor {
     /// already is returned as it is.
     ///
     /// # Errors
-    /// `not_found`; errors of the store.
+    /// `not_found`; `conflict` if it runs on another instance that cannot be asked, or does not
+    /// answer; errors of the store.
     pub async fn cancel(&self, turn: &TurnId) -> Result<Turn> {
         self.engine.cancel(&self.turn_key(turn)).await
     }
@@ -273,13 +290,19 @@ impl Tutor {
             Err(error) if error.kind() == ErrorKind::DataCorrupt => {}
             Err(error) => return Err(error),
             Ok(Some(running)) => match self.engine.cancel(&self.turn_key(&running)).await {
-                Err(error) if error.kind() == ErrorKind::DataCorrupt => {}
+                // An instance that cannot be asked to stop finds nothing to go on with.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::DataCorrupt | ErrorKind::Conflict) => {}
                 cancelled => drop(cancelled?),
             },
             Ok(None) => {}
         }
         self.forget_feedback(id).await?;
-        self.engine.store.delete_session(&key).await
+        let deleted = self.engine.store.delete_session(&key).await?;
+        if let Some(peers) = &self.engine.peers {
+            peers.forget(&self.owner, Some(id)).await;
+        }
+        Ok(deleted)
     }
 
     async fn running_turn(&self, session: &SessionKey) -> Result<Option<TurnId>> {
@@ -362,15 +385,21 @@ impl Tutor {
         store.turn_by_key(&self.owner, idempotency_key).await
     }
 
-    /// Stops all turns of this owner that run here, and waits until they have ended.
-    pub async fn cancel_all(&self) {
-        let live = self.engine.hub.live_of(&self.owner);
-        for turn in &live {
-            turn.cancel.cancel();
-        }
-        for turn in live {
-            turn.ended().await;
-        }
+    /// Stops all turns of this owner, and waits until they have ended. With a
+    /// [bus](TutorBuilder::bus) also those of other instances, and what the bus has of them is
+    /// forgotten.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn cancel_all(&self) -> Result<()> {
+        self.engine.cancel_all(&self.owner).await
+    }
+
+    /// How often the [bus](TutorBuilder::bus) could not be used, and the store was instead; 0 without
+    /// a bus.
+    pub fn bus_fallbacks(&self) -> u64 {
+        let peers = self.engine.peers.as_ref();
+        peers.map_or(0, |peers| peers.fallbacks())
     }
 
     /// Turns that nobody ran any more, as a crash leaves them, and that this tutor ended: when it

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tutor_core::{Error, ErrorKind, OwnerId, Result};
 
-use crate::people::throttle::Throttle;
+use crate::shared::Shared;
+use crate::shared::buckets::Buckets;
 
 /// How many callers are counted at the same time; who was quiet longest is forgotten first.
 const MAX_WATCHED: usize = 100_000;
@@ -32,7 +33,7 @@ pub(crate) struct Limiter(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     allowances: Allowances,
-    requests: Throttle,
+    requests: Buckets,
     streams: Mutex<HashMap<OwnerId, usize>>,
 }
 
@@ -40,38 +41,47 @@ impl Limiter {
     pub(crate) fn new(allowances: Allowances) -> Self {
         Self(Arc::new(Inner {
             allowances,
-            requests: Throttle::new(MAX_WATCHED),
+            requests: Buckets::new("requests", MAX_WATCHED),
             streams: Mutex::default(),
         }))
     }
 
+    /// Counts requests together with other instances from now on.
+    pub(crate) fn share(&self, shared: &Shared) {
+        self.0.requests.share(shared);
+    }
+
     /// Counts a request from this address.
-    pub(crate) fn at_address(&self, address: &str) -> Result<()> {
+    pub(crate) async fn at_address(&self, address: &str) -> Result<()> {
         let allowed = self.0.allowances.address_requests_per_minute;
         self.request(
             "address_requests_per_minute",
             &format!("address {address}"),
             allowed,
         )
+        .await
     }
 
     /// Counts a request of this person.
-    pub(crate) fn of_person(&self, owner: &OwnerId) -> Result<()> {
+    pub(crate) async fn of_person(&self, owner: &OwnerId) -> Result<()> {
         let allowed = self.0.allowances.requests_per_minute;
         self.request("requests_per_minute", &format!("person {owner}"), allowed)
+            .await
     }
 
     /// Counts a request by this API key.
-    pub(crate) fn by_key(&self, key: &str) -> Result<()> {
+    pub(crate) async fn by_key(&self, key: &str) -> Result<()> {
         let allowed = self.0.allowances.requests_per_minute;
         self.request("requests_per_minute", &format!("key {key}"), allowed)
+            .await
     }
 
-    fn request(&self, limit: &'static str, name: &str, allowed: Option<u32>) -> Result<()> {
+    async fn request(&self, limit: &'static str, name: &str, allowed: Option<u32>) -> Result<()> {
         let Some(allowed) = allowed else {
             return Ok(());
         };
-        self.0.requests.take(name, allowed, MINUTE).map_err(|wait| {
+        let taken = self.0.requests.take(name, allowed, MINUTE).await;
+        taken.map_err(|wait| {
             let seconds = wait.as_millis().div_ceil(1000).max(1);
             Error::new(
                 ErrorKind::RateLimited,
@@ -166,12 +176,12 @@ mod tests {
             ..Allowances::default()
         });
         let ada = OwnerId::new("ada").unwrap();
-        limiter.of_person(&ada).unwrap();
-        limiter.by_key("ada").unwrap();
-        let refused = limiter.of_person(&ada).unwrap_err();
+        limiter.of_person(&ada).await.unwrap();
+        limiter.by_key("ada").await.unwrap();
+        let refused = limiter.of_person(&ada).await.unwrap_err();
         assert_eq!(refused.context_value("quota"), Some("1"));
-        limiter.at_address("ada").unwrap();
-        limiter.at_address("ada").unwrap();
-        limiter.at_address("ada").unwrap_err();
+        limiter.at_address("ada").await.unwrap();
+        limiter.at_address("ada").await.unwrap();
+        limiter.at_address("ada").await.unwrap_err();
     }
 }

@@ -20,11 +20,13 @@ use crate::edge::Origins;
 use crate::logs::LogFormat;
 use crate::metrics::{MeteredProvider, MeteredStore, Metrics};
 use crate::people::PeopleBounds;
+use crate::shared::{RedisUrl, Shared};
 use crate::tls::TlsFiles;
 
 mod allowances;
 mod args;
 mod file;
+mod instances;
 mod layers;
 mod providers;
 mod shown;
@@ -59,6 +61,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Where uploaded files are kept; `None` for in memory.
     pub files: Option<PathBuf>,
+    /// What other instances on the same data share with this one; `None` for nothing.
+    pub redis: Option<RedisUrl>,
     /// How much each owner may use in a day.
     pub quota: Quota,
     /// How much each caller may do.
@@ -105,6 +109,8 @@ pub struct Opened {
     pub store: Arc<dyn Store>,
     /// Uploaded files.
     pub files: FileStore,
+    /// What other instances share with this one; `None` for nothing.
+    pub shared: Option<Shared>,
 }
 
 impl Settings {
@@ -266,6 +272,7 @@ impl Settings {
             limits.max_live_turns_per_owner,
         )?;
         let (allowances, quota) = allowances::pick(&mut layers, has_accounts)?;
+        let redis = instances::pick(&mut layers, &mut limits)?;
         let files = args::pick_files(&mut layers, &data)?;
         let improve_titles = layers.pick_truth(
             setting("improve_titles", "IMPROVE_TITLES", "true or false"),
@@ -296,6 +303,7 @@ impl Settings {
             },
             limits,
             files,
+            redis,
             quota,
             allowances,
             improve_titles,
@@ -363,11 +371,16 @@ impl Settings {
         let store = MeteredStore::new(self.data.open().await?, metrics.clone());
         let store: Arc<dyn Store> = Arc::new(store);
         let files = open_files(self.files.as_deref(), Arc::clone(&store))?;
-        let builder = builder.data(Arc::clone(&store)).files(files.clone());
+        let mut builder = builder.data(Arc::clone(&store)).files(files.clone());
+        let shared = self.redis.as_ref().map(Shared::new).transpose()?;
+        if let Some(shared) = &shared {
+            builder = builder.bus(shared.bus().clone());
+        }
         Ok(Opened {
             tutor: builder.build().await?,
             store,
             files,
+            shared,
         })
     }
 

@@ -23,6 +23,7 @@ pub mod logs;
 pub mod traces;
 pub mod metrics;
 mod probe;
+mod shared;
 pub mod people;
 mod state;
 
@@ -51,5 +52,6 @@ pub use encode::ui::UiMessageChunks;
 pub use routes::{openapi, router};
 pub use serve::handle::Server;
 pub use serve::{Served, bind, serve, serve_as};
+pub use shared::{RedisUrl, Shared};
 pub use state::AppState;
 pub use tls::{Tls, TlsFiles};

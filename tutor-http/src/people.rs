@@ -24,6 +24,8 @@ pub(crate) mod throttle;
 pub(crate) mod ticket;
 pub(crate) mod token;
 
+use crate::shared::Shared;
+use crate::shared::buckets::Buckets;
 use account::Accounts;
 use api_key::ApiKeys;
 use password::Passwords;
@@ -72,8 +74,8 @@ struct Inner {
     passwords: Passwords,
     issuer: Issuer,
     failures: Throttle,
-    sign_in_attempts: Throttle,
-    registrations: Throttle,
+    sign_in_attempts: Buckets,
+    registrations: Buckets,
     bounds: PeopleBounds,
     runtime: Arc<dyn Runtime>,
     store: Arc<dyn Store>,
@@ -107,12 +109,18 @@ impl People {
             passwords: Passwords::new()?,
             issuer: Issuer::new(secrets.signing)?,
             failures: Throttle::new(MAX_WATCHED),
-            sign_in_attempts: Throttle::new(MAX_WATCHED),
-            registrations: Throttle::new(MAX_WATCHED),
+            sign_in_attempts: Buckets::new("sign-ins", MAX_WATCHED),
+            registrations: Buckets::new("registrations", MAX_WATCHED),
             bounds,
             runtime,
             store,
         })))
+    }
+
+    /// Counts what addresses try together with other instances from now on.
+    pub fn share(&self, shared: &Shared) {
+        self.0.sign_in_attempts.share(shared);
+        self.0.registrations.share(shared);
     }
 
     /// Makes an account, without asking who may.
@@ -152,6 +160,7 @@ impl People {
         inner
             .registrations
             .take(address, inner.bounds.registrations_per_hour, hour)
+            .await
             .map_err(|wait| throttled("too many accounts were registered from here", wait))?;
         let account = self.add(email, password, Role::User).await?;
         let tokens = self.tokens(&account).await?;
@@ -171,6 +180,7 @@ impl People {
         inner
             .sign_in_attempts
             .take(address, inner.bounds.sign_ins_per_minute, minute)
+            .await
             .map_err(|wait| throttled("too many sign-ins were tried from here", wait))?;
         let email = email::normalized(email);
         inner

@@ -29,8 +29,9 @@ const MAX_CHUNK_BYTES: usize = 16 << 10;
 /// a status.
 const OPENING: Duration = Duration::from_secs(2);
 
-/// How long a stream may go on without asking again whether its reader is still welcome.
-const RECHECK: Duration = Duration::from_secs(20);
+/// How long a stream may go on without asking again whether its reader is still welcome: the store
+/// knows it, whatever instance turned them away.
+const RECHECK: Duration = Duration::from_secs(4);
 
 /// The response that streams `events`. `first` were taken from them already.
 pub(crate) fn respond<E: Encoder>(

@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::people::People;
 use crate::people::principal::Principal;
 use crate::probe::Probe;
+use crate::shared::Shared;
 
 /// What all requests share: the tutor, the bounds, and whether the server is stopping.
 ///
@@ -41,6 +42,8 @@ pub struct AppState {
     pub(crate) people: Option<People>,
     /// The caller's place for an event stream, if this request asks for one.
     pub(crate) place: Option<Arc<StreamPlace>>,
+    /// What instances share besides the store; `None` if there is nothing.
+    pub(crate) shared: Option<Shared>,
     /// Who sent the request that this copy of the state is for.
     pub(crate) caller: Option<Caller>,
 }
@@ -88,6 +91,7 @@ impl AppState {
             files: None,
             people: None,
             place: None,
+            shared: None,
             caller: None,
         }
     }
@@ -139,6 +143,16 @@ impl AppState {
     #[must_use]
     pub fn with_allowances(mut self, allowances: Allowances) -> Self {
         self.limiter = Limiter::new(allowances);
+        self
+    }
+
+    /// Counts callers together with other instances: to be called behind
+    /// [`with_allowances`](Self::with_allowances). The tutor should have the same
+    /// [bus](tutor_core::TutorBuilder::bus).
+    #[must_use]
+    pub fn with_shared(mut self, shared: Shared) -> Self {
+        self.limiter.share(&shared);
+        self.shared = Some(shared);
         self
     }
 

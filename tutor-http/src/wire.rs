@@ -24,6 +24,10 @@ pub(crate) struct Health {
 pub(crate) struct Readiness {
     /// `ready`, or why not: `draining`, `store_unavailable`.
     pub(crate) status: &'static str,
+    /// What instances share through Redis: `ready`, or `unavailable`, and then each counts for itself
+    /// and follows the others through the store. Absent where nothing is shared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) redis: Option<&'static str>,
     /// The providers, the default one first.
     pub(crate) providers: Vec<ProviderHealth>,
 }

@@ -4,16 +4,20 @@
 //! nothing and stalls nobody.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::peers::{MAX_EVENTS, Outbox};
+use crate::bus::News;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, TurnEvent};
-use crate::id::OwnerId;
+use crate::id::{OwnerId, SessionId};
 use crate::limits::Limits;
 use crate::store::TurnEnd;
 use crate::turn::TurnKey;
@@ -29,6 +33,8 @@ const EVENT_OVERHEAD: usize = 128;
 pub(crate) struct Hub {
     state: Mutex<State>,
     limits: Limits,
+    /// Where other instances are told from; `None` if there are none.
+    outbox: Option<Arc<Outbox>>,
 }
 
 #[derive(Debug, Default)]
@@ -62,10 +68,11 @@ impl State {
 }
 
 impl Hub {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, outbox: Option<Arc<Outbox>>) -> Self {
         Self {
             state: Mutex::default(),
             limits,
+            outbox,
         }
     }
 
@@ -74,11 +81,18 @@ impl Hub {
     }
 
     /// Opens the log of a turn that is about to begin.
-    pub(crate) fn open(&self, key: TurnKey, cancel: CancellationToken) -> Result<Arc<LiveTurn>> {
+    pub(crate) fn open(
+        &self,
+        key: TurnKey,
+        session: SessionId,
+        cancel: CancellationToken,
+    ) -> Result<Arc<LiveTurn>> {
         let mut state = self.state();
         self.forget_old(&mut state);
         self.check(&state, &key.owner)?;
-        let live = Arc::new(LiveTurn::new(key.clone(), cancel));
+        let outbox = self.outbox.clone();
+        let live =
+            Arc::new_cyclic(|me| LiveTurn::new(key.clone(), session, cancel, me.clone(), outbox));
         *state.live_by_owner.entry(key.owner.clone()).or_default() += 1;
         state.turns.insert(key, Arc::clone(&live));
         state.live += 1;
@@ -96,19 +110,11 @@ impl Hub {
                 ErrorKind::Overloaded,
                 "as many replies are being written as this server may write: try again in a moment",
             )
-            .retryable(Some(std::time::Duration::from_secs(1))));
+            .retryable(Some(Duration::from_secs(1))));
         }
         let own = state.live_by_owner.get(owner).copied();
         if own.unwrap_or(0) >= self.limits.max_live_turns_per_owner {
-            return Err(Error::new(
-                ErrorKind::RateLimited,
-                "as many replies are being written for you as may be at a time: wait for one to end",
-            )
-            .retryable(Some(std::time::Duration::from_secs(1)))
-            .with_context("limit", "live_turns")
-            .with_context("quota", self.limits.max_live_turns_per_owner)
-            .with_context("remaining", 0)
-            .with_context("reset", 1));
+            return Err(too_many_of_one(self.limits.max_live_turns_per_owner));
         }
         Ok(())
     }
@@ -185,10 +191,24 @@ impl Hub {
     }
 }
 
+/// The refusal of a turn of somebody who has as many as one may have.
+pub(super) fn too_many_of_one(max: usize) -> Error {
+    Error::new(
+        ErrorKind::RateLimited,
+        "as many replies are being written for you as may be at a time: wait for one to end",
+    )
+    .retryable(Some(Duration::from_secs(1)))
+    .with_context("limit", "live_turns")
+    .with_context("quota", max)
+    .with_context("remaining", 0)
+    .with_context("reset", 1)
+}
+
 /// One turn's events so far, and the way to stop it.
 #[derive(Debug)]
 pub(crate) struct LiveTurn {
     pub(crate) key: TurnKey,
+    session: SessionId,
     pub(crate) cancel: CancellationToken,
     log: Mutex<Log>,
     /// Wakes subscribers when something was published.
@@ -197,6 +217,10 @@ pub(crate) struct LiveTurn {
     failure: OnceLock<Error>,
     /// How the turn ended, if that could not be stored.
     unstored: Mutex<Option<TurnEnd>>,
+    me: Weak<Self>,
+    outbox: Option<Arc<Outbox>>,
+    /// True while the turn waits in the outbox.
+    waits: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -204,13 +228,25 @@ struct Log {
     events: Vec<Arc<TurnEvent>>,
     bytes: usize,
     ended: bool,
+    /// The events that other instances were told, counted from the first.
+    told: usize,
 }
 
 impl LiveTurn {
-    fn new(key: TurnKey, cancel: CancellationToken) -> Self {
+    fn new(
+        key: TurnKey,
+        session: SessionId,
+        cancel: CancellationToken,
+        me: Weak<Self>,
+        outbox: Option<Arc<Outbox>>,
+    ) -> Self {
         Self {
             key,
+            session,
             cancel,
+            me,
+            outbox,
+            waits: AtomicBool::new(false),
             log: Mutex::default(),
             published: Notify::new(),
             failure: OnceLock::new(),
@@ -233,6 +269,47 @@ impl LiveTurn {
             log.events.push(Arc::new(TurnEvent { seq, event }));
         }
         self.published.notify_waiters();
+        if let Some(outbox) = &self.outbox
+            && !self.waits.swap(true, Ordering::AcqRel)
+            && let Some(me) = self.me.upgrade()
+        {
+            outbox.put(me);
+        }
+    }
+
+    /// What other instances are to be told next, if anything.
+    pub(super) fn news(&self, keep_running: Duration, keep_ended: Duration) -> Option<News> {
+        let log = self.log();
+        let untold = log.events.get(log.told..)?;
+        let events = untold[..untold.len().min(MAX_EVENTS)].to_vec();
+        let ends = events.last()?.event.is_terminal();
+        Some(News {
+            turn: self.key.clone(),
+            session: self.session.clone(),
+            events,
+            keep: if ends { keep_ended } else { keep_running },
+        })
+    }
+
+    /// Other instances can read the events up to this number. If they had been told more, that is
+    /// told again, unless the turn has ended: then it is in the store, or deleted.
+    pub(super) fn told(&self, has: u64) {
+        let mut log = self.log();
+        let has = usize::try_from(has).unwrap_or(usize::MAX);
+        let is_lost = log.ended && has < log.told;
+        log.told = if is_lost { usize::MAX } else { has }.min(log.events.len());
+    }
+
+    /// True if the others know everything. Then whatever is published next puts the turn into the
+    /// outbox again.
+    pub(super) fn rests(&self) -> bool {
+        let log = self.log();
+        let rests = log.told == log.events.len();
+        if rests {
+            // While nothing can be published.
+            self.waits.store(false, Ordering::Release);
+        }
+        rests
     }
 
     /// True if the terminal event is there.
@@ -353,8 +430,13 @@ mod tests {
         TurnKey::new(OwnerId::default(), TurnId::new(format!("t{n}")).unwrap())
     }
 
+    fn open_of(hub: &Hub, key: TurnKey) -> Result<Arc<LiveTurn>> {
+        let session = SessionId::new("s").unwrap();
+        hub.open(key, session, CancellationToken::new())
+    }
+
     fn open(hub: &Hub, n: usize) -> Arc<LiveTurn> {
-        hub.open(key(n), CancellationToken::new()).unwrap()
+        open_of(hub, key(n)).unwrap()
     }
 
     fn text(n: usize) -> Event {
@@ -375,7 +457,7 @@ mod tests {
         fn replay_then_follow_equals_the_original(events in 0usize..200, cut in 0usize..202, joined_at in 0usize..202) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async {
-                let hub = Hub::new(Limits::default());
+                let hub = Hub::new(Limits::default(), None);
                 let live = open(&hub, 0);
                 let mut joined = None;
                 for n in 0..events {
@@ -398,12 +480,15 @@ mod tests {
 
     #[tokio::test]
     async fn one_turn_too_many_is_refused_and_an_ended_one_makes_room() {
-        let hub = Hub::new(Limits {
-            max_live_turns: 1,
-            ..Limits::default()
-        });
+        let hub = Hub::new(
+            Limits {
+                max_live_turns: 1,
+                ..Limits::default()
+            },
+            None,
+        );
         let live = open(&hub, 0);
-        let error = hub.open(key(1), CancellationToken::new()).unwrap_err();
+        let error = open_of(&hub, key(1)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Overloaded);
         assert!(error.is_retryable());
         hub.end(&live, end(), 0);
@@ -413,17 +498,20 @@ mod tests {
 
     #[tokio::test]
     async fn one_owner_cannot_take_all_turns_and_others_are_served() {
-        let hub = Hub::new(Limits {
-            max_live_turns_per_owner: 2,
-            ..Limits::default()
-        });
+        let hub = Hub::new(
+            Limits {
+                max_live_turns_per_owner: 2,
+                ..Limits::default()
+            },
+            None,
+        );
         let first = open(&hub, 0);
         let second = open(&hub, 1);
-        let error = hub.open(key(2), CancellationToken::new()).unwrap_err();
+        let error = open_of(&hub, key(2)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RateLimited);
         assert!(error.is_retryable());
         let other = TurnKey::new(OwnerId::new("other").unwrap(), TurnId::new("t").unwrap());
-        hub.open(other, CancellationToken::new()).unwrap();
+        open_of(&hub, other).unwrap();
         hub.end(&first, end(), 0);
         open(&hub, 2);
         hub.abandon(&second.key);
@@ -437,7 +525,7 @@ mod tests {
             replay_bytes: 3000,
             ..Limits::default()
         };
-        let hub = Hub::new(limits.clone());
+        let hub = Hub::new(limits.clone(), None);
         for n in 0..2 {
             let live = open(&hub, n);
             hub.end(&live, end(), 2000);

@@ -131,6 +131,7 @@ impl Engine {
                 first_token: None,
             };
             self.ledger.settle(&turn, spent);
+            self.leave(key);
         }
         Ok(ended)
     }

@@ -48,7 +48,9 @@ impl Engine {
         cancel: CancellationToken,
     ) -> Result<Launched> {
         let turn = prepared.new_turn.turn.clone();
-        let live = self.hub.open(turn.key(), cancel.clone())?;
+        let live = self
+            .hub
+            .open(turn.key(), turn.session_id.clone(), cancel.clone())?;
         // A model's name is what a caller wrote; the provider's is the operator's.
         let span = tracing::info_span!("turn", turn = %turn.id, provider = turn.provider);
         prepared.completion.context.cancel = cancel;

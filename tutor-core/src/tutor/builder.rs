@@ -7,7 +7,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Tutor;
+use crate::bus::{LiveBus, SharedBus};
 use crate::engine::hub::Hub;
+use crate::engine::peers::Peers;
 use crate::engine::tools::Toolbox;
 use crate::engine::{Engine, no_records};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,6 +31,7 @@ use crate::usage::ledger::Ledger;
 pub struct TutorBuilder {
     store: Option<SharedStore>,
     records: Option<Arc<dyn RecordStore>>,
+    bus: Option<SharedBus>,
     providers: Vec<SharedProvider>,
     default_provider: Option<String>,
     owner: OwnerId,
@@ -70,6 +73,14 @@ impl TutorBuilder {
     /// them a tutor with a [`store`](Self::store) of its own has none of that.
     pub fn records(mut self, records: impl RecordStore) -> Self {
         self.records = Some(Arc::new(records));
+        self
+    }
+
+    /// How this instance and the others on the same store tell each other about the turns that they
+    /// run: then a turn can be followed and stopped on any of them. Without it, only where it runs.
+    /// It makes no sense with a store that other processes cannot use.
+    pub fn bus(mut self, bus: impl LiveBus) -> Self {
+        self.bus = Some(Arc::new(bus));
         self
     }
 
@@ -189,6 +200,10 @@ impl TutorBuilder {
             self.quota,
             (tasks.clone(), closing.clone()),
         );
+        let peers = self
+            .bus
+            .map(|bus| Arc::new(Peers::new(bus, limits.turn_timeout + limits.lease)));
+        let outbox = peers.as_ref().map(|peers| Arc::clone(&peers.outbox));
         let engine = Arc::new(Engine {
             store,
             records,
@@ -197,7 +212,8 @@ impl TutorBuilder {
                 providers,
                 self.default_provider.as_deref(),
             )?)),
-            hub: Hub::new(limits.clone()),
+            hub: Hub::new(limits.clone(), outbox),
+            peers,
             instance: runtime.new_id(),
             runtime,
             catalog: Arc::new(self.catalog),
@@ -217,6 +233,9 @@ impl TutorBuilder {
         });
         engine.recover().await?;
         engine.watch_leases();
+        if let Some(peers) = &engine.peers {
+            peers.start(&engine);
+        }
         Ok(Tutor {
             engine,
             owner: self.owner,

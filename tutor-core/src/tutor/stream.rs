@@ -7,11 +7,12 @@ use std::task::{Context, Poll};
 
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt};
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::engine::hub::LiveTurn;
-use crate::engine::output;
-use crate::error::{Error, Result};
+use crate::engine::peers::Peers;
+use crate::engine::{Engine, output};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, TurnEvent};
 use crate::id::{SessionId, TurnId};
 use crate::turn::{Reply, Turn, TurnStatus};
@@ -24,13 +25,60 @@ pub struct TurnStream {
     turn: Turn,
     events: BoxStream<'static, Arc<TurnEvent>>,
     live: Option<Arc<LiveTurn>>,
+    // Dropped before `elsewhere`, which would stop listening to it.
     cancel_on_drop: Option<DropGuard>,
+    elsewhere: Option<Elsewhere>,
     /// True if the request asked for JSON.
     has_output: bool,
     is_replay: bool,
 }
 
+/// What a stream has to do with an instance that runs its turn.
+struct Elsewhere {
+    /// Has that instance stop the turn.
+    cancel: CancellationToken,
+    /// Ends the task that would tell it so.
+    _done: DropGuard,
+    has_ended: bool,
+}
+
 impl TurnStream {
+    pub(crate) fn elsewhere(
+        engine: &Arc<Engine>,
+        peers: &Arc<Peers>,
+        turn: Turn,
+        after: u64,
+        (cancel, guard): (CancellationToken, Option<DropGuard>),
+    ) -> Self {
+        let events = engine.follow(peers, &turn, after);
+        let done = CancellationToken::new();
+        let (asking, wish, over) = (Arc::clone(engine), cancel.clone(), done.clone());
+        let key = turn.key();
+        engine.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = wish.cancelled() => {
+                    if let Err(error) = asking.cancel(&key).await {
+                        tracing::warn!(turn = %key.id, code = error.code(), "a turn of another instance could not be stopped");
+                    }
+                }
+                () = over.cancelled() => {}
+                () = asking.closing.cancelled() => {}
+            }
+        });
+        Self {
+            events,
+            live: None,
+            cancel_on_drop: guard,
+            elsewhere: Some(Elsewhere {
+                cancel,
+                _done: done.drop_guard(),
+                has_ended: false,
+            }),
+            ..Self::stored(turn, Vec::new(), 0)
+        }
+    }
+
     pub(crate) fn live(
         live: Arc<LiveTurn>,
         turn: Turn,
@@ -43,6 +91,7 @@ impl TurnStream {
             events,
             live: Some(live),
             cancel_on_drop: guard,
+            elsewhere: None,
             has_output: false,
             is_replay: false,
         }
@@ -74,6 +123,7 @@ impl TurnStream {
             events,
             live: None,
             cancel_on_drop: None,
+            elsewhere: None,
             has_output: false,
             is_replay: false,
         }
@@ -95,9 +145,14 @@ impl TurnStream {
         self.is_replay
     }
 
-    /// True if the turn has ended, whether its events were read or not.
+    /// True if the turn has ended, whether its events were read or not; of a turn of another instance
+    /// only when they were.
     pub fn has_ended(&self) -> bool {
-        self.live.as_ref().is_none_or(|live| live.has_ended())
+        match (&self.live, &self.elsewhere) {
+            (Some(live), _) => live.has_ended(),
+            (None, Some(elsewhere)) => elsewhere.has_ended,
+            (None, None) => true,
+        }
     }
 
     /// The next event; `None` after the terminal one.
@@ -111,6 +166,9 @@ impl TurnStream {
     pub fn cancel(&self) {
         if let Some(live) = &self.live {
             live.cancel.cancel();
+        }
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere.cancel.cancel();
         }
     }
 
@@ -130,6 +188,11 @@ impl TurnStream {
             && live.cancel.is_cancelled()
         {
             live.ended().await;
+        }
+        if let Some(elsewhere) = &self.elsewhere
+            && elsewhere.cancel.is_cancelled()
+        {
+            while self.events.next().await.is_some() {}
         }
     }
 
@@ -179,16 +242,32 @@ impl TurnStream {
                 _ => {}
             }
         }
+        if self.elsewhere.is_some() {
+            return Err(Error::new(
+                ErrorKind::StoreUnavailable,
+                "the reply, which another instance writes, could not be followed any further: read it again",
+            )
+            .retryable(None)
+            .with_context("turn", self.turn_id())
+            .with_context("session", self.session_id()));
+        }
         Err(Error::internal(
             "a turn's events ended without a terminal one",
         ))
     }
 
     fn seen(&mut self, event: &TurnEvent) {
-        if event.event.is_terminal()
-            && let Some(guard) = self.cancel_on_drop.take()
-        {
+        if !event.event.is_terminal() {
+            return;
+        }
+        if let Some(guard) = self.cancel_on_drop.take() {
             guard.disarm();
+        }
+        if let Some(elsewhere) = &mut self.elsewhere {
+            elsewhere.has_ended = true;
+            if let Event::TurnFailed { error, .. } = &event.event {
+                self.turn.error = Some(error.clone());
+            }
         }
     }
 }

@@ -64,7 +64,15 @@ fn the_core_without_features_has_no_backend_and_no_http() {
     assert!(tree.contains(&"tokio".to_owned()));
     assert_none(
         &tree,
-        &["sled", "sqlx", "pyo3", "napi", "clap", "tracing-subscriber"],
+        &[
+            "sled",
+            "sqlx",
+            "redis",
+            "pyo3",
+            "napi",
+            "clap",
+            "tracing-subscriber",
+        ],
     );
     assert_none(&tree, HTTP);
 }

@@ -10,12 +10,14 @@
 #[cfg(all(feature = "provider-openai", feature = "provider-anthropic"))]
 mod adapters;
 mod boundaries;
+mod buses;
 #[cfg(all(unix, feature = "store-sled"))]
 mod crash;
 #[cfg(all(unix, feature = "store-sled"))]
 mod damage;
 mod faces;
 mod foreign;
+mod instances;
 mod laws;
 #[cfg(feature = "store-sqlite")]
 mod database_files;
@@ -37,6 +39,8 @@ mod plugins;
 ))]
 mod protocols;
 mod providers;
+#[cfg(feature = "bus-redis")]
+mod redis;
 #[cfg(feature = "store-sled")]
 mod scenarios;
 mod simulation;

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::config::{self, Settings, Vars};
+use crate::{RedisUrl, Shared};
 use futures_util::StreamExt;
 use tutor_core::provider::{
     CompletionRequest, Delta, Provider, ProviderConfig, ProviderKind, SharedProvider,
 };
 use tutor_core::store::{Expect, Location, RecordStore, RecordWrite, SessionStore};
 use tutor_core::time::{Runtime, SystemRuntime, Timestamp};
-use tutor_core::{Error, ErrorKind, Result as TutorResult};
+use tutor_core::{Error, ErrorKind, LiveBus, Result as TutorResult};
 
 use super::failure::{DATA_NOT_USABLE, FAILED, Failure, WRONG_CONFIGURATION};
 use super::{output, runtime};
@@ -92,6 +93,9 @@ async fn check(settings: Settings, offline: bool) -> Report {
             &format!("permissions of {}", path.display()),
             privacy(path, 0o077),
         );
+    }
+    if let Some(url) = &settings.redis {
+        report.add(&format!("redis {url}"), redis(url, &settings.data).await);
     }
     let settings = settings.discover().await;
     let configs: Vec<_> = settings
@@ -210,6 +214,27 @@ async fn store(location: &Location) -> Outcome {
             said(&error)
         )),
         Err(error) => Outcome::Wrong(DATA_NOT_USABLE, said(&error)),
+    }
+}
+
+/// Asks Redis, which is worth something only where others can open the data.
+async fn redis(url: &RedisUrl, data: &Location) -> Outcome {
+    match Shared::new(url) {
+        Ok(shared) => match shared.bus().check().await {
+            Ok(()) if matches!(data, Location::Postgres(_)) => Outcome::Fine("answers".to_owned()),
+            Ok(()) => Outcome::Note(
+                "answers, and is of no use: several instances need data in PostgreSQL".to_owned(),
+            ),
+            Err(error) => Outcome::Wrong(
+                FAILED,
+                format!(
+                    "{}: start it, or check REDIS_URL; until then instances count callers each for \
+                     itself and follow each other's replies through the store",
+                    said(&error)
+                ),
+            ),
+        },
+        Err(error) => Outcome::Wrong(WRONG_CONFIGURATION, said(&error)),
     }
 }
 

@@ -65,6 +65,7 @@ async fn serve_until_told(settings: Settings, source: Source, logs: &Logs) -> Re
         tutor,
         store,
         files,
+        shared,
     } = opened;
     tokio::spawn(sweep::now_and_then(files.clone()));
     let (first, second) = (CancellationToken::new(), CancellationToken::new());
@@ -91,7 +92,13 @@ async fn serve_until_told(settings: Settings, source: Source, logs: &Logs) -> Re
         .with_metrics(metrics.clone())
         .hide_metrics(watched.is_some());
     if let Some(people) = people {
+        if let Some(shared) = &shared {
+            people.share(shared);
+        }
         state = state.with_people(people);
+    }
+    if let Some(shared) = shared {
+        state = state.with_shared(shared);
     }
     if let Some(listener) = watched {
         let served = watch::channel(Served::operations(state.clone())).1;

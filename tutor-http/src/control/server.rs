@@ -121,6 +121,7 @@ async fn perform(
         tutor,
         store,
         files,
+        ..
     }: Opened,
 ) -> io::Result<Result<Value>> {
     match request {

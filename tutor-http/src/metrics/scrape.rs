@@ -38,6 +38,7 @@ pub(super) struct Now {
     store_bytes: Gauge,
     resident: Gauge,
     files: Gauge,
+    fallbacks: Family<FallbackLabels, Gauge>,
     size: Mutex<Option<(Instant, Option<u64>)>>,
 }
 
@@ -45,6 +46,11 @@ pub(super) struct Now {
 struct BreakerLabels {
     provider: Arc<str>,
     state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FallbackLabels {
+    what: &'static str,
 }
 
 impl Now {
@@ -98,6 +104,12 @@ impl Now {
         );
         to.register("resident_bytes", "Memory in use", now.resident.clone());
         to.register("open_files", "Open files and sockets", now.files.clone());
+        to.register(
+            "redis_fallbacks",
+            "How often Redis could not be used since the server began, and the store (events) or this \
+             instance alone (limits) was relied on instead",
+            now.fallbacks.clone(),
+        );
         now
     }
 }
@@ -153,6 +165,15 @@ impl Metrics {
         now.store_writes.set(count(store.written.writes));
         if let Some(bytes) = self.store_bytes(&store).await {
             now.store_bytes.set(count(bytes));
+        }
+        if let Some(shared) = &state.shared {
+            for (what, fallbacks) in [
+                ("events", state.tutor.bus_fallbacks()),
+                ("limits", shared.fallbacks()),
+            ] {
+                let gauge = now.fallbacks.get_or_create(&FallbackLabels { what });
+                gauge.set(count(fallbacks));
+            }
         }
         let process = Process::read();
         now.resident.set(count(process.resident_bytes.unwrap_or(0)));

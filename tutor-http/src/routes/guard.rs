@@ -23,12 +23,12 @@ impl FromRequestParts<AppState> for App {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        state.limiter.at_address(&address_of(parts))?;
+        state.limiter.at_address(&address_of(parts)).await?;
         let Some(people) = &state.people else {
             return Ok(Self(state.clone()));
         };
         let principal = people.identify(&parts.headers).await?;
-        admit(state, &principal)?;
+        admit(state, &principal).await?;
         principal.require(if parts.method.is_safe() {
             Scope::Read
         } else {
@@ -51,10 +51,10 @@ impl FromRequestParts<AppState> for Follower {
             let App(state) = App::from_request_parts(parts, state).await?;
             return Ok(Self(state));
         };
-        state.limiter.at_address(&address_of(parts))?;
+        state.limiter.at_address(&address_of(parts)).await?;
         let PathId(turn) = PathId::<TurnId>::from_request_parts(parts, state).await?;
         let principal = people.admit(ticket, &turn).await?;
-        admit(state, &principal)?;
+        admit(state, &principal).await?;
         principal.require(Scope::Read)?;
         Ok(Self(state.clone().for_caller(people, principal)))
     }
@@ -73,9 +73,9 @@ impl FromRequestParts<AppState> for Person {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let Accounts(people) = Accounts::from_request_parts(parts, state).await?;
-        state.limiter.at_address(&address_of(parts))?;
+        state.limiter.at_address(&address_of(parts)).await?;
         let principal = people.identify(&parts.headers).await?;
-        admit(state, &principal)?;
+        admit(state, &principal).await?;
         let mut state = state.clone();
         state.tutor = state.tutor.for_owner(principal.owner().clone());
         Ok(Self {
@@ -127,10 +127,10 @@ fn address_of(parts: &Parts) -> String {
 }
 
 /// Counts a request of somebody.
-fn admit(state: &AppState, principal: &Principal) -> Result<(), ApiError> {
-    state.limiter.of_person(principal.owner())?;
+async fn admit(state: &AppState, principal: &Principal) -> Result<(), ApiError> {
+    state.limiter.of_person(principal.owner()).await?;
     match principal.key() {
-        Some(key) => Ok(state.limiter.by_key(key)?),
+        Some(key) => Ok(state.limiter.by_key(key).await?),
         None => Ok(()),
     }
 }

@@ -33,20 +33,20 @@ pub(super) async fn alive() -> Json<Health> {
 
 /// Readiness
 ///
-/// The server takes work: it is not stopping, and the store can be written. Providers are shown and
-/// do not count: what is stored can be read without them, and they come back by themselves.
+/// The server takes work: it is not stopping, and the store can be written. Providers and Redis are
+/// shown and do not count: what is stored can be read without them, and they come back by themselves.
 #[utoipa::path(get, path = "/readyz", tag = "health", operation_id = "ready", responses(
     (status = 200, description = "Send requests here", body = Readiness),
     (status = 503, description = "Send requests elsewhere", body = Readiness)))]
 pub(super) async fn ready(State(state): State<AppState>) -> Response {
-    let status = if state.draining.is_cancelled() {
-        "draining"
-    } else {
-        match tokio::time::timeout(STORE_PATIENCE, state.probe_store()).await {
-            Ok(true) => "ready",
-            Ok(false) | Err(_) => "store_unavailable",
+    let redis = async {
+        match &state.shared {
+            Some(shared) if shared.is_there().await => Some("ready"),
+            Some(_) => Some("unavailable"),
+            None => None,
         }
     };
+    let (status, redis) = tokio::join!(readiness(&state), redis);
     let code = if status == "ready" {
         StatusCode::OK
     } else {
@@ -58,5 +58,20 @@ pub(super) async fn ready(State(state): State<AppState>) -> Response {
         health: serde_json::to_value(provider.health()).unwrap_or_default(),
     });
     let providers = providers.collect();
-    (code, Json(Readiness { status, providers })).into_response()
+    let readiness = Readiness {
+        status,
+        redis,
+        providers,
+    };
+    (code, Json(readiness)).into_response()
+}
+
+async fn readiness(state: &AppState) -> &'static str {
+    if state.draining.is_cancelled() {
+        return "draining";
+    }
+    match tokio::time::timeout(STORE_PATIENCE, state.probe_store()).await {
+        Ok(true) => "ready",
+        Ok(false) | Err(_) => "store_unavailable",
+    }
 }

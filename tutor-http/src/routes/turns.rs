@@ -49,7 +49,7 @@ pub(super) async fn read(
             content_type = "text/event-stream"),
         (status = 204, description = "The turn has ended, and its last event is known"),
         (status = 404, description = "There is none", body = ErrorBody),
-        (status = 409, description = "It runs on another instance", body = ErrorBody),
+        (status = 409, description = "It runs on another instance, and there is no Redis", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
 pub(super) async fn events(
     Follower(state): Follower,
@@ -103,6 +103,7 @@ pub(super) async fn ticket(
     operation_id = "cancel_turn", params(("turn_id" = String, Path)),
     responses((status = 200, description = "The turn as it ended", body = Turn),
         (status = 404, description = "There is none", body = ErrorBody),
+        (status = 409, description = "It runs on another instance, which cannot be asked", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
 pub(super) async fn cancel(
     App(state): App,

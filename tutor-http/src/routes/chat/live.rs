@@ -27,7 +27,7 @@ use crate::sse;
             content_type = "text/event-stream"),
         (status = 204, description = "No reply is being written"),
         (status = 404, description = "The turn is gone", body = ErrorBody),
-        (status = 409, description = "It runs on another instance", body = ErrorBody),
+        (status = 409, description = "It runs on another instance, and there is no Redis", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
 pub(in crate::routes) async fn resume(
     App(state): App,
@@ -63,6 +63,7 @@ pub(crate) struct Stopped {
 #[utoipa::path(post, path = "/api/chat/{session_id}/stop", tag = "chat", operation_id = "stop_chat",
     params(("session_id" = String, Path)),
     responses((status = 200, description = "What was stopped", body = Stopped),
+        (status = 409, description = "It runs on another instance, which cannot be asked", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError)))]
 pub(in crate::routes) async fn stop(
     App(state): App,

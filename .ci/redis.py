@@ -1,0 +1,108 @@
+"""A Redis server for tests: in a temporary directory, on a free port, gone afterwards.
+
+`python3 .ci/redis.py` starts one and prints its URL. On standard input it takes `stop` (it is killed,
+with all that it has), `start`, `hang` (it takes connections and answers nobody), `go` (it answers
+again) and `end`, and answers each with a line; at the end of the input it stops and leaves nothing
+behind.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PASSWORD = "only-for-tests"
+PATIENCE = 30
+
+
+def program() -> str | None:
+    """The server, installed by the package manager if it is missing and we may."""
+    if shutil.which("redis-server") is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        # Without a service.
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+        for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "redis-server"]):
+            subprocess.run(["apt-get", *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment, check=False)
+    return shutil.which("redis-server")
+
+
+class Server:
+    """A server of one's own."""
+
+    def __init__(self) -> None:
+        found = program()
+        if found is None:
+            raise SystemExit("the tests need Redis: install the package redis-server and run again")
+        self.program = found
+        self.directory = Path(tempfile.mkdtemp(prefix="tutor-redis-"))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--dir", str(self.directory)]
+        # It keeps nothing: that is the worst that may happen.
+        memory = ["--save", "", "--appendonly", "no", "--daemonize", "no", "--logfile", str(self.directory / "log")]
+        self.process = subprocess.Popen([self.program, *options, *memory], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + PATIENCE
+        while not self.answers():
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise SystemExit("redis-server did not start: " + (self.directory / "log").read_text(errors="replace"))
+            time.sleep(0.02)
+
+    def answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(f"AUTH {PASSWORD}\r\nPING\r\n".encode())
+                return b"+" in connection.recv(64)
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def hang(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGSTOP)
+
+    def go(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+
+    def end(self) -> None:
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def main() -> None:
+    server = Server()
+    try:
+        print(server.url, flush=True)
+        for line in sys.stdin:
+            command = line.strip()
+            if command == "end":
+                break
+            if command in ("start", "stop", "hang", "go"):
+                getattr(server, command)()
+                print(command, flush=True)
+    finally:
+        server.end()
+
+
+if __name__ == "__main__":
+    main()

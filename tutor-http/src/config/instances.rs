@@ -1,0 +1,43 @@
+//! What a server has to know of others on the same store.
+
+use std::time::Duration;
+
+use tutor_core::{Error, ErrorKind, Limits, Result};
+
+use super::layers::{Layers, Setting};
+use crate::shared::RedisUrl;
+
+const REDIS: Setting = Setting {
+    key: "redis",
+    var: "REDIS_URL",
+    form: "a URL such as redis://127.0.0.1:6379",
+};
+
+const LEASE: Setting = Setting {
+    key: "lease_seconds",
+    var: "LEASE_SECONDS",
+    form: "a whole number from 3 to 3600",
+};
+
+/// Reads the settings.
+pub(super) fn pick(layers: &mut Layers<'_>, limits: &mut Limits) -> Result<Option<RedisUrl>> {
+    let redis = layers.pick_read(
+        REDIS,
+        None,
+        |url| url.parse().map(Some),
+        |url: &Option<RedisUrl>| {
+            let shown = url.as_ref().map(ToString::to_string);
+            shown.unwrap_or_default().into()
+        },
+        || None,
+    )?;
+    let lease = layers.pick(LEASE, None, limits.lease.as_secs())?;
+    if !(3..=3600).contains(&lease) {
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!("lease_seconds is {lease}: write {}", LEASE.form),
+        ));
+    }
+    limits.lease = Duration::from_secs(lease);
+    Ok(redis)
+}

@@ -1,0 +1,128 @@
+//! What several instances share besides the store: Redis, through which they tell each other about
+//! running replies and count callers together. Without it, and while it is gone, each counts for
+//! itself.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use tutor_core::bus::{LiveBus, RedisBus};
+use tutor_core::{Error, ErrorKind, Result};
+
+pub(crate) mod buckets;
+
+use buckets::SharedBuckets;
+
+/// How long Redis may take to say how much somebody has left: a request waits for it.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Where Redis is. It is shown without its password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl(String);
+
+impl FromStr for RedisUrl {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match redis::Client::open(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(_) => Err(Error::new(
+                ErrorKind::Config,
+                "it is no URL of Redis: write one such as redis://127.0.0.1:6379, or \
+                 rediss://:PASSWORD@HOST:6379 for TLS",
+            )),
+        }
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.0.split("://").next().unwrap_or("redis");
+        match redis::Client::open(self.0.as_str()) {
+            Ok(client) => write!(f, "{scheme}://{}", client.get_connection_info().addr()),
+            Err(_) => f.write_str(scheme),
+        }
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisUrl({self})")
+    }
+}
+
+/// What instances share through Redis. Cheap to clone; clones share everything.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    bus: RedisBus,
+    buckets: SharedBuckets,
+    fallbacks: Arc<AtomicU64>,
+}
+
+impl Shared {
+    /// Shares through this Redis. Nothing is connected yet: one that is not there is found when it
+    /// comes. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// `config` for a URL that cannot be used.
+    pub fn new(url: &RedisUrl) -> Result<Self> {
+        let unusable = |_| {
+            Error::new(
+                ErrorKind::Config,
+                "Redis cannot be used as it is configured",
+            )
+        };
+        let client = redis::Client::open(url.0.as_str()).map_err(unusable)?;
+        let connecting = ConnectionManagerConfig::new()
+            .set_number_of_retries(0)
+            .set_response_timeout(Some(PATIENCE))
+            .set_connection_timeout(Some(PATIENCE));
+        let connection =
+            ConnectionManager::new_lazy_with_config(client, connecting).map_err(unusable)?;
+        let fallbacks = Arc::default();
+        Ok(Self {
+            bus: RedisBus::new(&url.0)?,
+            buckets: SharedBuckets::new(connection, PATIENCE, Arc::clone(&fallbacks)),
+            fallbacks,
+        })
+    }
+
+    /// How instances tell each other about running replies.
+    pub fn bus(&self) -> &RedisBus {
+        &self.bus
+    }
+
+    pub(crate) fn buckets(&self) -> &SharedBuckets {
+        &self.buckets
+    }
+
+    /// How often callers were counted by this instance alone, because Redis could not be used.
+    pub(crate) fn fallbacks(&self) -> u64 {
+        self.fallbacks.load(Ordering::Relaxed)
+    }
+
+    /// True if Redis answers.
+    pub async fn is_there(&self) -> bool {
+        self.bus.check().await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_password_and_a_wrong_one_not_at_all() {
+        let url: RedisUrl = "redis://user:canary@example.org:6380/2".parse().unwrap();
+        assert_eq!(url.to_string(), "redis://example.org:6380");
+        assert!(!format!("{url:?}").contains("canary"));
+        for wrong in ["canary", "http://canary", ""] {
+            let error = wrong.parse::<RedisUrl>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(!format!("{error:?}").contains("canary"));
+        }
+    }
+}
