@@ -1,7 +1,7 @@
 """Runs every test of the project and adds up what the runners say.
 
 Installs what the tests need into the project (a Python venv, npm packages) or, when root, by the
-package manager (a browser, PostgreSQL). Ends with the line "N passed, N failed", and fails if anything failed
+package manager (a browser, PostgreSQL, Redis). Ends with the line "N passed, N failed", and fails if anything failed
 or was skipped.
 """
 
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import postgres
+import redis
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -114,11 +115,13 @@ def rust() -> None:
     lints = ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]
     TOTAL.add(run("lints", lints))
     database = postgres.Server()
+    shared = redis.Server()
     try:
-        # What the stores need: a server, and a Python with the original system's libraries.
-        needed = {"TUTOR_TEST_POSTGRES": database.url, "TUTOR_TEST_PYTHON": str(PYTHON)}
+        # What the stores and instances need: servers, and a Python with the original system's libraries.
+        needed = {"TUTOR_TEST_POSTGRES": database.url, "TUTOR_TEST_REDIS": shared.url, "TUTOR_TEST_PYTHON": str(PYTHON)}
         TOTAL.add(run("rust", ["cargo", "test", "--locked", "--all-features", "--no-fail-fast", *packages], "cargo", env=needed))
     finally:
+        shared.end()
         database.end()
     features = ["cargo", "check", "--locked", "-p", "tutor-core", "--no-default-features"]
     TOTAL.add(run("core without features", features))

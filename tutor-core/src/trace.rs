@@ -62,6 +62,11 @@ impl Trace {
         }
     }
 
+    /// The number of the last event that it tells one by one.
+    pub(crate) fn last(&self) -> u64 {
+        self.0.len() as u64 + 1
+    }
+
     /// The events of a running turn that are saved, from the first, as far as they are numbered as
     /// they were when they happened.
     pub(crate) fn replay_saved(turn: &Turn, partial: Option<&Message>) -> Vec<TurnEvent> {

@@ -207,6 +207,11 @@ impl Follower {
         if self.engine.is_overdue(&turn) && self.engine.reclaim(&self.key).await? {
             return Box::pin(self.read()).await;
         }
+        if self.heard.is_some() && turn.trace.last() > self.known {
+            // Its instance saves what it cannot tell.
+            self.heard = None;
+            self.peers.fell_back();
+        }
         if self.heard.is_none() {
             let running = self.peers.running(&self.engine).await?;
             let mine = |running: &&crate::store::RunningTurn| running.turn.key() == self.key;

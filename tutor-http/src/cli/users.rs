@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::{DataArgs, Vars};
 use crate::control::Request;
+use tutor_core::LiveBus;
 use tutor_core::OwnerId;
 use tutor_core::transfer::erase_owner;
 
@@ -86,6 +87,11 @@ fn erase(args: &Erase, vars: &Vars) -> Result<u8, Failure> {
                 };
                 let erased = erase_owner(&*store, &args.owner, &mut say).await?;
                 store.close().await?;
+                if let Some(shared) = args.data.shared(vars)?
+                    && shared.bus().forget(&args.owner, None).await.is_err()
+                {
+                    note("Redis cannot be reached: what it has of them, it forgets within minutes");
+                }
                 (erased.sessions, erased.records + uploads)
             }
             Data::Server(mut client) => {

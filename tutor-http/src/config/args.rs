@@ -8,7 +8,8 @@ use tutor_core::file::FileStore;
 use tutor_core::store::{Location, Store};
 
 use super::layers::{Layers, Setting};
-use super::{DEFAULT_DATA, Vars};
+use super::{DEFAULT_DATA, Vars, instances};
+use crate::Shared;
 
 // No doc comment: clap would show it as the help of the command that takes these options.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -133,6 +134,15 @@ impl DataArgs {
             Some(path) => FileStore::directory(path, Arc::new(store)).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// What servers on the same data share; `None` for nothing. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// `config` for a setting that cannot be used.
+    pub fn shared(&self, vars: &Vars) -> Result<Option<Shared>> {
+        let url = instances::pick_redis(&mut Layers::new(vars))?;
+        url.as_ref().map(Shared::new).transpose()
     }
 
     pub(super) fn pick(&self, layers: &mut Layers<'_>) -> Result<Location> {

@@ -19,9 +19,9 @@ const LEASE: Setting = Setting {
     form: "a whole number from 3 to 3600",
 };
 
-/// Reads the settings.
-pub(super) fn pick(layers: &mut Layers<'_>, limits: &mut Limits) -> Result<Option<RedisUrl>> {
-    let redis = layers.pick_read(
+/// Where Redis is, if there is one.
+pub(super) fn pick_redis(layers: &mut Layers<'_>) -> Result<Option<RedisUrl>> {
+    layers.pick_read(
         REDIS,
         None,
         |url| url.parse().map(Some),
@@ -30,7 +30,12 @@ pub(super) fn pick(layers: &mut Layers<'_>, limits: &mut Limits) -> Result<Optio
             shown.unwrap_or_default().into()
         },
         || None,
-    )?;
+    )
+}
+
+/// Reads the settings.
+pub(super) fn pick(layers: &mut Layers<'_>, limits: &mut Limits) -> Result<Option<RedisUrl>> {
+    let redis = pick_redis(layers)?;
     let lease = layers.pick(LEASE, None, limits.lease.as_secs())?;
     if !(3..=3600).contains(&lease) {
         return Err(Error::new(

@@ -166,14 +166,10 @@ impl Metrics {
         if let Some(bytes) = self.store_bytes(&store).await {
             now.store_bytes.set(count(bytes));
         }
-        if let Some(shared) = &state.shared {
-            for (what, fallbacks) in [
-                ("events", state.tutor.bus_fallbacks()),
-                ("limits", shared.fallbacks()),
-            ] {
-                let gauge = now.fallbacks.get_or_create(&FallbackLabels { what });
-                gauge.set(count(fallbacks));
-            }
+        let limits = state.shared.as_ref().map_or(0, |shared| shared.fallbacks());
+        for (what, fallbacks) in [("events", state.tutor.bus_fallbacks()), ("limits", limits)] {
+            let gauge = now.fallbacks.get_or_create(&FallbackLabels { what });
+            gauge.set(count(fallbacks));
         }
         let process = Process::read();
         now.resident.set(count(process.resident_bytes.unwrap_or(0)));

@@ -1,13 +1,10 @@
 //! The binary on SQL databases, named as the original system names them.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
 use serde_json::{Value, json};
 
 use crate::binary::Binary;
 use crate::client::Request;
+use crate::services::Service;
 
 async fn messages(binary: &Binary, url: &str, session: &Value) -> usize {
     let serving = binary.serve_with(&[], &[("DATABASE_URL", url)]);
@@ -47,37 +44,17 @@ async fn a_chat_in_the_originals_sqlite_url_is_there_after_a_restart() {
     assert!(binary.path("neuro_tutor.db").is_file());
 }
 
-/// A server that ends when its input does.
-struct Postgres(Child);
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        // It takes its directory away.
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test]
 async fn a_chat_in_the_originals_postgresql_url_is_there_after_a_restart() {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/postgres.py");
-    let mut started = Command::new("python3");
-    started
-        .arg(script)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
-    let mut postgres = Postgres(started.spawn().unwrap());
-    let mut url = String::new();
-    let mut out = BufReader::new(postgres.0.stdout.take().unwrap());
-    out.read_line(&mut url).unwrap();
-    assert!(url.starts_with("postgresql://"), "PostgreSQL did not start");
+    let postgres = Service::postgres();
+    let url = postgres.url.as_str();
     let binary = Binary::new();
-    let plan = ["migrate", "--dry-run", "--data", url.trim()];
+    let plan = ["migrate", "--dry-run", "--data", url];
     assert_eq!(
         binary.run(&plan).text().matches("to do: version").count(),
         3
     );
-    a_chat_outlives_its_server(&binary, url.trim()).await;
+    a_chat_outlives_its_server(&binary, url).await;
 }
 
 #[tokio::test]

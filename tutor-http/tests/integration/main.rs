@@ -9,6 +9,7 @@
 mod binary;
 mod client;
 mod server;
+mod services;
 
 mod captures;
 mod chat;
@@ -21,6 +22,7 @@ mod cli;
 mod edge;
 mod files;
 mod hostile;
+mod instances;
 mod opinions;
 mod quotas;
 mod strangers;
