@@ -327,7 +327,7 @@ impl Engine {
         if self.reclaim(key).await? {
             return self.turn(key).await;
         }
-        self.cancel_elsewhere(turn).await
+        Box::pin(self.cancel_elsewhere(turn)).await
     }
 
     /// Stops all turns of an owner, wherever they run, and forgets what was told about them.

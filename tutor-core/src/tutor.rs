@@ -392,7 +392,8 @@ impl Tutor {
     /// # Errors
     /// Errors of the store.
     pub async fn cancel_all(&self) -> Result<()> {
-        self.engine.cancel_all(&self.owner).await
+        // Rare, and large.
+        Box::pin(self.engine.cancel_all(&self.owner)).await
     }
 
     /// How often the [bus](TutorBuilder::bus) could not be used, and the store was instead; 0 without
