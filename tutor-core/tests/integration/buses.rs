@@ -18,7 +18,7 @@ mod redis {
     use tutor_core::turn::TurnKey;
     use tutor_core::{ErrorKind, Event, OwnerId, SessionId, TurnEvent, TurnId};
 
-    use crate::redis::{Server, shared};
+    use crate::redis::{shared, start};
 
     async fn redis() -> (RedisBus, ()) {
         (RedisBus::new(shared()).unwrap(), ())
@@ -58,7 +58,7 @@ mod redis {
 
     #[tokio::test]
     async fn a_server_that_is_gone_is_an_error_at_once_and_is_found_when_it_is_back() {
-        let mut server = Server::start();
+        let mut server = start();
         let bus = RedisBus::new(&server.url).unwrap();
         let mut requests = bus.cancellations("here");
         assert_eq!(bus.announce(news(&turn(), 1..=3)).await.unwrap(), [3]);
@@ -106,7 +106,7 @@ mod redis {
 
     #[tokio::test]
     async fn a_server_that_answers_nobody_keeps_nobody_waiting() {
-        let mut server = Server::start();
+        let mut server = start();
         let bus = RedisBus::new(&server.url).unwrap();
         bus.check().await.unwrap();
         server.tell("hang");

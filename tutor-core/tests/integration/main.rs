@@ -43,6 +43,8 @@ mod providers;
 mod redis;
 #[cfg(feature = "store-sled")]
 mod scenarios;
+#[cfg(any(feature = "store-postgres", feature = "bus-redis"))]
+mod services;
 mod simulation;
 mod stores;
 mod support;

@@ -12,7 +12,7 @@ use tutor_core::conformance::sample::{line, session, session_key};
 use tutor_core::store::{Expect, Location, PostgresStore, RecordStore, verify};
 use tutor_core::{Error, ErrorKind, Result, SessionStore};
 
-use crate::postgres::{Server, empty, shared};
+use crate::postgres::{empty, shared, start};
 
 /// The bound of connecting and of a call in these tests.
 const BOUND: Duration = Duration::from_millis(500);
@@ -193,7 +193,7 @@ async fn calls_to_a_silent_server_fail_in_time_and_succeed_when_it_answers_again
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_outlives_its_server_and_has_what_was_acknowledged_when_it_is_back() {
-    let mut server = tokio::task::spawn_blocking(Server::start).await.unwrap();
+    let mut server = tokio::task::spawn_blocking(start).await.unwrap();
     let store = open(&server.url, Duration::from_secs(3)).await.unwrap();
     line(&store, "o", "s", 2).await;
     let (acknowledged, mut seen) = watch::channel(0);

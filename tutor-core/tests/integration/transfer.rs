@@ -289,7 +289,7 @@ mod databases {
     async fn after_a_full_vacuum_postgresql_holds_nothing_of_an_erased_owner() {
         use sqlx::{Connection, PgConnection, Row};
         let canary = "canary-7d1f";
-        let server = tokio::task::spawn_blocking(crate::postgres::Server::start);
+        let server = tokio::task::spawn_blocking(crate::postgres::start);
         let server = server.await.unwrap();
         let location: Location = server.url.parse().unwrap();
         let store = location.open().await.unwrap();
