@@ -184,13 +184,16 @@ impl Engine {
         let Some(peers) = self.shared_bound() else {
             return Ok(());
         };
+        if peers.is_left_alone() {
+            return Ok(());
+        }
         let max = self.limits.max_live_turns_per_owner;
         let at_most = self.limits.turn_timeout + self.limits.lease;
         match peers::within(peers.bus.enter(key, max, at_most)).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(hub::too_many_of_one(max)),
             Err(_) => {
-                peers.fell_back();
+                peers.failed();
                 Ok(())
             }
         }

@@ -65,7 +65,7 @@ impl Engine {
         loop {
             if asked.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
                 if let Err(error) = within(peers.bus.ask_to_cancel(&key, &turn.instance)).await {
-                    peers.fell_back();
+                    peers.failed();
                     return Err(elsewhere().with_source(error));
                 }
                 asked = Some(Instant::now());
@@ -130,7 +130,7 @@ impl Follower {
                 Ok(Some(Ok(events))) => self.hear(events),
                 Ok(Some(Err(_)) | None) => {
                     self.heard = None;
-                    self.peers.fell_back();
+                    self.peers.failed();
                 }
                 Err(_) => self.look().await,
             }

@@ -40,6 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long it is left alone when it failed.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// How long those who cannot wait do without it then.
+const LEFT_ALONE: Duration = Duration::from_secs(1);
+
 /// How long what was read of running turns is good enough for followers.
 const FRESH: Duration = Duration::from_millis(400);
 
@@ -54,6 +57,8 @@ pub(crate) struct Peers {
     pub(crate) outbox: Arc<Outbox>,
     /// How often the bus could not be used, and the store was instead.
     fallbacks: AtomicU64,
+    /// When it failed last.
+    failed: Mutex<Option<Instant>>,
     running: tokio::sync::Mutex<Option<(Instant, Arc<Vec<RunningTurn>>)>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -68,6 +73,7 @@ impl Peers {
             bus,
             outbox: Arc::new(Outbox::new(keep_running)),
             fallbacks: AtomicU64::new(0),
+            failed: Mutex::default(),
             running: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
             _stop_on_drop: stop.clone().drop_guard(),
@@ -97,12 +103,12 @@ impl Peers {
         );
         let peers = Arc::downgrade(self);
         self.tasks.spawn(async move {
-            let fell_back = || {
+            let failed = || {
                 if let Some(peers) = peers.upgrade() {
-                    peers.fell_back();
+                    peers.failed();
                 }
             };
-            outbox.empty(bus, stop, fell_back).await;
+            outbox.empty(bus, stop, failed).await;
         });
     }
 
@@ -113,9 +119,22 @@ impl Peers {
         self.tasks.wait().await;
     }
 
-    /// The bus could not be used.
+    /// The bus did not have what was asked for.
     pub(super) fn fell_back(&self) {
         self.fallbacks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The bus could not be used.
+    pub(super) fn failed(&self) {
+        self.fell_back();
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// True while the bus is left alone, because it failed a moment ago: what must not wait for it
+    /// does without.
+    pub(super) fn is_left_alone(&self) -> bool {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_some_and(|at| at.elapsed() < LEFT_ALONE)
     }
 
     pub(crate) fn fallbacks(&self) -> u64 {
@@ -128,7 +147,7 @@ impl Peers {
         self.outbox.drained().await;
         let forgotten = within(self.bus.forget(owner, session)).await;
         if let Err(error) = forgotten {
-            self.fell_back();
+            self.failed();
             tracing::warn!(
                 code = error.code(),
                 "what other instances were told about deleted turns is forgotten a little later"
@@ -225,7 +244,7 @@ impl Outbox {
     }
 
     /// Tells what is waiting, as it comes, until it is told to stop; then what is left.
-    async fn empty(&self, bus: SharedBus, stop: CancellationToken, fell_back: impl Fn()) {
+    async fn empty(&self, bus: SharedBus, stop: CancellationToken, failed: impl Fn()) {
         let mut is_down = false;
         loop {
             let is_last = tokio::select! {
@@ -238,7 +257,7 @@ impl Outbox {
                 let _ = timeout(GATHER, stop.cancelled()).await;
             }
             while let Err(error) = self.round(&bus).await {
-                fell_back();
+                failed();
                 if !is_down {
                     is_down = true;
                     tracing::warn!(

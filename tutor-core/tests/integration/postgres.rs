@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
-use crate::services::{self, Service};
+use super::services::{self, Service};
 
 /// A server of one's own. Blocks.
 pub(crate) fn start() -> Service {

@@ -7,6 +7,9 @@ use crate::store::sql::migrate::tests::{is_original, is_served, make_original, s
 #[expect(dead_code, reason = "not all of it is needed here")]
 #[path = "../../../../tests/integration/postgres.rs"]
 mod server;
+#[expect(dead_code, reason = "not all of it is needed here")]
+#[path = "../../../../tests/integration/services.rs"]
+mod services;
 
 async fn empty() -> (PostgresUrl, PgConnection) {
     let Location::Postgres(url) = server::empty().await.parse().unwrap() else {
