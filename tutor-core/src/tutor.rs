@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -27,6 +26,7 @@ use crate::usage::{self, DayUsage, Quota, UsageQuery};
 
 mod builder;
 mod feedback;
+mod instances;
 mod search;
 mod stream;
 mod transfer;
@@ -385,30 +385,6 @@ impl Tutor {
         store.turn_by_key(&self.owner, idempotency_key).await
     }
 
-    /// Stops all turns of this owner, and waits until they have ended. With a
-    /// [bus](TutorBuilder::bus) also those of other instances, and what the bus has of them is
-    /// forgotten.
-    ///
-    /// # Errors
-    /// Errors of the store.
-    pub async fn cancel_all(&self) -> Result<()> {
-        // Rare, and large.
-        Box::pin(self.engine.cancel_all(&self.owner)).await
-    }
-
-    /// How often the [bus](TutorBuilder::bus) could not be used, and the store was instead; 0 without
-    /// a bus.
-    pub fn bus_fallbacks(&self) -> u64 {
-        let peers = self.engine.peers.as_ref();
-        peers.map_or(0, |peers| peers.fallbacks())
-    }
-
-    /// Turns that nobody ran any more, as a crash leaves them, and that this tutor ended: when it
-    /// was built, and since. Over all owners.
-    pub fn recovered_turns(&self) -> usize {
-        self.engine.recovered.load(Ordering::Relaxed)
-    }
-
     /// The configured providers, the default first.
     pub fn providers(&self) -> Vec<ProviderInfo> {
         let router = self.engine.router();
@@ -511,11 +487,6 @@ impl Tutor {
     /// `rate_limited` if they do not fit; errors of the store.
     pub async fn count_upload(&self, bytes: u64) -> Result<()> {
         self.engine.ledger.upload(&self.owner, bytes).await
-    }
-
-    /// Replies that are being written now, over all owners.
-    pub fn live_turns(&self) -> usize {
-        self.engine.hub.live_count()
     }
 
     /// Closes the tutor and all its clones: takes no new turn, waits
