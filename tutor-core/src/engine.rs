@@ -334,7 +334,7 @@ impl Engine {
     }
 
     /// Stops all turns of an owner, wherever they run, and forgets what was told about them.
-    pub(crate) async fn cancel_all(&self, owner: &crate::OwnerId) -> Result<()> {
+    pub(crate) async fn cancel_all(&self, owner: &crate::OwnerId) {
         let live = self.hub.live_of(owner);
         for turn in &live {
             turn.cancel.cancel();
@@ -342,22 +342,15 @@ impl Engine {
         for turn in live {
             turn.ended().await;
         }
-        let Some(peers) = &self.peers else {
-            return Ok(());
-        };
-        for running in self.store.running_turns().await? {
-            if running.turn.owner != *owner {
-                continue;
+        if let Some(peers) = &self.peers {
+            if let Err(error) = self.cancel_all_elsewhere(owner).await {
+                tracing::warn!(
+                    code = error.code(),
+                    "turns that run on other instances were not stopped"
+                );
             }
-            match self.cancel(&running.turn.key()).await {
-                // An instance that cannot be asked to stop finds nothing to go on with.
-                Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => {
-                }
-                cancelled => drop(cancelled?),
-            }
+            peers.forget(owner, None).await;
         }
-        peers.forget(owner, None).await;
-        Ok(())
     }
 
     /// Takes no new turn, gives the running ones `grace` to end, ends the others as interrupted,

@@ -10,8 +10,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::peers::{Peers, pause, within};
 use super::{Engine, elsewhere};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, TurnEvent};
+use crate::id::OwnerId;
 use crate::trace::Trace;
 use crate::turn::{Turn, TurnKey, TurnStatus};
 
@@ -83,6 +84,22 @@ impl Engine {
                 return Err(elsewhere());
             }
         }
+    }
+
+    /// Stops an owner's turns that run on other instances, as far as they can be asked: one that
+    /// cannot finds nothing to go on with when what it writes to is deleted.
+    pub(super) async fn cancel_all_elsewhere(&self, owner: &OwnerId) -> Result<()> {
+        for running in self.store.running_turns().await? {
+            if running.turn.owner != *owner {
+                continue;
+            }
+            match self.cancel(&running.turn.key()).await {
+                Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => {
+                }
+                cancelled => drop(cancelled?),
+            }
+        }
+        Ok(())
     }
 
     /// True if the instance that runs a turn has given no sign of life for too long.

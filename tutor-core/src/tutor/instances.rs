@@ -3,18 +3,14 @@
 use std::sync::atomic::Ordering;
 
 use super::Tutor;
-use crate::error::Result;
 
 impl Tutor {
     /// Stops all turns of this owner, and waits until they have ended. With a
     /// [bus](TutorBuilder::bus) also those of other instances, and what the bus has of them is
-    /// forgotten.
-    ///
-    /// # Errors
-    /// Errors of the store.
-    pub async fn cancel_all(&self) -> Result<()> {
+    /// forgotten; a turn of an instance that does not answer goes on there.
+    pub async fn cancel_all(&self) {
         // Rare, and large.
-        Box::pin(self.engine.cancel_all(&self.owner)).await
+        Box::pin(self.engine.cancel_all(&self.owner)).await;
     }
 
     /// How often the [bus](TutorBuilder::bus) could not be used, and the store was instead; 0 without

@@ -50,7 +50,7 @@ impl Tutor {
     /// # Errors
     /// Errors of the store.
     pub async fn erase(&self, store: &dyn Store) -> Result<Erased> {
-        self.cancel_all().await?;
+        self.cancel_all().await;
         // What is counted a second later would come back.
         self.flush_usage().await?;
         erase_owner(store, &self.owner, &mut |_| ()).await

@@ -13,6 +13,7 @@ const TYPES: [(&str, &[&str]); 4] = [
         &[
             "src/tutor.rs",
             "src/tutor/feedback.rs",
+            "src/tutor/instances.rs",
             "src/tutor/search.rs",
             "src/tutor/transfer.rs",
         ],

@@ -4,7 +4,6 @@ use super::*;
 use crate::store::Location;
 use crate::store::sql::migrate::tests::{is_original, is_served, make_original, stopped};
 
-#[expect(dead_code, reason = "not all of it is needed here")]
 #[path = "../../../../tests/integration/postgres.rs"]
 mod server;
 #[expect(dead_code, reason = "not all of it is needed here")]
