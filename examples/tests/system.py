@@ -5,6 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from documents import ROOT
+
+
+@contextmanager
+def service(name: str) -> Iterator[str]:
+    """Starts a server that a script of the tests starts, such as `redis`, and gives its URL."""
+    with subprocess.Popen([sys.executable, str(ROOT / ".ci" / f"{name}.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            url = process.stdout.readline().strip()
+            assert "://" in url, f"{name} did not start"
+            yield url
+        finally:
+            # It ends with its input, and takes its directory away.
+            process.stdin.close()
 
 
 def program(name: str, package: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from documents import ROOT
 from server import serve
-from system import program
+from system import program, service
 
 DEPLOY = ROOT / "examples" / "deploy"
 NAME = re.compile(r"\bneuro_tutor_[a-z_]+")
@@ -162,6 +162,40 @@ def test_nginx_lets_events_through_as_they_are_written(tmp_path: Path) -> None:
             secure = run("curl", "-sS", "--cacert", "fullchain.pem", "--resolve", f"tutor.example.org:{port}:127.0.0.1",
                          f"https://tutor.example.org:{port}/", cwd=tmp_path)
             assert json.loads(secure) == {"status": "healthy"}
+
+
+def test_nginx_spreads_over_two_servers_that_are_one(tmp_path: Path) -> None:
+    nginx = program("nginx", "nginx-light")
+    with service("postgres") as database, service("redis") as shared:
+        env = {"DATABASE_URL": database, "REDIS_URL": shared, "DEMO_DELAY_MS": "20"}
+        places = [tmp_path / name for name in ("one", "two")]
+        for place in places:
+            place.mkdir()
+        with serve(places[0], **env) as one, serve(places[1], **env) as two:
+            port = free_port()
+            site = (DEPLOY / "nginx.conf").read_text()
+            for old, new in (
+                ("127.0.0.1:8000", one.removeprefix("http://")),
+                ("# server 127.0.0.1:8001", f"server {two.removeprefix('http://')}"),
+                ("listen 443 ssl http2;", f"listen 127.0.0.1:{port};"),
+            ):
+                assert old in site
+                site = site.replace(old, new)
+            site = re.sub(r"^ *ssl_.*$", "", site, flags=re.MULTILINE)
+            temp = "".join(f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+            conf = tmp_path / "nginx.conf"
+            conf.write_text(f"pid {tmp_path}/pid;\nerror_log stderr;\ndaemon off;\nmaster_process off;\nevents {{}}\nhttp {{\naccess_log off;\n{temp}{site}}}\n")
+            url = f"http://127.0.0.1:{port}"
+            with running([nginx, "-e", "stderr", "-p", str(tmp_path), "-c", str(conf)], url, tmp_path):
+                with say(url, stream=True) as answer:
+                    whole = answer.read().decode()
+                turn = re.search(r'"turn_id":"([^"]+)"', whole)
+                assert turn and "event: turn.finished" in whole
+                for _ in range(4):
+                    assert fetch(f"{url}/api/turns/{turn[1]}/events") == whole
+            for server in (one, two):
+                served = re.search(r'http_requests_total\{method="GET",route="/api/turns/\{turn_id\}/events",status="200"\} (\d+)', fetch(f"{server}/metrics"))
+                assert served and int(served[1]) == 2, "one of them was asked alone"
 
 
 def test_caddy_lets_events_through_as_they_are_written(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ use tokio::io::AsyncWriteExt;
 use tutor_core::conformance::upstream::{Act, Upstream, event_stream, json_response};
 
 use crate::binary::Binary;
+use crate::services;
 
 /// The exit code, and what was printed on standard output and standard error.
 async fn run(binary: &Binary, arguments: &[&str]) -> (i32, String, String) {
@@ -143,4 +144,35 @@ async fn the_effective_settings_are_printed_with_their_places() {
     std::fs::write(&other, "port = 2\n").unwrap();
     let (_, out, _) = run(&directory, &["config", "--config", "other.toml"]).await;
     assert!(line(&out, "port = 2").ends_with("# other.toml"), "{out}");
+}
+
+#[tokio::test]
+async fn redis_is_tried_and_told_without_its_password() {
+    let offline = ["doctor", "--offline"];
+    let lost = directory("redis = 'redis://:canary@127.0.0.1:1'\nlease_seconds = 5\n");
+    let (code, out, err) = run(&lost, &offline).await;
+    assert_eq!(code, 1, "{out}{err}");
+    let told = line(&out, "redis redis://127.0.0.1:1");
+    assert!(
+        told.starts_with("FAIL") && told.contains("refused"),
+        "{told}"
+    );
+    assert!(!format!("{out}{err}").contains("canary"));
+    let (_, shown, _) = run(&lost, &["config"]).await;
+    assert!(line(&shown, "redis = ").contains("redis://127.0.0.1:1"));
+    assert!(line(&shown, "lease_seconds = 5").contains("neuro-tutor.toml"));
+    assert!(!shown.contains("canary"));
+    // It answers, and nobody can share the data of an embedded store.
+    let alone = directory(&format!("redis = '{}'\n", services::redis()));
+    let (code, out, _) = run(&alone, &offline).await;
+    assert_eq!(code, 0, "{out}");
+    assert!(line(&out, "redis redis://").starts_with("note"), "{out}");
+    for (wrong, what) in [
+        ("redis = 'canary'", "redis in"),
+        ("lease_seconds = 1", "lease_seconds"),
+    ] {
+        let (code, out, err) = run(&directory(wrong), &offline).await;
+        assert_eq!(code, 2, "{out}{err}");
+        assert!(err.contains(what) && !err.contains("canary"), "{err}");
+    }
 }

@@ -319,6 +319,34 @@ async fn without_redis_everything_goes_on_and_with_it_again_it_is_as_before() {
     drop(stream);
 }
 
+#[tokio::test]
+async fn a_redis_that_answers_nobody_keeps_nobody_waiting() {
+    let mut redis = Service::redis();
+    let vars = [
+        ("REQUESTS_PER_MINUTE", "1000"),
+        ("ADDRESS_REQUESTS_PER_MINUTE", "1000"),
+        ("MAX_LIVE_TURNS_PER_PERSON", "100"),
+    ];
+    let pair = Pair::start(&redis.url, &[], &vars);
+    Request::chat("Hello")
+        .send(pair.a.address)
+        .await
+        .expect(200);
+    redis.tell("hang");
+    let mut waits = Vec::new();
+    for n in 0..20 {
+        let asked = Instant::now();
+        let at = pair.both()[n % 2];
+        Request::chat("Hello").send(at).await.expect(200);
+        waits.push(asked.elapsed());
+    }
+    waits.sort_unstable();
+    // Whoever finds out waits; the others do not.
+    assert!(waits[10] < Duration::from_millis(700), "{waits:?}");
+    assert!(waits[19] < Duration::from_secs(5), "{waits:?}");
+    redis.tell("go");
+}
+
 /// How many of so many requests are let in, alternately by both.
 async fn let_in(pair: &Pair, count: usize) -> usize {
     let both = pair.both();
