@@ -144,8 +144,8 @@ impl RedisBus {
         in_time(asked).await
     }
 
-    /// The next batches behind `after`.
-    async fn read(&self, turn: &TurnKey, after: u64) -> Result<Vec<TurnEvent>> {
+    /// The events of the next batches behind `after`, and whether there may be more already.
+    async fn read(&self, turn: &TurnKey, after: u64) -> Result<(Vec<TurnEvent>, bool)> {
         let mut connection = self.0.connection.clone();
         // A batch has the number of its last event, and the last one of a turn that of its end.
         let mut range = redis::cmd("XRANGE");
@@ -167,11 +167,11 @@ impl RedisBus {
             batches = in_time(last.query_async(&mut connection)).await?;
             let events = events_of(&batches)?;
             let end = events.into_iter().filter(|event| event.event.is_terminal());
-            return Ok(end.collect());
+            return Ok((end.collect(), false));
         }
         let mut events = events_of(&batches)?;
         events.retain(|event| event.seq > after);
-        Ok(events)
+        Ok((events, batches.len() == READ_BATCHES))
     }
 }
 
@@ -230,6 +230,7 @@ impl LiveBus for RedisBus {
             bus: self.clone(),
             turn: turn.clone(),
             after,
+            has_all: false,
             is_over: false,
         };
         stream::unfold(follower, |mut follower| async move {
@@ -331,6 +332,8 @@ struct Follower {
     turn: TurnKey,
     after: u64,
     woken: Subscription,
+    /// True if everything was read that was there when it was woken last.
+    has_all: bool,
     is_over: bool,
 }
 
@@ -340,12 +343,17 @@ impl Follower {
             return None;
         }
         loop {
+            if self.has_all {
+                // Also woken when the channel is listened to at last, so that nothing is missed.
+                let _ = timeout(LOOK_AGAIN, self.woken.notified()).await;
+            }
             match self.bus.read(&self.turn, self.after).await {
                 Err(error) => {
                     self.is_over = true;
                     return Some(Err(error));
                 }
-                Ok(events) => {
+                Ok((events, has_more)) => {
+                    self.has_all = !has_more;
                     if let Some(last) = events.last() {
                         self.after = last.seq;
                         self.is_over = last.event.is_terminal();
@@ -353,8 +361,6 @@ impl Follower {
                     }
                 }
             }
-            // Also woken when the channel is listened to at last, so that nothing is missed.
-            let _ = timeout(LOOK_AGAIN, self.woken.notified()).await;
         }
     }
 }
