@@ -58,15 +58,23 @@ fn is_suffix(rest: &str) -> bool {
 #[cfg(feature = "provider-gemini")]
 pub(crate) fn gemini_takes_temperature(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or(model);
-    let Some(version) = name.strip_prefix("gemini-") else {
-        return !name.starts_with("gemini");
-    };
-    let version = version.split('-').next().unwrap_or_default();
+    !name.starts_with("gemini") || gemini_version(name).is_some_and(|version| version < (3, 5))
+}
+
+/// True for Gemini models that can be held to a schema although they may call tools: those from 3
+/// on. The others refuse the request.
+#[cfg(feature = "provider-gemini")]
+pub(crate) fn gemini_combines_schema_and_tools(model: &str) -> bool {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    gemini_version(name).is_none_or(|version| version >= (3, 0))
+}
+
+/// The version in the name of a Gemini model, if it has one: `gemini-flash-latest` has none.
+#[cfg(feature = "provider-gemini")]
+fn gemini_version(name: &str) -> Option<(u32, u32)> {
+    let version = name.strip_prefix("gemini-")?.split('-').next()?;
     let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
-    match (major.parse::<u32>(), minor.parse::<u32>()) {
-        (Ok(major), Ok(minor)) => (major, minor) < (3, 5),
-        _ => false,
-    }
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -118,6 +126,20 @@ mod tests {
             ("gemma-4", true),
         ] {
             assert_eq!(gemini_takes_temperature(model), takes, "{model}");
+        }
+    }
+
+    #[cfg(feature = "provider-gemini")]
+    #[test]
+    fn older_gemini_models_take_a_schema_or_tools() {
+        for (model, both) in [
+            ("gemini-1.5-pro", false),
+            ("models/gemini-2.5-flash-lite", false),
+            ("gemini-3-pro-preview", true),
+            ("gemini-3.8-flash", true),
+            ("gemini-flash-latest", true),
+        ] {
+            assert_eq!(gemini_combines_schema_and_tools(model), both, "{model}");
         }
     }
 }

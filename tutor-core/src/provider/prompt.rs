@@ -7,6 +7,12 @@ use serde_json::{Map, Value};
 use super::{CompletionRequest, PromptMessage};
 use crate::event::Notice;
 use crate::message::{Content, Part, Role};
+#[cfg(any(
+    feature = "provider-openai",
+    feature = "provider-anthropic",
+    feature = "provider-gemini"
+))]
+use crate::tool::OutputSchema;
 
 /// What stands before a conversation that the tutor began, where the first message must be the
 /// learner's.
@@ -103,6 +109,23 @@ pub(crate) fn result_object(result: &Value, is_error: bool) -> Value {
 
 fn object(name: &str, value: &Value) -> Value {
     Value::Object(Map::from_iter([(name.to_owned(), value.clone())]))
+}
+
+/// What a model is told that cannot be held to a schema; adds the notice that it was.
+#[cfg(any(
+    feature = "provider-openai",
+    feature = "provider-anthropic",
+    feature = "provider-gemini"
+))]
+pub(crate) fn schema_in_words(output: &OutputSchema, notices: &mut Vec<Notice>) -> String {
+    notices.push(Notice::new(
+        "schema_not_enforced",
+        "the model cannot be held to this JSON Schema here: it was told to keep to it",
+    ));
+    format!(
+        "Answer with JSON that is valid under this JSON Schema and nothing else: {}",
+        output.schema
+    )
 }
 
 /// That the temperature was not sent.

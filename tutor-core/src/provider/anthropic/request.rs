@@ -8,7 +8,7 @@ use crate::message::Part;
 use crate::provider::abilities::claude_takes_temperature;
 use crate::provider::attachment::{Image, placeholder};
 use crate::provider::prompt::{
-    alternating, arguments_object, no_temperature, parts, replay, result_text,
+    alternating, arguments_object, no_temperature, parts, replay, result_text, schema_in_words,
 };
 use crate::provider::schema::is_strict;
 use crate::provider::{CompletionRequest, PromptMessage};
@@ -37,15 +37,7 @@ pub(crate) fn body(request: &CompletionRequest, own: bool) -> (Vec<u8>, Vec<Noti
             let format = json!({"type": "json_schema", "schema": output.schema});
             body.insert("output_config".to_owned(), json!({"format": format}));
         } else {
-            notices.push(Notice::new(
-                "schema_not_enforced",
-                "the model cannot be held to this JSON Schema: it was told to keep to it",
-            ));
-            let told = format!(
-                "Answer with JSON that is valid under this JSON Schema and nothing else: {}",
-                output.schema
-            );
-            system = [system, told].join("\n\n");
+            system = [system, schema_in_words(output, &mut notices)].join("\n\n");
         }
     }
     if !system.trim().is_empty() {

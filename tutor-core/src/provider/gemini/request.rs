@@ -5,21 +5,35 @@ use serde_json::{Map, Value, json};
 use super::stream::PROTOCOL;
 use crate::event::Notice;
 use crate::message::{Part, Role};
-use crate::provider::abilities::gemini_takes_temperature;
+use crate::provider::abilities::{gemini_combines_schema_and_tools, gemini_takes_temperature};
 use crate::provider::attachment::{Image, placeholder};
 use crate::provider::calls::OWN_ID;
 use crate::provider::prompt::{
-    alternating, arguments_object, no_temperature, parts, replay, result_object,
+    alternating, arguments_object, no_temperature, parts, replay, result_object, schema_in_words,
 };
 use crate::provider::{CompletionRequest, PromptMessage};
+use crate::tool::OutputSchema;
 
 /// The body that asks for `request`, and what of it could not be asked for.
 pub(crate) fn body(request: &CompletionRequest) -> (Vec<u8>, Vec<Notice>) {
     let mut notices = Vec::new();
     let mut body = Map::new();
     let text = |text: &str| json!({"text": text});
-    let system = request.system.as_deref().map(str::trim);
-    if let Some(system) = system.filter(|system| !system.is_empty()) {
+    let mut system = request
+        .system
+        .as_deref()
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
+    let mut schema = request.output.as_ref();
+    if !request.tools.is_empty() && !gemini_combines_schema_and_tools(&request.model) {
+        let told = schema
+            .take()
+            .map(|output| schema_in_words(output, &mut notices));
+        system = [system, told.unwrap_or_default()].join("\n\n");
+    }
+    let system = system.trim();
+    if !system.is_empty() {
         body.insert(
             "systemInstruction".to_owned(),
             json!({"parts": [text(system)]}),
@@ -54,14 +68,18 @@ pub(crate) fn body(request: &CompletionRequest) -> (Vec<u8>, Vec<Notice>) {
             json!([{"functionDeclarations": declared}]),
         );
     }
-    let config = generation(request, &mut notices);
+    let config = generation(request, schema, &mut notices);
     if !config.is_empty() {
         body.insert("generationConfig".to_owned(), Value::Object(config));
     }
     (Value::Object(body).to_string().into_bytes(), notices)
 }
 
-fn generation(request: &CompletionRequest, notices: &mut Vec<Notice>) -> Map<String, Value> {
+fn generation(
+    request: &CompletionRequest,
+    schema: Option<&OutputSchema>,
+    notices: &mut Vec<Notice>,
+) -> Map<String, Value> {
     let mut config = Map::new();
     if let Some(limit) = request.max_tokens {
         config.insert("maxOutputTokens".to_owned(), json!(limit));
@@ -73,7 +91,7 @@ fn generation(request: &CompletionRequest, notices: &mut Vec<Notice>) -> Map<Str
         Some(_) => notices.push(no_temperature()),
         None => {}
     }
-    if let Some(output) = &request.output {
+    if let Some(output) = schema {
         config.insert("responseMimeType".to_owned(), json!("application/json"));
         config.insert("responseJsonSchema".to_owned(), output.schema.clone());
     }
@@ -147,7 +165,7 @@ fn image(url: &str, media_type: Option<&str>) -> Value {
 mod tests {
     use super::*;
     use crate::message::Content;
-    use crate::tool::{OutputSchema, ToolSpec};
+    use crate::tool::ToolSpec;
 
     fn sent(request: &CompletionRequest) -> (Value, Vec<Notice>) {
         let (body, notices) = body(request);
@@ -192,6 +210,39 @@ mod tests {
         let (body, notices) = sent(&request);
         assert_eq!(body["generationConfig"].get("temperature"), None);
         assert_eq!(notices[0].code, "preference_ignored");
+    }
+
+    #[test]
+    fn a_model_that_takes_no_schema_beside_tools_is_told_the_schema() {
+        let mut request = CompletionRequest::new("gemini-2.5-flash", "Why?");
+        request.system = Some("Be brief.".to_owned());
+        request.output = Some(OutputSchema {
+            name: "x".to_owned(),
+            schema: json!({"type": "object"}),
+        });
+        request.tools = vec![ToolSpec {
+            name: "plot".to_owned(),
+            description: "Plots.".to_owned(),
+            parameters: json!({"type": "object"}),
+        }];
+        let (body, notices) = sent(&request);
+        assert_eq!(body.get("generationConfig"), None);
+        let system = body["systemInstruction"]["parts"][0]["text"]
+            .as_str()
+            .unwrap();
+        assert!(
+            system.starts_with("Be brief.\n\nAnswer with JSON"),
+            "{system}"
+        );
+        assert!(system.ends_with(r#"{"type":"object"}"#), "{system}");
+        assert_eq!(notices[0].code, "schema_not_enforced");
+        // Newer ones take both.
+        request.model = "gemini-3.8-flash".to_owned();
+        let (body, notices) = sent(&request);
+        let schema = &body["generationConfig"]["responseJsonSchema"];
+        assert_eq!(schema, &json!({"type": "object"}));
+        assert!(body.get("tools").is_some());
+        assert_eq!(notices, []);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use crate::message::{Part, Role};
 use crate::provider::abilities::is_reasoning_model;
 use crate::provider::attachment::{placeholder, unseen_image};
 use crate::provider::dialect::{Dialect, Traits};
-use crate::provider::prompt::{arguments_text, no_temperature, parts, replay, result_text};
+use crate::provider::prompt::{
+    arguments_text, no_temperature, parts, replay, result_text, schema_in_words,
+};
 use crate::provider::schema::is_strict;
 use crate::provider::{CompletionRequest, PromptMessage};
 use crate::tool::ToolSpec;
@@ -62,10 +64,6 @@ pub(crate) fn body(request: &CompletionRequest, dialect: Dialect) -> (Vec<u8>, V
                 "strict": is_strict(&output.schema),
             }})
         } else {
-            notices.push(Notice::new(
-                "schema_not_enforced",
-                "this server cannot be held to a JSON Schema: the model was told to keep to it",
-            ));
             json!({"type": "json_object"})
         };
         body.insert("response_format".to_owned(), format);
@@ -94,12 +92,7 @@ fn messages(
 ) -> Vec<Value> {
     let mut messages = Vec::new();
     let told = request.output.as_ref().filter(|_| !traits.schemas);
-    let told = told.map(|output| {
-        format!(
-            "Answer with one JSON object that is valid under this JSON Schema and nothing else: {}",
-            output.schema
-        )
-    });
+    let told = told.map(|output| schema_in_words(output, notices));
     let system: Vec<String> = request.system.iter().cloned().chain(told).collect();
     if !system.is_empty() {
         let role = if reasons && traits.developer {
