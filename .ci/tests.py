@@ -8,6 +8,7 @@ or was skipped.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -24,6 +25,10 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 TOOLS = ROOT / ".work" / "tools"
 NODE_PACKAGE = ROOT / "bindings" / "node"
+RUNTIMES = ROOT / ".work" / "runtimes"
+# The oldest and the newest that are supported, and what is run there besides the machine's own.
+NODE_VERSIONS = ("20", "26")
+NODE_CORE = [f"tests/{name}.test.mjs" for name in ("tutor", "stream", "provider", "store", "errors", "process")]
 BROWSER_TESTS = ROOT / "tutor-http" / "tests" / "browser"
 CLIENT_TESTS = ROOT / "tutor-http" / "tests" / "clients" / "node"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -162,6 +167,48 @@ def node() -> None:
         "node build", ["npm", "run", "build"], cwd=NODE_PACKAGE
     ):
         TOTAL.add(run("node", ["npm", "test"], "node", cwd=NODE_PACKAGE))
+        runtimes()
+
+
+def runtimes() -> None:
+    """The built package on the oldest and the newest Node that it supports, and on Bun and Deno."""
+    system = sys.platform
+    machine = "arm64" if platform.machine() in ("arm64", "aarch64") else "x64"
+    own = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    node_package = f"node-{'bin-' if (system, machine) == ('darwin', 'arm64') else ''}{system}-{machine}"
+    for version in NODE_VERSIONS:
+        if own.startswith(f"v{version}."):
+            continue
+        node = runtime(f"{node_package}@{version}", node_package, "bin/node")
+        if node:
+            command = [node, "--test", "--test-reporter=tap", "--test-timeout=300000", *NODE_CORE]
+            TOTAL.add(run(f"node {version}", command, "node", cwd=NODE_PACKAGE))
+    user = RUNTIMES / "user"
+    shutil.rmtree(user, ignore_errors=True)
+    (user / "node_modules").mkdir(parents=True)
+    (user / "node_modules" / "neuro-tutor").symlink_to(NODE_PACKAGE)
+    (user / "package.json").write_text('{"private": true, "dependencies": {"neuro-tutor": "*"}}')
+    for file in (NODE_PACKAGE / "tests" / "runtimes" / "smoke.mjs", ROOT / "examples" / "node" / "own_store.mjs"):
+        shutil.copy(file, user)
+    bun_package = f"@oven/bun-{system}-{machine.replace('arm64', 'aarch64')}"
+    deno_package = f"@deno/{system}-{machine}{'-glibc' if system == 'linux' else ''}"
+    bun = runtime(bun_package, bun_package, "bin/bun")
+    if bun:
+        TOTAL.add(run("bun", [bun, "smoke.mjs"], cwd=user))
+    deno = runtime(deno_package, deno_package, "deno")
+    if deno:
+        TOTAL.add(run("deno", [deno, "run", "--allow-all", "smoke.mjs"], cwd=user))
+
+
+def runtime(wanted: str, package: str, binary: str) -> str | None:
+    """A JavaScript runtime that an npm package brings along, installed into the checkout if it is missing."""
+    place = RUNTIMES / re.sub(r"\W+", "-", wanted)
+    path = place / "node_modules" / package / binary
+    install = ["npm", "install", "--no-audit", "--no-fund", "--no-save", "--prefix", str(place), wanted]
+    if path.exists() or need(wanted, install):
+        path.chmod(0o755)
+        return str(path)
+    return None
 
 
 def server() -> None:
