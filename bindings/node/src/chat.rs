@@ -4,6 +4,7 @@ use napi::bindgen_prelude::{Env, PromiseRaw};
 use napi_derive::napi;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use tutor_core::tool::SharedTool;
 use tutor_core::{Error, ErrorKind, Result, json};
 
 use crate::data::{Outcome, object, promise};
@@ -14,15 +15,17 @@ use crate::tutor::{Slot, opened};
 pub struct ChatCall {
     slot: Slot,
     request: String,
+    tools: Result<Vec<SharedTool>>,
     cancel: CancellationToken,
 }
 
 #[napi]
 impl ChatCall {
-    pub(crate) fn new(slot: Slot, request: String) -> Self {
+    pub(crate) fn new(slot: Slot, request: String, tools: Result<Vec<SharedTool>>) -> Self {
         Self {
             slot,
             request,
+            tools,
             cancel: CancellationToken::new(),
         }
     }
@@ -32,7 +35,8 @@ impl ChatCall {
     #[napi]
     pub fn run<'e>(&self, env: &'e Env) -> napi::Result<PromiseRaw<'e, Outcome>> {
         let (slot, request) = (Slot::clone(&self.slot), self.request.clone());
-        promise(env, ask(slot, request, self.cancel.clone()))
+        let tools = self.tools.clone();
+        promise(env, ask(slot, request, tools, self.cancel.clone()))
     }
 
     /// Stops the turn.
@@ -42,9 +46,15 @@ impl ChatCall {
     }
 }
 
-async fn ask(slot: Slot, request: String, cancel: CancellationToken) -> Result<Value> {
+async fn ask(
+    slot: Slot,
+    request: String,
+    tools: Result<Vec<SharedTool>>,
+    cancel: CancellationToken,
+) -> Result<Value> {
     let tutor = opened(&slot)?;
-    let request = json::chat_request(object(&request)?)?;
+    let mut request = json::chat_request(object(&request)?)?;
+    request.tools = tools?;
     let mut stream = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(cancelled()),

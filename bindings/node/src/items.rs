@@ -89,7 +89,7 @@ impl NativeItems {
     {
         let (slot, name) = (Arc::clone(&self.slot), self.name.clone());
         promise(env, async move {
-            let Opened { tutor, store } = handle(&slot)?;
+            let Opened { tutor, store, .. } = handle(&slot)?;
             let log = ItemLog::new(store, tutor.owner().clone(), SessionId::new(name)?);
             work(log).await
         })

@@ -48,8 +48,9 @@ impl NativeLaws {
         start: Function<'_, FnArgs<(u32, u32, String, Sink)>, ()>,
         ask: Function<'_, FnArgs<(u32, u32, String, Answer)>, ()>,
         cancel: Function<'_, u32, ()>,
+        forget: Function<'_, u32, ()>,
     ) -> napi::Result<PromiseRaw<'e, Outcome>> {
-        let bridge = Bridge::new(&start, &ask, &cancel)?;
+        let bridge = Bridge::new(&start, &ask, &cancel, &forget)?;
         promise(env, async move {
             let description = object(&description)?;
             match of.as_str() {

@@ -18,6 +18,7 @@ use napi::bindgen_prelude::create_custom_tokio_runtime;
 
 mod chat;
 mod data;
+mod file;
 mod items;
 mod law;
 mod open;
@@ -29,6 +30,7 @@ mod stream;
 mod tool;
 mod transfer;
 mod tutor;
+mod usage;
 
 /// Threads that run the engine. It waits far more than it computes.
 const WORKER_THREADS: usize = 2;

@@ -3,29 +3,33 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use tutor_core::file::FilePlace;
 use tutor_core::message::Metadata;
-use tutor_core::provider::{ModelChoice, ProviderConfig, ProviderInfo};
+use tutor_core::provider::{ModelChoice, ProviderConfig, ProviderInfo, SharedProvider};
 use tutor_core::store::{Location, Store};
-use tutor_core::{Error, ErrorKind, Result, Tutor, TutorBuilder, json};
+use tutor_core::{Error, ErrorKind, Result, Tutor, json};
 
 use crate::plugin::Bridge;
 use crate::provider::JsProvider;
 use crate::store::store;
 use crate::tool::tool;
 
-/// A tutor, and where its data is.
+/// A tutor, where its data and its files are, and the way to what is written in JavaScript.
 #[derive(Clone)]
 pub(crate) struct Opened {
     pub(crate) tutor: Tutor,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) files: FilePlace,
+    pub(crate) bridge: Bridge,
 }
 
 /// Opens the tutor that `options` describe: those of [`json::tutor`], and
 ///
 /// * `location`: a string; or `store`, one of the user's own, as [`crate::store::store`] reads it,
+/// * `files`: where uploaded files are, as [`json::file_place`] reads it,
 /// * `tools`: an array of the user's own tools, as [`crate::tool::tool`] reads them,
 /// * `providers`: an array of built-in ones, `{"kind", …}` with the members of
-///   [`json::provider`], and of own ones, `{"own": {"name", "model", "models"}}`,
+///   [`json::provider`], and of own ones, `{"own": {"name", "model", "models"}, "index"}`,
 /// * `env`: the environment's variables, if they are to configure the providers.
 pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Opened> {
     let location: Option<Location> = match options.remove("location") {
@@ -46,6 +50,7 @@ pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Opened
         Some(Value::Array(providers)) => providers,
         Some(_) => return Err(config("providers is an array")),
     };
+    let files = options.remove("files");
     let environment = options.remove("env");
     let mut builder = json::tutor(options)?;
     if let Some(environment) = environment {
@@ -54,23 +59,8 @@ pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Opened
             builder = builder.provider(provider);
         }
     }
-    // The built-in ones together, as each may name another one to fall back to.
-    let is_own = |provider: &&Value| provider.get("own").is_some();
-    let configs = providers
-        .iter()
-        .filter(|p| !is_own(p))
-        .cloned()
-        .map(built_in);
-    let configs = configs.collect::<Result<Vec<_>>>()?;
-    let mut built_in = ProviderConfig::build_all(&configs)?.into_iter();
-    for (index, provider) in (0..).zip(&providers) {
-        builder = match provider.get("own") {
-            Some(own) => builder.provider(JsProvider::new(index, own_info(own)?, bridge.clone())),
-            None => built_in
-                .by_ref()
-                .take(1)
-                .fold(builder, TutorBuilder::provider),
-        };
+    for provider in self::providers(&providers, &bridge)? {
+        builder = builder.provider(provider);
     }
     // Functions are numbered: first the tools, then what calls the store.
     let mut functions = 0;
@@ -83,8 +73,8 @@ pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Opened
         let methods = described.get("methods").and_then(Value::as_array);
         methods.is_some_and(|methods| methods.iter().any(|method| method == "commit"))
     });
-    let store: Arc<dyn Store> = match (location, own_store) {
-        (_, Some(description)) => Arc::new(store(functions, description, bridge)?),
+    let store: Arc<dyn Store> = match (&location, own_store) {
+        (_, Some(description)) => Arc::new(store(functions, description, bridge.clone())?),
         (Some(location), None) => location.open().await?,
         (None, None) => return Err(no_location()),
     };
@@ -93,8 +83,41 @@ pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Opened
     } else {
         builder.store(Arc::clone(&store))
     };
-    let tutor = builder.build().await?;
-    Ok(Opened { tutor, store })
+    let files = json::file_place(files, location.as_ref(), Arc::new(Arc::clone(&store)))?;
+    let tutor = builder.files(files.clone()).build().await?;
+    Ok(Opened {
+        tutor,
+        store,
+        files,
+        bridge,
+    })
+}
+
+/// Providers as [`open`] is told of them.
+pub(crate) fn providers(described: &[Value], bridge: &Bridge) -> Result<Vec<SharedProvider>> {
+    // The built-in ones together, as each may name another one to fall back to.
+    let is_own = |provider: &&Value| provider.get("own").is_some();
+    let configs = described
+        .iter()
+        .filter(|p| !is_own(p))
+        .cloned()
+        .map(built_in);
+    let configs = configs.collect::<Result<Vec<_>>>()?;
+    let mut built_in = ProviderConfig::build_all(&configs)?.into_iter();
+    let mut providers: Vec<SharedProvider> = Vec::with_capacity(described.len());
+    for provider in described {
+        match provider.get("own") {
+            Some(own) => {
+                let index = provider.get("index").and_then(Value::as_u64);
+                let index = index.and_then(|index| u32::try_from(index).ok());
+                let index = index.ok_or_else(|| Error::internal("a provider has a number"))?;
+                let own = JsProvider::new(index, own_info(own)?, bridge.clone());
+                providers.push(Arc::new(own));
+            }
+            None => providers.extend(built_in.next()),
+        }
+    }
+    Ok(providers)
 }
 
 fn built_in(provider: Value) -> Result<ProviderConfig> {

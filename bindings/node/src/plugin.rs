@@ -35,6 +35,8 @@ struct Functions {
     ask: Ask,
     /// `(call)`
     cancel: Cancel,
+    /// `(function)`
+    forget: Cancel,
     calls: AtomicU32,
 }
 
@@ -43,6 +45,7 @@ impl Bridge {
         start: &Function<'_, StartArgs, ()>,
         ask: &Function<'_, AskArgs, ()>,
         cancel: &Function<'_, u32, ()>,
+        forget: &Function<'_, u32, ()>,
     ) -> napi::Result<Self> {
         let start = start
             .build_threadsafe_function::<(u32, u32, String, Sink)>()
@@ -56,10 +59,15 @@ impl Bridge {
             .build_threadsafe_function::<u32>()
             .weak::<true>()
             .build()?;
+        let forget = forget
+            .build_threadsafe_function::<u32>()
+            .weak::<true>()
+            .build()?;
         Ok(Self(Arc::new(Functions {
             start,
             ask,
             cancel,
+            forget,
             calls: AtomicU32::new(0),
         })))
     }
@@ -88,6 +96,12 @@ impl Bridge {
         call.ended = true;
         // Dropped unanswered: its environment has ended.
         answer.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// A function is not going to be called any more.
+    pub(crate) fn forget(&self, function: u32) {
+        // Where the environment has ended there is nothing to forget.
+        self.0.forget.call(function, MODE);
     }
 
     fn begin(&self) -> CancelOnDrop {

@@ -21,7 +21,10 @@ use crate::data::JsCause;
 use crate::plugin::{Bridge, raised};
 
 /// Deltas that a provider may be ahead of the engine.
-const BUFFER: usize = 64;
+const BUFFER: usize = 256;
+
+/// Room that is waited for when there is none: a few deltas at a time would cost more than they are.
+const ROOM: usize = BUFFER / 2;
 
 /// A provider that is written in JavaScript.
 pub(crate) struct JsProvider {
@@ -103,50 +106,59 @@ impl Sink {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Passes on what `read` makes of it, if there is room.
-    fn put(&self, value: impl FnOnce() -> Value) -> i32 {
+    /// Passes one on, if there is room.
+    fn put(&self, value: Value) -> Put {
         self.with(|slot| {
-            let Some(inlet) = slot else { return GONE };
+            let Some(inlet) = slot else { return Put::Gone };
             let Ok(permit) = inlet.sender.try_reserve() else {
-                return if inlet.sender.is_closed() { GONE } else { FULL };
+                return match inlet.sender.is_closed() {
+                    true => Put::Gone,
+                    false => Put::Full,
+                };
             };
-            match inlet.generator.read(value()) {
+            match inlet.generator.read(value) {
                 Ok(Some(delta)) => permit.send(Ok(delta)),
-                Ok(None) => return GONE,
+                Ok(None) => return Put::Gone,
                 Err(error) => {
                     permit.send(Err(error.with_context("provider", &inlet.provider)));
                     *slot = None;
-                    return GONE;
+                    return Put::Gone;
                 }
             }
             if inlet.generator.is_finished() {
                 *slot = None;
-                return GONE;
+                return Put::Gone;
             }
-            TAKEN
+            Put::Taken
         })
     }
 }
 
-/// The delta was taken.
-const TAKEN: i32 = 1;
-/// There is no room: wait for `ready()`, and send it again.
-const FULL: i32 = 0;
-/// Nothing more is wanted: the reply is complete, was wrong, or was given up.
-const GONE: i32 = -1;
+/// What became of a delta.
+enum Put {
+    Taken,
+    /// There is no room.
+    Full,
+    /// Nothing more is wanted: the reply is complete, was wrong, or was given up.
+    Gone,
+}
 
 #[napi]
 impl Sink {
-    /// More text. 1: taken; 0: no room, wait for `ready()` and send it again; -1: stop.
+    /// More deltas, as a JSON array of texts and objects. How many of them were taken: for the others
+    /// there is no room, wait for `ready()` and send them again. -1: nothing more is wanted.
     #[napi]
-    pub fn text(&self, text: String) -> i32 {
-        self.put(|| Value::String(text))
-    }
-
-    /// A delta as a JSON object. Answers like `text`.
-    #[napi]
-    pub fn delta(&self, delta: String) -> i32 {
-        self.put(move || serde_json::from_str(&delta).unwrap_or(Value::Null))
+    pub fn put_all(&self, deltas: String) -> i32 {
+        let deltas = serde_json::from_str(&deltas).unwrap_or_else(|_| vec![Value::Null]);
+        let mut taken = 0;
+        for delta in deltas {
+            match self.put(delta) {
+                Put::Taken => taken += 1,
+                Put::Full => break,
+                Put::Gone => return -1,
+            }
+        }
+        taken
     }
 
     /// Waits until there is room, or nobody listens any more.
@@ -156,7 +168,7 @@ impl Sink {
         env.spawn_future(async move {
             if let Some(sender) = sender {
                 // Both outcomes end the wait.
-                let _ = sender.reserve().await;
+                let _ = sender.reserve_many(ROOM).await;
             }
             Ok(())
         })

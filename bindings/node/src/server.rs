@@ -3,10 +3,12 @@
 use napi::bindgen_prelude::{Env, PromiseRaw};
 use napi_derive::napi;
 use serde_json::{Value, json};
+use tutor_core::ErrorKind;
 use tutor_http::{AppState, Origins, Server};
 
 use crate::data::{Outcome, promise};
-use crate::tutor::{Slot, opened};
+use crate::open::Opened;
+use crate::tutor::{Slot, handle};
 
 /// A server. `listen()` starts it; dropping it stops it.
 #[napi]
@@ -35,7 +37,14 @@ impl NativeServer {
     ) -> napi::Result<PromiseRaw<'e, Outcome>> {
         let (slot, server) = (Slot::clone(&self.slot), self.server.clone());
         promise(env, async move {
-            let mut state = AppState::new(opened(&slot)?);
+            let Opened { tutor, files, .. } = handle(&slot)?;
+            let mut state = AppState::new(tutor);
+            match files.store().await {
+                Ok(files) => state = state.with_files(files),
+                // Nobody said where: then it takes none.
+                Err(error) if error.kind() == ErrorKind::Config => {}
+                Err(error) => return Err(error),
+            }
             if let Some(origins) = origins {
                 state = state.with_origins(Origins::parse(&origins)?);
             }

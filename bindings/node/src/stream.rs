@@ -9,6 +9,7 @@ use napi_derive::napi;
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+use tutor_core::tool::SharedTool;
 use tutor_core::{Error, Event, Result, TurnEvent, TurnId, TurnStream, json};
 use tutor_http::UiMessageChunks;
 
@@ -48,10 +49,16 @@ struct Shared {
     chunks: SyncMutex<Option<UiMessageChunks>>,
     /// The question asks for JSON.
     has_output: AtomicBool,
+    /// The question had been asked before.
+    is_replay: AtomicBool,
+    /// Letting go of the stream stops the turn.
+    owns_turn: AtomicBool,
+    /// The turn had ended when the stream was let go of.
+    has_ended: AtomicBool,
 }
 
 enum State {
-    Ask(String),
+    Ask(String, Result<Vec<SharedTool>>),
     Follow(String, f64),
     Open(Box<TurnStream>),
     /// All events have crossed; whether they were read by then, JavaScript knows.
@@ -60,8 +67,8 @@ enum State {
 }
 
 impl NativeStream {
-    pub(crate) fn ask(slot: Slot, request: String) -> Self {
-        Self::new(slot, State::Ask(request))
+    pub(crate) fn ask(slot: Slot, request: String, tools: Result<Vec<SharedTool>>) -> Self {
+        Self::new(slot, State::Ask(request, tools))
     }
 
     pub(crate) fn follow(slot: Slot, turn: String, after: f64) -> Self {
@@ -76,6 +83,9 @@ impl NativeStream {
             stop: CancellationToken::new(),
             chunks: SyncMutex::default(),
             has_output: AtomicBool::new(false),
+            is_replay: AtomicBool::new(false),
+            owns_turn: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
         });
         Self { shared }
     }
@@ -92,6 +102,25 @@ impl NativeStream {
         };
         let first = stream.next().now_or_never()?;
         Some(self.shared.batch(&mut state, first))
+    }
+
+    /// True if the question had been asked before, under the same idempotency key.
+    #[napi(getter)]
+    pub fn is_replay(&self) -> bool {
+        self.shared.is_replay.load(Ordering::Relaxed)
+    }
+
+    /// True if the turn has ended, whether its events were read or not; `None` while they are being
+    /// read.
+    #[napi(getter)]
+    pub fn has_ended(&self) -> Option<bool> {
+        let state = self.shared.state.try_lock().ok()?;
+        Some(match &*state {
+            State::Ask(..) | State::Follow(..) => false,
+            State::Open(stream) => stream.has_ended(),
+            State::Read(_) => true,
+            State::Ended => self.shared.has_ended.load(Ordering::Relaxed),
+        })
     }
 
     /// From now on batches have chunks of the AI SDK's UI message stream instead of events.
@@ -124,7 +153,7 @@ impl NativeStream {
             let turn = match &*state {
                 State::Open(stream) => stream.turn_id().clone(),
                 State::Follow(turn, _) => TurnId::new(turn)?,
-                State::Ask(_) | State::Read(_) | State::Ended => {
+                State::Ask(..) | State::Read(_) | State::Ended => {
                     *state = State::Ended;
                     return Ok(Value::Null);
                 }
@@ -144,8 +173,15 @@ impl NativeStream {
         promise(env, async move {
             // Held to the end: whoever closes it too waits as well.
             let mut state = shared.state.lock().await;
-            if let State::Open(stream) = std::mem::replace(&mut *state, State::Ended) {
-                stream.close().await;
+            match std::mem::replace(&mut *state, State::Ended) {
+                State::Open(stream) => {
+                    let has_ended = stream.has_ended();
+                    stream.close().await;
+                    let has_ended = has_ended || shared.owns_turn.load(Ordering::Relaxed);
+                    shared.has_ended.store(has_ended, Ordering::Relaxed);
+                }
+                State::Read(_) => shared.has_ended.store(true, Ordering::Relaxed),
+                State::Ask(..) | State::Follow(..) | State::Ended => {}
             }
             Ok(Value::Null)
         })
@@ -201,6 +237,7 @@ impl Shared {
             () = self.closed.cancelled() => return Err(left()),
             reply = stream.read_reply() => reply,
         };
+        self.has_ended.store(true, Ordering::Relaxed);
         *state = State::Ended;
         Ok(json::reply(&reply?))
     }
@@ -208,8 +245,10 @@ impl Shared {
     async fn open(&self, state: &mut State) -> Result<()> {
         let stream = match &*state {
             State::Open(_) | State::Read(_) | State::Ended => return Ok(()),
-            State::Ask(request) => {
-                let request = json::chat_request(object(request)?)?;
+            State::Ask(request, tools) => {
+                let mut request = json::chat_request(object(request)?)?;
+                request.tools = tools.clone()?;
+                self.owns_turn.store(!request.detached, Ordering::Relaxed);
                 self.has_output
                     .store(request.output.is_some(), Ordering::Relaxed);
                 opened(&self.slot)?.stream(request).await?
@@ -221,6 +260,7 @@ impl Shared {
                     .await?
             }
         };
+        self.is_replay.store(stream.is_replay(), Ordering::Relaxed);
         *state = State::Open(Box::new(stream));
         Ok(())
     }

@@ -50,7 +50,7 @@ impl NativeExport {
             let exporter = match &mut *exporter {
                 Some(exporter) => exporter,
                 None => {
-                    let Opened { tutor, store } = handle(&slot)?;
+                    let Opened { tutor, store, .. } = handle(&slot)?;
                     let options = json::export_options(object(&options)?, tutor.owner())?;
                     exporter.insert(Exporter::new(store, options))
                 }
@@ -121,7 +121,7 @@ impl NativeImport {
             let importer = match place.take() {
                 Some(importer) => importer,
                 None => {
-                    let Opened { tutor, store } = handle(&slot)?;
+                    let Opened { tutor, store, .. } = handle(&slot)?;
                     Importer::new(
                         store,
                         json::import_options(object(&options)?, tutor.owner())?,

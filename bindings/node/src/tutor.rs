@@ -7,16 +7,19 @@ use napi::bindgen_prelude::{Buffer, Either, Env, FnArgs, Function, PromiseRaw};
 use napi_derive::napi;
 use serde_json::{Value, json};
 use tutor_core::message::Part;
+use tutor_core::tool::SharedTool;
 use tutor_core::{Error, MessageId, OwnerId, Result, SessionId, TurnId, Tutor, json};
 
 use crate::chat::ChatCall;
 use crate::data::{NativeError, Outcome, object, promise, value};
+use crate::file::NativeFiles;
 use crate::items::NativeItems;
-use crate::open::{Opened, open};
+use crate::open::{self, Opened};
 use crate::plugin::{Answer, Bridge};
 use crate::provider::Sink;
 use crate::server::NativeServer;
 use crate::stream::NativeStream;
+use crate::tool::tools;
 use crate::transfer::{NativeExport, NativeImport};
 
 /// A tutor, once it is open.
@@ -43,6 +46,11 @@ pub(crate) fn opened(slot: &Slot) -> Result<Tutor> {
     Ok(handle(slot)?.tutor)
 }
 
+/// The names of a session and of a message in it.
+pub(crate) fn ids(session: String, message: String) -> Result<(SessionId, MessageId)> {
+    Ok((SessionId::new(session)?, MessageId::new(message)?))
+}
+
 #[napi]
 #[expect(
     clippy::needless_pass_by_value,
@@ -58,7 +66,7 @@ impl NativeTutor {
     }
 
     /// Opens it. `start` runs providers that are written in JavaScript, `ask` calls functions that
-    /// are, and `cancel` stops either.
+    /// are, `cancel` stops either, and `forget` is told which functions are of no use any more.
     #[napi]
     pub fn open<'e>(
         &self,
@@ -67,11 +75,12 @@ impl NativeTutor {
         start: Function<'_, FnArgs<(u32, u32, String, Sink)>, ()>,
         ask: Function<'_, FnArgs<(u32, u32, String, Answer)>, ()>,
         cancel: Function<'_, u32, ()>,
+        forget: Function<'_, u32, ()>,
     ) -> napi::Result<PromiseRaw<'e, Outcome>> {
-        let bridge = Bridge::new(&start, &ask, &cancel)?;
+        let bridge = Bridge::new(&start, &ask, &cancel, &forget)?;
         let slot = Arc::clone(&self.slot);
         promise(env, async move {
-            let tutor = open(object(&options)?, bridge).await?;
+            let tutor = open::open(object(&options)?, bridge).await?;
             match slot.set(tutor) {
                 Ok(()) => Ok(Value::Null),
                 Err(_) => Err(Error::internal("the tutor is open already")),
@@ -82,9 +91,9 @@ impl NativeTutor {
     /// The same tutor for another owner.
     #[napi(ts_return_type = "NativeTutor | NativeError")]
     pub fn for_owner(&self, owner: String) -> Scoped {
-        let scoped = handle(&self.slot).and_then(|Opened { tutor, store }| {
-            let tutor = tutor.for_owner(OwnerId::new(owner)?);
-            Ok(Opened { tutor, store })
+        let scoped = handle(&self.slot).and_then(|opened| {
+            let tutor = opened.tutor.for_owner(OwnerId::new(owner)?);
+            Ok(Opened { tutor, ..opened })
         });
         match scoped {
             Ok(scoped) => Either::A(Self {
@@ -120,16 +129,17 @@ impl NativeTutor {
         bytes.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX))
     }
 
-    /// A question that is answered whole: `run()` asks, `cancel()` stops.
+    /// A question that is answered whole: `run()` asks, `cancel()` stops. `tools` are of this
+    /// question, as [`crate::tool::tools`] reads them.
     #[napi]
-    pub fn chat(&self, request: String) -> ChatCall {
-        ChatCall::new(Arc::clone(&self.slot), request)
+    pub fn chat(&self, request: String, tools: Option<String>) -> ChatCall {
+        ChatCall::new(Arc::clone(&self.slot), request, self.tools(tools))
     }
 
     /// A question whose answer is streamed. Asked when the first event is.
     #[napi]
-    pub fn stream(&self, request: String) -> NativeStream {
-        NativeStream::ask(Arc::clone(&self.slot), request)
+    pub fn stream(&self, request: String, tools: Option<String>) -> NativeStream {
+        NativeStream::ask(Arc::clone(&self.slot), request, self.tools(tools))
     }
 
     /// The events of a turn after a number.
@@ -152,6 +162,34 @@ impl NativeTutor {
         self.run(env, |tutor| async move {
             Ok(json::turn(&tutor.turn(&TurnId::new(turn)?).await?))
         })
+    }
+
+    /// The turn that an idempotency key names; `null` if there is none.
+    #[napi]
+    pub fn turn_by_key<'e>(
+        &self,
+        env: &'e Env,
+        key: String,
+    ) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, |tutor| async move {
+            let turn = tutor.turn_by_key(&key).await?;
+            Ok(turn.as_ref().map_or(Value::Null, json::turn))
+        })
+    }
+
+    /// Stops all turns of this owner.
+    #[napi]
+    pub fn cancel_all<'e>(&self, env: &'e Env) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, |tutor| async move {
+            tutor.cancel_all().await;
+            Ok(Value::Null)
+        })
+    }
+
+    /// How it is.
+    #[napi]
+    pub fn status<'e>(&self, env: &'e Env) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, |tutor| async move { Ok(json::status(&tutor)) })
     }
 
     /// A page of sessions.
@@ -243,6 +281,18 @@ impl NativeTutor {
         })
     }
 
+    /// A message whose session is not known.
+    #[napi]
+    pub fn find_message<'e>(
+        &self,
+        env: &'e Env,
+        message: String,
+    ) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        self.run(env, |tutor| async move {
+            value(tutor.find_message(&MessageId::new(message)?).await?)
+        })
+    }
+
     /// The messages that follow what a message follows.
     #[napi]
     pub fn siblings<'e>(
@@ -252,7 +302,7 @@ impl NativeTutor {
         message: String,
     ) -> napi::Result<PromiseRaw<'e, Outcome>> {
         self.run(env, |tutor| async move {
-            let (session, message) = (SessionId::new(session)?, MessageId::new(message)?);
+            let (session, message) = ids(session, message)?;
             value(tutor.siblings(&session, &message).await?)
         })
     }
@@ -266,7 +316,7 @@ impl NativeTutor {
         message: String,
     ) -> napi::Result<PromiseRaw<'e, Outcome>> {
         self.run(env, |tutor| async move {
-            let (session, message) = (SessionId::new(session)?, MessageId::new(message)?);
+            let (session, message) = ids(session, message)?;
             value(tutor.set_head(&session, &message).await?)
         })
     }
@@ -281,7 +331,7 @@ impl NativeTutor {
         with_branch: bool,
     ) -> napi::Result<PromiseRaw<'e, Outcome>> {
         self.run(env, move |tutor| async move {
-            let (session, message) = (SessionId::new(session)?, MessageId::new(message)?);
+            let (session, message) = ids(session, message)?;
             let deleted = tutor.delete_message(&session, &message, with_branch);
             Ok(deleted.await?.into())
         })
@@ -307,8 +357,8 @@ impl NativeTutor {
     pub fn erase<'e>(&self, env: &'e Env) -> napi::Result<PromiseRaw<'e, Outcome>> {
         let slot = Arc::clone(&self.slot);
         promise(env, async move {
-            let Opened { tutor, store } = handle(&slot)?;
-            let erased = tutor.erase(&*store).await?;
+            let opened = handle(&slot)?;
+            let erased = opened.files.erase(&opened.tutor, &*opened.store).await?;
             Ok(json!({"sessions": erased.sessions, "records": erased.records}))
         })
     }
@@ -319,6 +369,25 @@ impl NativeTutor {
         self.run(env, |tutor| async move {
             let providers = tutor.providers();
             Ok(providers.iter().map(json::provider_info).collect())
+        })
+    }
+
+    /// Has these providers, described as in `open`, answer from now on.
+    #[napi]
+    pub fn replace_providers<'e>(
+        &self,
+        env: &'e Env,
+        providers: String,
+        preferred: Option<String>,
+    ) -> napi::Result<PromiseRaw<'e, Outcome>> {
+        let slot = Arc::clone(&self.slot);
+        promise(env, async move {
+            let Opened { tutor, bridge, .. } = handle(&slot)?;
+            let described: Vec<Value> = serde_json::from_str(&providers)
+                .map_err(|_| Error::internal("providers are an array"))?;
+            let providers = open::providers(&described, &bridge)?;
+            tutor.replace_providers(providers, preferred.as_deref())?;
+            Ok(Value::Null)
         })
     }
 
@@ -380,7 +449,24 @@ impl NativeTutor {
         })
     }
 
-    fn run<'e, F, W>(&self, env: &'e Env, work: F) -> napi::Result<PromiseRaw<'e, Outcome>>
+    /// The uploaded files.
+    #[napi]
+    pub fn files(&self) -> NativeFiles {
+        NativeFiles::new(Arc::clone(&self.slot))
+    }
+
+    fn tools(&self, described: Option<String>) -> Result<Vec<SharedTool>> {
+        match described {
+            Some(described) => tools(&described, &handle(&self.slot)?.bridge),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    pub(crate) fn run<'e, F, W>(
+        &self,
+        env: &'e Env,
+        work: F,
+    ) -> napi::Result<PromiseRaw<'e, Outcome>>
     where
         F: FnOnce(Tutor) -> W + Send + 'static,
         W: Future<Output = Result<Value>> + Send + 'static,

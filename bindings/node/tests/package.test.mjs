@@ -37,15 +37,17 @@ test('no native method borrows an object that JavaScript may free', () => {
   }
 })
 
+const STRICT = [
+  ...['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--module', 'node20', '--target', 'es2022'],
+  ...['--lib', 'es2023,esnext.disposable', '--types', 'node', '--typeRoots', join(PACKAGE, 'node_modules', '@types')],
+]
 const MODES = [['mts', 'import'], ['cts', 'require']]
 
 for (const [extension, mode] of MODES) {
   test(`the types are those of the package, by ${mode}`, (t) => {
     const path = project(t)
     cpSync(join(PACKAGE, 'tests', 'types.mts'), join(path, `types.${extension}`))
-    const options = ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--module', 'node20', '--target', 'es2022']
-    const lib = ['--lib', 'es2023,esnext.disposable', '--types', 'node', '--typeRoots', join(PACKAGE, 'node_modules', '@types')]
-    const done = spawnSync(join(PACKAGE, 'node_modules', '.bin', 'tsc'), [...options, ...lib, `types.${extension}`], { cwd: path, encoding: 'utf8' })
+    const done = spawnSync(join(PACKAGE, 'node_modules', '.bin', 'tsc'), [...STRICT, `types.${extension}`], { cwd: path, encoding: 'utf8' })
     assert.equal(done.status, 0, done.stdout)
   })
 }
@@ -120,10 +122,28 @@ test('a platform without a binary is told what to do', async () => {
   assert.match(stderr, /no binary for linux-mips-gnu.*Rust/)
 })
 
-test('every example of the README runs', async (t) => {
+/** What the README shows in a language. */
+function snippets(language) {
   const text = readFileSync(join(PACKAGE, 'README.md'), 'utf8')
-  const blocks = [...text.matchAll(/^```js\n([^]*?)^```$/gm)].map(([, source]) => source)
-  assert.ok(blocks.length >= 4)
+  const blocks = [...text.matchAll(new RegExp(`^\`\`\`${language}\\n([^]*?)^\`\`\`$`, 'gm'))].map(([, source]) => source)
+  assert.ok(blocks.length > 0)
+  return blocks
+}
+
+test('every example of the README is strict TypeScript too', (t) => {
+  const path = project(t)
+  const sources = [...snippets('js'), ...snippets('ts')]
+  const names = sources.map((source, index) => {
+    const name = `example${index}.mts`
+    writeFileSync(join(path, name), source)
+    return name
+  })
+  const done = spawnSync(join(PACKAGE, 'node_modules', '.bin', 'tsc'), [...STRICT, ...names], { cwd: path, encoding: 'utf8' })
+  assert.equal(done.status, 0, done.stdout)
+})
+
+test('every example of the README runs', async (t) => {
+  const blocks = snippets('js')
   for (const source of blocks) {
     const path = project(t)
     writeFileSync(join(path, 'example.mjs'), source)

@@ -7,7 +7,7 @@ import { tool, Tutor, TutorError } from 'neuro-tutor'
 import { ScriptedProvider } from 'neuro-tutor/testing'
 import { z } from 'zod'
 
-import { all, deferred } from './support.mjs'
+import { all, deferred, open } from './support.mjs'
 
 const call = (name, args, callId = 'c1') => ({ type: 'tool.call', callId, name, arguments: args })
 const CALLS = { type: 'finished', reason: 'tool_calls' }
@@ -71,7 +71,7 @@ test('a tool that throws, is slow or answers nonsense is told to the model, and 
     bigint: { execute: () => 1n },
   }
   const provider = new ScriptedProvider([...Object.keys(tools).map((name) => call(name, {}, name)), CALLS], 'done')
-  const tutor = await Tutor.open('memory:', { providers: [provider], tools, limits: { toolTimeoutMs: 50 } })
+  const tutor = await Tutor.open('memory:', { providers: [provider], tools, limits: { toolTimeoutMs: 1000 } })
   t.after(() => tutor.close())
   const events = await all(tutor.stream('?'))
   assert.equal(events.at(-1).message.content.at?.(-1)?.text ?? events.at(-1).message.content, 'done')
@@ -98,7 +98,7 @@ test('stopping the turn stops its tools', async (t) => {
 
 test('what is no tool is refused when the tutor is opened', async () => {
   const execute = () => 1
-  for (const tools of [[], 5, { x: {} }, { x: { execute: 5 } }, { 'no name': { execute } }, { x: { execute, inputSchema: 5 } }, { x: { execute, inputSchema: { type: 'nonsense' } } }]) {
+  for (const tools of [[], 5, { x: 5 }, { x: { execute: 5 } }, { 'no name': { execute } }, { x: { execute, inputSchema: 5 } }, { x: { execute, inputSchema: { type: 'nonsense' } } }]) {
     await assert.rejects(Tutor.open('memory:', { tools }), { name: 'TutorError', code: 'config' })
   }
 })
@@ -135,5 +135,70 @@ test('a reply that has not the form is asked for once more, then refused', async
   await assert.rejects(tutor.chat('What?', { output: strict }), { code: 'provider_rejected', retryable: true })
   for (const output of [5, 'x', { type: 'nonsense' }, { name: 'no name', schema: {} }]) {
     await assert.rejects(tutor.chat('What?', { output }), { name: 'TutorError' })
+  }
+})
+
+const confirm = tool({ description: 'Asks the learner', inputSchema: { type: 'object', properties: { question: { type: 'string' } } } })
+
+test('a tool without execute is the caller\'s: its calls end the reply, and the next message has the results', async (t) => {
+  const args = { question: 'Shall I go on?' }
+  const { tutor, provider } = await calling(t, { confirm }, call('confirm', args))
+  const reply = await tutor.chat('Teach me.')
+  assert.deepEqual([reply.finishReason, reply.toolCalls], ['tool_calls', [{ callId: 'c1', name: 'confirm', arguments: args }]])
+  assert.equal(provider.requests[0].tools[0].name, 'confirm')
+  const results = reply.toolCalls.map(({ callId }) => ({ type: 'tool_result', callId, result: 'yes' }))
+  const next = await tutor.chat(results, { session: reply.sessionId })
+  assert.deepEqual([next.text, next.toolCalls], ['done', []])
+  const told = provider.requests[1].messages.flatMap(({ content }) => (typeof content === 'string' ? [] : content))
+  assert.ok(told.some((part) => part.type === 'tool_result' && part.callId === 'c1' && part.result === 'yes'))
+  await assert.rejects(tutor.chat([{ type: 'tool_result', callId: 'made up', result: 1 }], { session: reply.sessionId }), { code: 'invalid_input' })
+})
+
+test('tools of one request are there for it alone, whoever runs them', async (t) => {
+  const called = []
+  const provider = new ScriptedProvider([call('double', { n: 2 }), call('confirm', {}, 'c2'), CALLS], 'done')
+  const tutor = await Tutor.open('memory:', { providers: [provider] })
+  t.after(() => tutor.close())
+  const double = { inputSchema: { type: 'object' }, execute: ({ n }) => (called.push(n), 2 * n) }
+  const reply = await tutor.forOwner('ada').chat('?', { tools: { double, confirm } })
+  assert.deepEqual([called, reply.toolCalls.map(({ name }) => name)], [[2], ['confirm']])
+  assert.deepEqual(provider.requests[0].tools.map(({ name }) => name).sort(), ['confirm', 'double'])
+  const streamed = new ScriptedProvider([call('double', { n: 3 }), CALLS], 'done')
+  await tutor.replaceProviders([streamed])
+  assert.equal((await tutor.stream('?', { tools: { double } }).reply()).text, 'done')
+  await tutor.chat('?')
+  assert.deepEqual([called, streamed.requests.at(-1).tools], [[2, 3], []])
+})
+
+test('functions of one request are forgotten with it', async (t) => {
+  const tutor = await open(t, { name: 'fast', stream: () => ['hi'] })
+  const kept = []
+  const make = () => {
+    const tools = { it: { execute: () => 1 } }
+    kept.push(new WeakRef(tools.it))
+    return tools
+  }
+  for (let round = 0; round < 20; round++) {
+    await tutor.chat('?', { tools: make() })
+    await tutor.chat('?', { tools: make(), session: 'no-such' }).catch(() => {})
+    await tutor.chat('?', { tools: { 'no name': make().it } }).catch(() => {})
+    for await (const _ of tutor.stream('?', { tools: make() })) break
+  }
+  // What is forgotten is collected, though not at once.
+  const { setFlagsFromString } = await import('node:v8')
+  setFlagsFromString('--expose-gc')
+  const gc = (await import('node:vm')).runInNewContext('gc')
+  for (let wait = 0; wait < 100 && kept.some((ref) => ref.deref() !== undefined); wait++) {
+    gc()
+    await new Promise((go) => setTimeout(go, 20))
+  }
+  assert.ok(kept.filter((ref) => ref.deref() !== undefined).length <= 2, 'functions are kept')
+})
+
+test('wrong tools of a request are refused, and say which', async (t) => {
+  const tutor = await open(t, { name: 'fast', stream: () => ['hi'] })
+  for (const tools of [5, [], { it: 5 }, { it: { execute: 5 } }, { it: { inputSchema: 5 } }, { 'no name': confirm }, { 'no name': { execute() {} } }, { it: { inputSchema: { type: 5 }, execute() {} } }]) {
+    await assert.rejects(tutor.chat('?', { tools }), (error) => ['invalid_input', 'config'].includes(error.code), JSON.stringify(tools))
+    await assert.rejects(tutor.stream('?', { tools }).next(), (error) => ['invalid_input', 'config'].includes(error.code), JSON.stringify(tools))
   }
 })

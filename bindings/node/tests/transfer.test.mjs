@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
-import { createReadStream, createWriteStream } from 'node:fs'
+import { createReadStream, createWriteStream, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import test from 'node:test'
 
 import { all, directory, open, yields } from './support.mjs'
+
+/** The lines of an export that are sessions, with what is in them. */
+const sessions = (pieces) => Buffer.concat(pieces).toString().split('\n').filter((line) => /"(session|message|turn)":/.test(line))
 
 test('what one tutor exports, another one knows exactly', async (t) => {
   const file = join(directory(t), 'backup.jsonl')
@@ -12,18 +15,20 @@ test('what one tutor exports, another one knows exactly', async (t) => {
   const there = await open(t, yields('hi'))
   const { sessionId, turnId } = await here.chat('héllo 😀')
   await here.forOwner('ada').chat('not mine')
+  assert.equal((await here.usage()).length, 1)
   await pipeline(here.export(), createWriteStream(file))
 
   const first = await there.import(createReadStream(file))
   assert.deepEqual(first, {
-    read: { sessions: 1, messages: 2, turns: 1, records: 0 },
-    added: 1, unchanged: 0, replaced: 0, kept: 0, leftOut: 0,
+    read: { sessions: 1, messages: 2, turns: 1, records: 1 },
+    added: 1, unchanged: 0, replaced: 0, kept: 0, leftOut: 1,
   })
   assert.deepEqual(await there.messages(sessionId), await here.messages(sessionId))
   assert.deepEqual(await all(there.events(turnId)), await all(here.events(turnId)))
   const again = await there.import(createReadStream(file, { highWaterMark: 7 }))
   assert.deepEqual([again.added, again.unchanged], [0, 1])
-  assert.deepEqual(await all(there.export()), await all(here.export()))
+  // What was used is written down a moment later, and is not what is compared.
+  assert.deepEqual(sessions(await all(there.export())), sessions([readFileSync(file)]))
 })
 
 test('everything is exported and imported with its owners if that is asked for', async (t) => {

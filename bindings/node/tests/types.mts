@@ -1,5 +1,5 @@
 // Compiled by the tests, as an ES module and as a CommonJS module; never run.
-import { tool, Tutor, TutorError, TurnStream, type Provider, type Reply, type StandardSchema, type TurnEvent } from 'neuro-tutor'
+import { tool, Tutor, TutorError, TurnStream, type DayUsage, type Provider, type Reply, type StandardSchema, type Status, type TurnEvent, type UploadedFile } from 'neuro-tutor'
 import { TutorSession } from 'neuro-tutor/openai-agents'
 import { checkProvider, ScriptedProvider } from 'neuro-tutor/testing'
 
@@ -66,6 +66,18 @@ export async function typed(): Promise<string> {
   reply.output.drinks
   const streamed = await tutor.stream('hi', { output: { name: 'diet', schema: eats } }).reply()
   const unknown: unknown = (await tutor.chat('hi', { output: { type: 'object' } })).output
+  const file: UploadedFile = await tutor.files.upload(new Blob([]), { name: 'a' })
+  const confirm = tool({ description: 'Asks', inputSchema: eats })
+  const { toolCalls } = await tutor.chat('hi', { attachments: [file], tools: { confirm, double } })
+  await tutor.chat(toolCalls.map(({ callId }) => ({ type: 'tool_result', callId, result: 1 })))
+  const feedback = await tutor.rate(reply.sessionId, reply.message.id, 'up', { comment: 'x' })
+  // @ts-expect-error: a thumb goes up or down
+  await tutor.rate(reply.sessionId, reply.message.id, 'good')
+  const days: DayUsage[] = await tutor.usage({ from: '2026-01-01' })
+  const { turnsPerDay } = await tutor.quota()
+  await tutor.replaceProviders([mine, 'demo'], { defaultProvider: 'demo' })
+  const status: Status = await tutor.status()
+  void [feedback?.rating, days[0]?.costUsd, turnsPerDay, status.durability]
   const context = await tutor.context(reply.sessionId, { tokens: 5 })
   const session = new TutorSession<{ type: string }>(tutor)
   await checkProvider(() => new ScriptedProvider('a', ['b', new Error('c')]))

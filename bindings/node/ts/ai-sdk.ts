@@ -44,7 +44,7 @@ interface SdkUsage {
  * fails, the SDK's own error is the `cause`.
  */
 export function fromAiSdk(model: AiSdkModel, options: { name?: string } = {}): Provider {
-  const { specificationVersion: version } = model
+  const version = model?.specificationVersion
   if (typeof model?.doStream !== 'function' || !['v2', 'v3', 'v4'].includes(version)) {
     throw new TutorError('config', 'fromAiSdk takes a language model of the AI SDK, of version v2, v3 or v4')
   }
@@ -122,8 +122,12 @@ function promptPart(version: string, part: Part): object {
           value: part.result,
         },
       }
-    case 'file':
-      throw new TutorError('invalid_input', 'models of the AI SDK cannot be sent uploaded files by their ids')
+    case 'file': {
+      // Texts and images were taken out of their files by the engine; of what is left a model is told the name.
+      const { fileId, mediaType = 'application/octet-stream', name } = part
+      if (!fileId.startsWith('data:')) return { type: 'text', text: `[attached file: ${name ?? 'unnamed'}]` }
+      return { type: 'file', ...file(version, fileId, mediaType), ...(name === undefined ? {} : { filename: name }) }
+    }
   }
 }
 

@@ -7,7 +7,7 @@ import { Causes, TutorError } from './errors.js'
 import { toJson } from './json.js'
 import { native } from './native.js'
 import { unwrap } from './reply.js'
-import type { Content, Part } from './types.js'
+import type { Content, Part, UploadedFile } from './types.js'
 
 /** Nothing of a user's own runs where kinds of files are found out. */
 const NONE = new Causes()
@@ -16,8 +16,8 @@ const NONE = new Causes()
 export type Bytes = Uint8Array | ArrayBuffer | Blob
 
 /**
- * An image or a file that is sent with a message: its bytes, the path or `file:` URL of where they are, or
- * the `https:` URL of an image, which the provider fetches. What kind it is, is seen from the bytes; a
+ * An image or a file that is sent with a message: its bytes, the path or `file:` URL of where they are, the
+ * `https:` URL of an image, which the provider fetches, or a file that was uploaded before. What kind it is, is seen from the bytes; a
  * `name` is shown with a file, that of a path or a `File` by default.
  */
 export type Attachment =
@@ -26,6 +26,7 @@ export type Attachment =
   | URL
   | { data: Bytes; name?: string | undefined }
   | { path: string | URL; name?: string | undefined }
+  | UploadedFile
 
 /**
  * A request as the engine reads it. Attachments become parts of the message, behind its text. They are
@@ -46,6 +47,10 @@ export async function asRequest(
 }
 
 async function part(attachment: Attachment, limit: number): Promise<Part> {
+  if (isUploaded(attachment)) {
+    const { id, name, mediaType } = attachment
+    return { type: 'file', fileId: id, mediaType, ...(name === null ? {} : { name }) }
+  }
   const named = isNamed(attachment) ? attachment : undefined
   const source = named === undefined ? attachment : 'data' in named ? named.data : named.path
   if (typeof source === 'string' || source instanceof URL) {
@@ -56,6 +61,11 @@ async function part(attachment: Attachment, limit: number): Promise<Part> {
   }
   const bytes = await bytesOf(source as Bytes, limit)
   return toPart(bytes, named?.name ?? (source as { name?: unknown }).name)
+}
+
+function isUploaded(value: Attachment): value is UploadedFile {
+  const { id, mediaType } = (value ?? {}) as Partial<UploadedFile>
+  return typeof id === 'string' && typeof mediaType === 'string'
 }
 
 function isNamed(value: Attachment): value is { data: Bytes; name?: string } | { path: string | URL; name?: string } {

@@ -7,19 +7,22 @@
 export { type AiSdkModel, fromAiSdk } from './ai-sdk.js'
 export type { Attachment, Bytes } from './attachment.js'
 export { type ErrorCode, TutorError, type TutorErrorOptions } from './errors.js'
-export type { ChatOptions, Limits, ModelCard, StreamOptions, TutorOptions } from './options.js'
+export type { ChatOptions, FileOptions, Limits, ModelCard, Quota, StreamOptions, TutorOptions } from './options.js'
 export type { Output } from './output.js'
 export type { CompletionRequest, Delta, Deltas, Provider, ProviderKind, ProviderOptions } from './provider.js'
+export { Files, type Upload } from './files.js'
 export type { JsonSchema, Schema, StandardSchema } from './schema.js'
 export { Server, type ServeOptions } from './server.js'
 export type { Store } from './store.js'
 export { TurnStream } from './stream.js'
-export { type Tool, tool, type ToolContext } from './tool.js'
+export { type Tool, tool, type ToolContext, type Tools } from './tool.js'
 export { Tutor } from './tutor.js'
 export type {
   Content,
   Context,
+  DayUsage,
   Failure,
+  Feedback,
   FinishReason,
   Imported,
   Message,
@@ -30,10 +33,13 @@ export type {
   Reply,
   Role,
   Session,
+  Status,
+  ToolCall,
   Turn,
   TurnEvent,
   TurnStatus,
   UiMessageChunk,
+  UploadedFile,
   Usage,
 } from './types.js'
 export { fromUIMessage, toUIMessageChunks, toUIMessageStreamResponse, type UiMessage } from './ui-message.js'

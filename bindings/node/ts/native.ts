@@ -8,10 +8,12 @@ export type {
   Batch,
   ChatCall,
   NativeError,
+  NativeFiles,
   NativeItems,
   NativeServer,
   NativeStream,
   NativeTutor,
+  NativeUpload,
   Outcome,
   Sink,
 } from '../native/native.js'

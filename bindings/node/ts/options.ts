@@ -1,8 +1,8 @@
 import type { Attachment } from './attachment.js'
 import type { Output } from './output.js'
 import type { Provider, ProviderKind, ProviderOptions } from './provider.js'
-import type { Tool } from './tool.js'
-import type { Metadata } from './types.js'
+import type { Tools } from './tool.js'
+import type { Content, Metadata } from './types.js'
 
 /** The engine's bounds. Every one has a default; reaching one is a clear error to the newcomer. */
 export interface Limits {
@@ -69,8 +69,15 @@ export interface TutorOptions {
   /** Instructions that precede every conversation. */
   systemPrompt?: string
   limits?: Limits
-  /** Tools that models may call, by their names: 1 to 64 ASCII letters, digits, `_` and `-`. */
-  tools?: Readonly<Record<string, Tool>>
+  /** How much each owner may use in a day; anything by default. */
+  quota?: Quota
+  /**
+   * Where uploaded files are kept: a directory, or that and how much is taken. By default beside the data
+   * (`data-files`), and in memory with `memory:`; nowhere for a store of your own.
+   */
+  files?: string | FileOptions
+  /** Tools that models may call, by their names. */
+  tools?: Tools
   /**
    * True to have the provider make a better title after a conversation's first turn, in the background.
    * Costs tokens. A title of the caller's own is never replaced.
@@ -83,6 +90,30 @@ export interface TutorOptions {
   summarize?: boolean
   /** What is known of models beyond what is built in, by their names. */
   catalog?: Readonly<Record<string, ModelCard>>
+}
+
+/** How much one owner may use in a day of UTC. What does not fit is refused with `rate_limited`. */
+export interface Quota {
+  turnsPerDay?: number | null
+  /** Tokens sent and received. */
+  tokensPerDay?: number | null
+  /** US dollars, for models whose price is known. */
+  costUsdPerDay?: number | null
+  /** Bytes of uploaded files. */
+  uploadBytesPerDay?: number | null
+}
+
+/** Where uploaded files are kept, and how much is taken. What is more is `too_large`. */
+export interface FileOptions {
+  directory?: string
+  /** Bytes of a file; 10 MiB by default. */
+  maxFileBytes?: number
+  /** Files of an owner; 1000 by default. */
+  maxFiles?: number
+  /** Bytes of all files of an owner; 500 MiB by default. */
+  maxBytes?: number
+  /** Bytes of a file's text that a model is sent; 1 MiB by default. The rest is cut off, and that is said. */
+  maxTextBytes?: number
 }
 
 /** What is known of a model. Prices are US dollars per million tokens. */
@@ -132,6 +163,13 @@ export interface ChatOptions<T = unknown> {
    * type of the reply's `output`. A reply that has it not is asked for once more, and then refused.
    */
   output?: Output<T> | undefined
+  /** Tools for this turn, besides those of the tutor. Those without `execute` are yours to run. */
+  tools?: Tools | undefined
+  /**
+   * Instead of a message: several, oldest first, the last one the learner's. In a new conversation earlier
+   * ones are kept as imported; in an existing one only the learner's last ones are taken.
+   */
+  messages?: readonly { id?: string; role: 'user' | 'assistant' | 'system'; content: Content }[] | undefined
   /** Images and files that are sent with the message. */
   attachments?: readonly Attachment[] | undefined
   /** Stops the turn when it is aborted, and keeps what had arrived. */

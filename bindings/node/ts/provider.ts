@@ -140,8 +140,11 @@ export interface ProviderOptions {
   delayMs?: number
 }
 
-/** Deltas after which the event loop gets a turn, lest a provider that is always ready keep it. */
-const FAIR = 64
+/**
+ * Deltas that are passed on together. After so many the event loop gets a turn, lest a provider that is always
+ * ready keep it.
+ */
+const BATCH = 64
 
 type AnyIterator = AsyncIterator<Delta> | Iterator<Delta>
 
@@ -152,14 +155,17 @@ interface Running {
 
 /** Runs the providers that are written in JavaScript, when the engine asks. */
 export class Providers {
-  readonly #providers: readonly (Provider | undefined)[]
+  readonly #providers: Provider[] = []
   readonly #causes: Causes
   readonly #running = new Map<number, Running>()
 
-  /** `providers` are in the engine's order; built-in ones are absent. */
-  constructor(providers: readonly (Provider | undefined)[], causes: Causes) {
-    this.#providers = providers
+  constructor(causes: Causes) {
     this.#causes = causes
+  }
+
+  /** Keeps one, for as long as the tutor lives: a turn may still be asking it. Gives its number. */
+  add(provider: Provider): number {
+    return this.#providers.push(provider) - 1
   }
 
   /** Asks a provider. Never throws; the outcome goes into the sink. */
@@ -179,25 +185,25 @@ export class Providers {
     const running: Running = { controller: new AbortController() }
     const { signal } = running.controller
     this.#running.set(call, running)
+    const writer = new Writer(sink)
     let ended = false
     try {
       const provider = this.#providers[index]
       if (provider === undefined) throw new TutorError('internal', 'no such provider')
       const iterator = iterate(await provider.stream(request(json), { signal }))
       running.iterator = iterator
-      const writer = new Writer(sink)
       while (!signal.aborted) {
         const next = await iterator.next()
         if (next.done === true) {
           ended = true
           await writer.end()
-        } else if (!(await writer.write(next.value))) {
-          break
+          return
         }
-        if (ended) return
+        const more = writer.write(next.value)
+        if (more !== true && !(await more)) break
       }
     } catch (error) {
-      if (!signal.aborted) sink.fail(toNative(error), this.#causes.keep(error))
+      if (!signal.aborted) await writer.fail(toNative(error), this.#causes.keep(error))
     } finally {
       if (!ended) {
         running.controller.abort()
@@ -239,31 +245,56 @@ async function leave(running: Running): Promise<void> {
   }
 }
 
-/** Writes deltas into a sink: waits while it is full, and joins characters that were torn apart. */
+/** Half a character has no place in JSON. */
+function wellFormed(_name: string, value: unknown): unknown {
+  return typeof value === 'string' ? value.toWellFormed() : value
+}
+
+/**
+ * Writes deltas into a sink: those of one turn of the event loop together, since crossing costs more than most
+ * of them are. It waits while the sink is full, and joins characters that were torn apart.
+ */
 class Writer {
   readonly #sink: Sink
   #half = ''
-  #count = 0
+  /** As JSON. */
+  #pending: string[] = []
+  #isScheduled = false
+  #flushing: Promise<boolean> | undefined
+  #isGone = false
 
   constructor(sink: Sink) {
     this.#sink = sink
   }
 
-  /** False if nothing more is wanted. */
-  async write(delta: Delta): Promise<boolean> {
-    if (++this.#count % FAIR === 0) await new Promise(setImmediate)
-    if (typeof delta === 'string') return this.#text(delta)
-    if (delta?.type === 'text.delta' && typeof delta.text === 'string') return this.#text(delta.text)
-    const json = JSON.stringify(snake(delta)) ?? 'null'
-    return this.#put(() => this.#sink.delta(json))
+  /** False, perhaps later, if nothing more is wanted. */
+  write(delta: Delta): boolean | Promise<boolean> {
+    if (this.#isGone) return false
+    const text = typeof delta === 'string' ? delta : delta?.type === 'text.delta' ? delta.text : undefined
+    if (typeof text !== 'string') this.#pending.push(JSON.stringify(snake(delta), wellFormed) ?? 'null')
+    else if (!this.#text(text)) return true
+    if (typeof delta === 'object' && delta?.type === 'finished') return this.#flush()
+    if (this.#pending.length >= BATCH) return this.#rest()
+    if (!this.#isScheduled) {
+      this.#isScheduled = true
+      setImmediate(this.#soon)
+    }
+    return true
   }
 
+  /** The iteration has ended. */
   async end(): Promise<void> {
-    if (this.#half !== '') await this.#put(() => this.#sink.text('\ufffd'))
-    this.#sink.end()
+    if (this.#half !== '') this.#pending.push('"\ufffd"')
+    if (await this.#flush()) this.#sink.end()
   }
 
-  async #text(delta: string): Promise<boolean> {
+  /** The provider threw. What it had said before counts. */
+  async fail(error: string | undefined, cause: number): Promise<void> {
+    if (await this.#flush()) this.#sink.fail(error, cause)
+  }
+
+  /** False if it was no more than half a character. */
+  #text(delta: string): boolean {
     let text = this.#half + delta
     this.#half = ''
     const last = text.charCodeAt(text.length - 1)
@@ -271,17 +302,62 @@ class Writer {
       this.#half = text.slice(-1)
       text = text.slice(0, -1)
     }
-    return text === '' || this.#put(() => this.#sink.text(text))
+    if (text === '') return false
+    this.#pending.push(JSON.stringify(text.toWellFormed()))
+    return true
   }
 
-  async #put(put: () => number): Promise<boolean> {
-    let state: number
-    while ((state = put()) === 0) await this.#sink.ready()
-    return state > 0
+  readonly #soon = (): void => {
+    this.#isScheduled = false
+    void this.#flush()
+  }
+
+  async #rest(): Promise<boolean> {
+    const more = await this.#flush()
+    await new Promise(setImmediate)
+    return more
+  }
+
+  #flush(): boolean | Promise<boolean> {
+    if (this.#flushing !== undefined) return this.#flushing
+    this.#put()
+    if (this.#isGone || this.#pending.length === 0) return !this.#isGone
+    return (this.#flushing = this.#wait())
+  }
+
+  async #wait(): Promise<boolean> {
+    while (!this.#isGone && this.#pending.length > 0) {
+      await this.#sink.ready()
+      this.#put()
+    }
+    this.#flushing = undefined
+    return !this.#isGone
+  }
+
+  #put(): void {
+    const pending = this.#pending
+    if (pending.length === 0) return
+    const taken = this.#sink.putAll(`[${pending.join()}]`)
+    this.#isGone = taken < 0
+    this.#pending = taken < 0 || taken === pending.length ? [] : pending.slice(taken)
   }
 }
 
 /** A provider of a user's own as the engine is told of it. */
 export function describeProvider({ name, model, models }: Provider): object {
   return { name, model, models }
+}
+
+/** Providers as the engine is told of them: own ones are kept in `runner`. */
+export function describeProviders(providers: readonly (Provider | ProviderOptions | string)[], runner: Providers): unknown[] {
+  if (!Array.isArray(providers)) throw new TutorError('config', 'providers is an array', { context: { field: 'providers' } })
+  return providers.map((provider) => {
+    if (typeof provider === 'string') return { kind: provider }
+    if (!isOwn(provider)) return provider
+    return { own: describeProvider(provider), index: runner.add(provider) }
+  })
+}
+
+function isOwn(provider: Provider | ProviderOptions): provider is Provider {
+  return typeof (provider as Partial<Provider> | null)?.stream === 'function'
 }

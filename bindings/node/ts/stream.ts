@@ -26,6 +26,7 @@ export class TurnStream<T = unknown> implements AsyncIterableIterator<TurnEvent,
   readonly #signal: AbortSignal | undefined
   #events: AsyncGenerator<TurnEvent, undefined, undefined> | undefined
   #native: Promise<NativeStream> | undefined
+  #begun: NativeStream | undefined
   readonly #finish: ((reply: Reply) => Promise<Reply<T>>) | undefined
   #over = false
   #turnId: string | undefined
@@ -49,6 +50,19 @@ export class TurnStream<T = unknown> implements AsyncIterableIterator<TurnEvent,
   /** The conversation, also if it was just created; undefined until `turn.started` has come. */
   get sessionId(): string | undefined {
     return this.#sessionId
+  }
+
+  /** True if the turn has ended, whether its events were read or not. */
+  get hasEnded(): boolean {
+    return this.#begun?.hasEnded ?? false
+  }
+
+  /**
+   * True if the request had been sent before, under the same idempotency key: its turn was found, and nothing
+   * was begun. Known once the first event has come.
+   */
+  get isReplay(): boolean {
+    return this.#begun?.isReplay ?? false
   }
 
   /** Why the turn failed; undefined while it has not. Its `cause` is what a provider threw. */
@@ -168,10 +182,13 @@ export class TurnStream<T = unknown> implements AsyncIterableIterator<TurnEvent,
   }
 
   #begin(): Promise<NativeStream> {
-    return (this.#native ??= this.#open().catch((error: unknown) => {
-      this.#over = true
-      throw error
-    }))
+    return (this.#native ??= this.#open().then(
+      (native) => (this.#begun = native),
+      (error: unknown) => {
+        this.#over = true
+        throw error
+      },
+    ))
   }
 
   async #leave(): Promise<void> {

@@ -84,10 +84,11 @@ export function providerLaws(make: () => Provider | Promise<Provider>, options: 
     name,
     check: () =>
       checked(make, options, (provider, causes) => {
-        const runner = new Providers([provider], causes)
+        const runner = new Providers(causes)
+        runner.add(provider)
         const functions = new Functions([], causes)
         const described = JSON.stringify(describeProvider(provider))
-        return native.NativeLaws.check('provider', name, described, runner.start, functions.ask, runner.cancel)
+        return native.NativeLaws.check('provider', name, described, runner.start, functions.ask, runner.cancel, functions.forget)
       }),
   }))
 }
@@ -108,7 +109,7 @@ export function storeLaws(
         checked(make, options, (store, causes) => {
           const functions = new Functions([asStore(store)], causes)
           const described = JSON.stringify(describeStore(store))
-          return native.NativeLaws.check(of, name, described, () => {}, functions.ask, functions.cancel)
+          return native.NativeLaws.check(of, name, described, () => {}, functions.ask, functions.cancel, functions.forget)
         }),
     })),
   )

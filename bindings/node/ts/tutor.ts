@@ -2,24 +2,47 @@ import { fileURLToPath } from 'node:url'
 
 import { asRequest } from './attachment.js'
 import { abortError, Causes, checkSignal, fromNative, TutorError } from './errors.js'
+import { Files } from './files.js'
 import { describeOutput, typed } from './output.js'
 import { Items } from './items.js'
 import { toJson } from './json.js'
 import { native, type NativeTutor, type Outcome } from './native.js'
-import type { ChatOptions, StreamOptions, TutorOptions } from './options.js'
-import { describeProvider, type Provider, type ProviderOptions, Providers } from './provider.js'
+import type { ChatOptions, Quota, StreamOptions, TutorOptions } from './options.js'
+import { describeProviders, type Provider, type ProviderKind, type ProviderOptions, Providers } from './provider.js'
 import { toReply, unwrap } from './reply.js'
 import { Server, type ServeOptions } from './server.js'
 import { asStore, describeStore, isStore, type Store } from './store.js'
 import { TurnStream } from './stream.js'
-import { asCalled, describeTool, Functions } from './tool.js'
-import type { Content, Context, Imported, Message, Metadata, Page, Reply, Session, Turn } from './types.js'
+import { type Called, type DescribedTool, describeTools, Functions } from './tool.js'
+import type {
+  Content,
+  Context,
+  DayUsage,
+  Feedback,
+  Imported,
+  Message,
+  Metadata,
+  Page,
+  Reply,
+  Session,
+  Status,
+  Turn,
+} from './types.js'
 
 /** Where data is kept when nobody says. */
 const LOCATION = 'neuro-tutor-data'
 
 const asyncDispose: typeof Symbol.asyncDispose =
   Symbol.asyncDispose ?? (Symbol.for('nodejs.asyncDispose') as typeof Symbol.asyncDispose)
+
+/** What all handles of a tutor share. */
+interface Shared {
+  readonly causes: Causes
+  readonly providers: Providers
+  readonly functions: Functions
+  /** Tools of every turn that the caller runs. */
+  readonly clientTools: readonly DescribedTool[]
+}
 
 /**
  * A tutor: conversations with learners, durable and streamed.
@@ -38,11 +61,13 @@ const asyncDispose: typeof Symbol.asyncDispose =
  */
 export class Tutor {
   readonly #native: NativeTutor
+  readonly #shared: Shared
   readonly #causes: Causes
 
-  private constructor(handle: NativeTutor, causes: Causes) {
+  private constructor(handle: NativeTutor, shared: Shared) {
     this.#native = handle
-    this.#causes = causes
+    this.#shared = shared
+    this.#causes = shared.causes
   }
 
   /**
@@ -68,34 +93,27 @@ export class Tutor {
   }
 
   static async #open(location: string | URL | Store, options: TutorOptions, env?: NodeJS.ProcessEnv): Promise<Tutor> {
-    const { providers = [], tools = {}, ...rest } = options
-    if (!Array.isArray(providers)) throw new TutorError('config', 'providers is an array')
-    if (typeof tools !== 'object' || tools === null || Array.isArray(tools)) {
-      throw new TutorError('config', 'tools is an object of tools by their names')
-    }
+    const { providers = [], tools = {}, ...rest } = checkedOptions(options, 'config')
     const causes = new Causes()
-    const runner = new Providers(
-      providers.map((provider) => (isOwn(provider) ? provider : undefined)),
-      causes,
-    )
+    const runner = new Providers(causes)
     const store = isStore(location) ? location : undefined
-    const called = Object.values(tools).map(asCalled)
+    const { own, called, clients } = describeTools(tools)
     const functions = new Functions(store === undefined ? called : [...called, asStore(store)], causes)
     const cancel = (call: number): void => {
       runner.cancel(call)
       functions.cancel(call)
     }
     const handle = new native.NativeTutor()
-    const tutor = new Tutor(handle, causes)
+    const tutor = new Tutor(handle, { causes, providers: runner, functions, clientTools: clients })
     const plain = toJson({
       ...rest,
       location: isStore(location) ? undefined : place(location),
       store: store && describeStore(store),
-      tools: Object.entries(tools).map(([name, tool]) => describeTool(name, tool)),
-      providers: providers.map(describe),
+      tools: own,
+      providers: describeProviders(providers, runner),
       env,
     })
-    await tutor.#result(handle.open(plain, runner.start, functions.ask, cancel))
+    await tutor.#result(handle.open(plain, runner.start, functions.ask, cancel, functions.forget))
     return tutor
   }
 
@@ -108,7 +126,7 @@ export class Tutor {
   forOwner(owner: string): Tutor {
     const scoped = this.#native.forOwner(text('owner', owner))
     if ('json' in scoped) throw fromNative(scoped, this.#causes)
-    return new Tutor(scoped, this.#causes)
+    return new Tutor(scoped, this.#shared)
   }
 
   /**
@@ -118,12 +136,13 @@ export class Tutor {
    * An aborted signal stops the turn and rejects with an `AbortError`.
    */
   async chat<T = unknown>(message: Content | undefined, options: ChatOptions<T> = {}): Promise<Reply<T>> {
-    const { signal, output, ...rest } = options
+    const { signal, output, tools, ...rest } = checkedOptions(options)
     checkSignal(signal)
-    const plain = { ...rest, output: describeOutput(output) }
+    const { own, called, clients } = describeTools(tools ?? {})
+    const plain = { ...rest, output: describeOutput(output), clientTools: this.#clientTools(clients) }
     const request = await asRequest(message, plain, this.#native.maxAttachmentBytes)
     checkSignal(signal)
-    const call = this.#native.chat(request)
+    const call = this.#native.chat(request, this.#tools(own, called))
     const abort = (): void => call.cancel()
     signal?.addEventListener('abort', abort, { once: true })
     try {
@@ -145,10 +164,12 @@ export class Tutor {
    * the last event. An aborted signal stops the turn and rejects with an `AbortError`.
    */
   stream<T = unknown>(message: Content | undefined, options: StreamOptions<T> = {}): TurnStream<T> {
-    const { signal, output, ...rest } = options
+    const { signal, output, tools, ...rest } = checkedOptions(options)
     const open = async () => {
-      const plain = { ...rest, output: describeOutput(output), streamed: true }
-      return this.#native.stream(await asRequest(message, plain, this.#native.maxAttachmentBytes))
+      const { own, called, clients } = describeTools(tools ?? {})
+      const plain = { ...rest, output: describeOutput(output), clientTools: this.#clientTools(clients), streamed: true }
+      const request = await asRequest(message, plain, this.#native.maxAttachmentBytes)
+      return this.#native.stream(request, this.#tools(own, called))
     }
     return new TurnStream<T>(open, this.#causes, signal, undefined, (reply) => typed(output, reply))
   }
@@ -160,8 +181,8 @@ export class Tutor {
    * Fails with `not_found`, and errors of the store. An aborted signal ends the stream only.
    */
   events(turnId: string, options: { after?: number; signal?: AbortSignal } = {}): TurnStream {
-    const { after = 0, signal } = options
-    const open = async () => this.#native.events(text('turnId', turnId), Number(after))
+    const { after = 0, signal } = checkedOptions(options)
+    const open = async () => this.#native.events(text('turnId', turnId), typeof after === 'number' ? after : NaN)
     return new TurnStream(open, this.#causes, signal, turnId)
   }
 
@@ -178,9 +199,19 @@ export class Tutor {
     return this.#result(this.#native.turn(text('turnId', turnId)))
   }
 
+  /** The turn that this idempotency key names; null if there is none. */
+  async turnByKey(idempotencyKey: string): Promise<Turn | null> {
+    return this.#result(this.#native.turnByKey(text('idempotencyKey', idempotencyKey)))
+  }
+
+  /** Stops all turns of this owner that run here, and waits until they have ended. What had arrived is kept. */
+  async cancelAll(): Promise<void> {
+    await this.#result(this.#native.cancelAll())
+  }
+
   /** A page of sessions, the latest used first. `limit` is 1 to 200, 50 by default. */
   async sessions(options: { limit?: number; cursor?: string | null } = {}): Promise<Page<Session>> {
-    return this.#result(this.#native.sessions(toJson(options)))
+    return this.#result(this.#native.sessions(toJson(checkedOptions(options))))
   }
 
   /**
@@ -191,7 +222,7 @@ export class Tutor {
    * looked into as one call may, and the cursor goes on there.
    */
   async search(words: string, options: { limit?: number; cursor?: string | null } = {}): Promise<Page<Session>> {
-    return this.#result(this.#native.search(text('words', words), toJson(options)))
+    return this.#result(this.#native.search(text('words', words), toJson(checkedOptions(options))))
   }
 
   /** A session. Fails with `not_found`. */
@@ -201,7 +232,7 @@ export class Tutor {
 
   /** Creates an empty session. Fails with `conflict` if the id is taken. */
   async createSession(options: { id?: string; title?: string; metadata?: Metadata } = {}): Promise<Session> {
-    return this.#result(this.#native.createSession(toJson(options)))
+    return this.#result(this.#native.createSession(toJson(checkedOptions(options))))
   }
 
   /** Gives a session another title: 1 to 200 characters. Fails with `not_found`. */
@@ -211,7 +242,7 @@ export class Tutor {
 
   /** Changes a session; what is absent stays as it is. Fails with `not_found`. */
   async updateSession(id: string, changes: { title?: string; metadata?: Metadata }): Promise<Session> {
-    return this.#result(this.#native.updateSession(text('id', id), toJson(changes)))
+    return this.#result(this.#native.updateSession(text('id', id), toJson(checkedOptions(changes))))
   }
 
   /** Deletes a session with everything in it, stopping its running turn. False if there was none. */
@@ -229,7 +260,15 @@ export class Tutor {
     sessionId: string,
     options: { limit?: number; before?: string; after?: string; leaf?: string; all?: boolean } = {},
   ): Promise<Page<Message>> {
-    return this.#result(this.#native.messages(text('sessionId', sessionId), toJson(options)))
+    return this.#result(this.#native.messages(text('sessionId', sessionId), toJson(checkedOptions(options))))
+  }
+
+  /**
+   * Finds a message whose session is not known: in the session that was used last, if several have one of
+   * this id. Costs a look into each session. Fails with `not_found`.
+   */
+  async findMessage(messageId: string): Promise<Message> {
+    return this.#result(this.#native.findMessage(text('messageId', messageId)))
   }
 
   /**
@@ -260,7 +299,7 @@ export class Tutor {
     messageId: string,
     options: { withBranch?: boolean } = {},
   ): Promise<number> {
-    const { withBranch = false } = options
+    const { withBranch = false } = checkedOptions(options)
     const session = text('sessionId', sessionId)
     return this.#result(this.#native.deleteMessage(session, text('messageId', messageId), withBranch === true))
   }
@@ -277,7 +316,7 @@ export class Tutor {
    * Fails with `not_found`.
    */
   async context(sessionId: string, options: { tokens?: number } = {}): Promise<Context> {
-    const { tokens } = options
+    const { tokens } = checkedOptions(options)
     if (tokens !== undefined && !(Number.isInteger(tokens) && tokens >= 0 && tokens <= 0xffff_ffff)) {
       throw new TutorError('invalid_input', 'tokens is a whole number from 0', { context: { field: 'tokens' } })
     }
@@ -285,8 +324,59 @@ export class Tutor {
   }
 
   /**
-   * Removes everything that is this owner's: running turns are stopped, and all conversations and records
-   * deleted. It cannot be undone. Interrupted, it has removed some; called again, it removes the rest.
+   * Keeps what somebody thinks of a message, in place of what they thought before; null takes it back. Gives
+   * what is kept. A `comment` has 1 to 4000 characters.
+   *
+   * @example
+   * ```ts
+   * await tutor.rate(reply.sessionId, reply.message.id, 'up', { comment: 'Clear.' })
+   * ```
+   *
+   * Fails with `not_found`, and with `config` for a store of your own that keeps no records.
+   */
+  async rate(
+    sessionId: string,
+    messageId: string,
+    rating: 'up' | 'down' | null,
+    options: { comment?: string | undefined } = {},
+  ): Promise<Feedback | null> {
+    const opinion = toJson({ ...checkedOptions(options), rating })
+    return this.#result(this.#native.rate(text('sessionId', sessionId), text('messageId', messageId), opinion))
+  }
+
+  /** What is thought of the messages of a session. Fails with `not_found`. */
+  async feedback(sessionId: string): Promise<Feedback[]> {
+    return this.#result(this.#native.feedback(text('sessionId', sessionId)))
+  }
+
+  /**
+   * What this owner used, in the order of days: those from `from` to `to`, which are written like
+   * `2026-11-26`; all before or behind if one is absent.
+   *
+   * Fails with `config` for a store of your own that keeps no records.
+   */
+  async usage(range: { from?: string; to?: string } = {}): Promise<DayUsage[]> {
+    return this.#result(this.#native.usage(toJson(checkedOptions(range))))
+  }
+
+  /** How much each owner may use in a day; null for any amount. */
+  async quota(): Promise<Required<Quota>> {
+    return this.#result(this.#native.quota())
+  }
+
+  /** The uploaded files of this owner. */
+  get files(): Files {
+    return new Files(this.#native.files(), this.#causes)
+  }
+
+  /** How the tutor is: where the data is, and what runs. */
+  async status(): Promise<Status> {
+    return this.#result(this.#native.status())
+  }
+
+  /**
+   * Removes everything that is this owner's: running turns are stopped, and all conversations, files and
+   * records deleted. It cannot be undone. Interrupted, it has removed some; called again, it removes the rest.
    */
   async erase(): Promise<{ sessions: number; records: number }> {
     return this.#result(this.#native.erase())
@@ -304,6 +394,20 @@ export class Tutor {
   /** The configured providers, the default first. `models` is null where any name may be asked for. */
   async providers(): Promise<{ name: string; defaultModel: string; models: string[] | null }[]> {
     return this.#result(this.#native.providers())
+  }
+
+  /**
+   * Has these providers answer from now on, the first or the named one by default, for this tutor and all
+   * its handles. Turns that run are not disturbed. Fails with `config`; then nothing is changed.
+   */
+  async replaceProviders(
+    providers: readonly (Provider | ProviderOptions | ProviderKind)[],
+    options: { defaultProvider?: string | undefined } = {},
+  ): Promise<void> {
+    const { defaultProvider } = checkedOptions(options)
+    const described = describeProviders(providers, this.#shared.providers)
+    const name = defaultProvider === undefined ? undefined : text('defaultProvider', defaultProvider)
+    await this.#result(this.#native.replaceProviders(toJson(described), name))
   }
 
   /** The models of one provider. Fails with `not_found`, and with what the provider answers. */
@@ -324,7 +428,7 @@ export class Tutor {
   async *export(
     options: { everyone?: boolean; since?: Date | string; skipDamaged?: boolean } = {},
   ): AsyncGenerator<Uint8Array, undefined> {
-    const { since, ...rest } = options
+    const { since, ...rest } = checkedOptions(options)
     // An invalid date has no JSON; its text is refused by its name.
     const moment = since instanceof Date ? (since.toJSON() ?? String(since)) : since
     const exporter = this.#native.export(toJson({ ...rest, since: moment }))
@@ -348,10 +452,12 @@ export class Tutor {
     source: AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>,
     options: { everyone?: boolean; onConflict?: 'fail' | 'keep' | 'replace' } = {},
   ): Promise<Imported> {
-    const importer = this.#native.import(toJson(options))
+    const importer = this.#native.import(toJson(checkedOptions(options)))
     // A string is one piece, not as many as it has characters.
     const pieces = typeof source === 'string' || source instanceof Uint8Array ? [source] : source
+    if (!isIterable(pieces)) throw wrongSource()
     for await (const piece of pieces) {
+      if (typeof piece !== 'string' && !(piece instanceof Uint8Array)) throw wrongSource()
       await this.#result(importer.write(Buffer.from(piece as Uint8Array)))
     }
     return this.#result(importer.finish())
@@ -364,9 +470,12 @@ export class Tutor {
    * Fails with `config` if it cannot listen there.
    */
   async serve(options: ServeOptions = {}): Promise<Server> {
-    const { host = '127.0.0.1', port = 8000, corsOrigins } = options
+    const { host = '127.0.0.1', port = 8000, corsOrigins } = checkedOptions(options, 'config')
     if (!Number.isInteger(port) || port < 0 || port > 65_535) {
       throw new TutorError('config', 'port is a whole number from 0 to 65535', { context: { field: 'port' } })
+    }
+    if (corsOrigins !== undefined && !(Array.isArray(corsOrigins) && corsOrigins.every((origin) => typeof origin === 'string'))) {
+      throw new TutorError('config', 'corsOrigins is an array of origins, such as http://localhost:5173', { context: { field: 'corsOrigins' } })
     }
     const server = this.#native.server()
     const listening = server.listen(text('host', host), port, corsOrigins?.join(','))
@@ -378,11 +487,29 @@ export class Tutor {
    * the others as interrupted, and closes the store. Idempotent.
    */
   async close(options: { graceMs?: number } = {}): Promise<void> {
-    await this.#result(this.#native.close(options.graceMs))
+    const { graceMs } = checkedOptions(options)
+    // What is no number is none from 0 either.
+    const grace = graceMs === undefined || typeof graceMs === 'number' ? graceMs : NaN
+    await this.#result(this.#native.close(grace))
   }
 
   async [asyncDispose](): Promise<void> {
     await this.close()
+  }
+
+  /** Tools of one turn that the engine has called here, as it is told of them. */
+  #tools(own: DescribedTool[], called: Called[]): string | undefined {
+    if (own.length === 0) return undefined
+    const { functions } = this.#shared
+    // First what can fail: nothing is kept then.
+    const plain = toJson(own)
+    const described = JSON.parse(plain) as object[]
+    return JSON.stringify(described.map((tool, index) => ({ ...tool, function: functions.add(called[index] as Called) })))
+  }
+
+  #clientTools(clients: DescribedTool[]): DescribedTool[] | undefined {
+    const all = [...this.#shared.clientTools, ...clients]
+    return all.length === 0 ? undefined : all
   }
 
   async #result<T>(outcome: Promise<Outcome>): Promise<T> {
@@ -401,12 +528,18 @@ function place(location: string | URL): string {
   return location.protocol === 'file:' ? fileURLToPath(location) : location.href
 }
 
-function isOwn(provider: Provider | ProviderOptions | string): provider is Provider {
-  return typeof (provider as Partial<Provider> | null)?.stream === 'function'
+/** Options are an object, or absent. */
+function checkedOptions<T extends object>(options: T, code: 'invalid_input' | 'config' = 'invalid_input'): T {
+  if (typeof options === 'object' && options !== null && !Array.isArray(options)) return options
+  throw new TutorError(code, 'options are an object, or absent', { context: { field: 'options' } })
 }
 
-function describe(provider: Provider | ProviderOptions | string): unknown {
-  if (typeof provider === 'string') return { kind: provider }
-  if (!isOwn(provider)) return provider
-  return { own: describeProvider(provider) }
+function isIterable(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && (Symbol.asyncIterator in value || Symbol.iterator in value)
+}
+
+function wrongSource(): TutorError {
+  return new TutorError('invalid_input', 'an import reads a stream, or pieces, of what export wrote: bytes or text', {
+    context: { field: 'source' },
+  })
 }

@@ -19,7 +19,7 @@ export type Part =
   /** A tool that the model asked for. */
   | { type: 'tool_call'; callId: string; name: string; arguments: unknown }
   /** What a tool answered. */
-  | { type: 'tool_result'; callId: string; name: string; result: unknown; isError?: boolean }
+  | { type: 'tool_result'; callId: string; /** Need not be sent: it is that of the call. */ name?: string; result: unknown; isError?: boolean }
 
 /** What was said: a text, or parts of several kinds. */
 export type Content = string | Part[]
@@ -210,10 +210,21 @@ export type TurnEvent = { /** The place in the turn, from 1. */ seq: number } & 
   | { type: 'turn.failed'; error: Failure; partial?: Message }
 )
 
+/** A tool that a reply asks the caller to run. */
+export interface ToolCall {
+  /** Pairs the call with its result: `{ type: 'tool_result', callId, result }` in the next message. */
+  callId: string
+  name: string
+  /** An object, or the text that the model wrote instead. */
+  arguments: unknown
+}
+
 /** A whole reply. */
 export interface Reply<T = unknown> {
   /** The reply's text. */
   text: string
+  /** Calls of tools that are yours to run: those of the reply that have no result. */
+  toolCalls: ToolCall[]
   /** The stored message. */
   message: Message
   /** The conversation, also if it was just created. */
@@ -227,6 +238,72 @@ export interface Reply<T = unknown> {
   warnings: Notice[]
   /** What the reply is as JSON, if that was asked for; else null. */
   output: T
+}
+
+/** An uploaded file. */
+export interface UploadedFile {
+  /** Unique; how messages name it. */
+  id: string
+  /** The name that it was uploaded under, without a path; null for none. */
+  name: string | null
+  /** What it is, by its bytes: an image, `application/pdf`, or `text/…`. */
+  mediaType: string
+  /** Its length. */
+  bytes: number
+  /** RFC 3339, UTC. */
+  createdAt: string
+}
+
+/** What one owner used in one day. */
+export interface DayUsage {
+  owner: string
+  /** Of UTC, like `2026-11-26`: the one in which a turn began. */
+  day: string
+  /** Turns that have ended. */
+  turns: number
+  /** Of them, those that failed or were interrupted. */
+  failedTurns: number
+  /** Of them, those that were cancelled. */
+  cancelledTurns: number
+  /** Tokens sent, by the providers' count, or by estimate where they did not say. */
+  inputTokens: number
+  /** Tokens received, likewise. */
+  outputTokens: number
+  /** US dollars, of models whose price is known. */
+  costUsd: number
+  /** Milliseconds to the first word, on average; null if there was none. */
+  firstTokenMs: number | null
+  /** Thumbs up for replies, given on this day. */
+  thumbsUp: number
+  /** Thumbs down, likewise. */
+  thumbsDown: number
+  /** Bytes of files that were uploaded, whether they are still there or not. */
+  uploadBytes: number
+}
+
+/** What somebody thinks of a message. */
+export interface Feedback {
+  messageId: string
+  sessionId: string
+  rating: 'up' | 'down'
+  /** Their words; null for none. */
+  comment: string | null
+  /** When it was said last: RFC 3339, UTC. */
+  updatedAt: string
+}
+
+/** How a tutor is. */
+export interface Status {
+  /** What kind of store it has, such as `sled`; for people. */
+  store: string
+  /** Where the data is, without credentials; for people. */
+  location: string
+  /** What an acknowledged write survives: nothing, the end of the process, the loss of power. */
+  durability: 'none' | 'process' | 'power'
+  /** Replies that are being written now, over all owners. */
+  liveTurns: number
+  /** Turns that a crash had left running, and that this tutor ended, over all owners. */
+  recoveredTurns: number
 }
 
 /** Some items, and how to get more. */

@@ -1,3 +1,4 @@
+import { TutorError } from './errors.js'
 import type { TurnStream } from './stream.js'
 import type { Part, UiMessageChunk } from './types.js'
 
@@ -10,7 +11,12 @@ export interface UiMessage {
  * What a message of the AI SDK says: its text, images and files. For the last of the messages that
  * `useChat` sends; those before it are stored already.
  */
-export function fromUIMessage(message: UiMessage): Part[] {
+export function fromUIMessage(message: UiMessage | undefined): Part[] {
+  if (!Array.isArray(message?.parts)) {
+    throw new TutorError('invalid_input', 'a message of the AI SDK has parts: give the last one of messages', {
+      context: { field: 'message' },
+    })
+  }
   return message.parts.flatMap(({ type, text, url, mediaType, filename }): Part[] => {
     if (type === 'text') return [{ type, text: text ?? '' }]
     if (type !== 'file' || url === undefined) return []
