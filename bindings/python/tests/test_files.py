@@ -77,7 +77,7 @@ async def test_files_are_their_owner_s_and_erased_with_them() -> None:
         (b"plain", "a.png", "not what its name says"),
         (b"MZ\0\0\x01\x02\xff\xfe", None, "send a PNG"),
         (5, None, "a path, bytes"),
-        (io.StringIO("text"), "a.txt", "binary mode"),
+        (io.StringIO("text"), "a.txt", "binary"),
     ],
 )
 def test_what_is_no_file_is_refused_with_what_to_do(file: object, name: str, says: str) -> None:

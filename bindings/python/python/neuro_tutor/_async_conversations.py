@@ -6,10 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any, List, Mapping, Optional
 
 from . import _native
+from ._checks import whole
 from ._messages import Feedback, Message, Rating, Session
 from ._record import Page, read, read_page
 from ._settings import encode
 from ._stream import complete
+from .errors import InvalidInputError
 
 if TYPE_CHECKING:
     from ._provider import Context
@@ -22,7 +24,7 @@ class AsyncConversations:
 
     async def sessions(self, limit: int = 50, cursor: Optional[str] = None) -> Page[Session]:
         """A page of sessions, the latest used first. See `Tutor.sessions`."""
-        return read_page(Session, await complete(self._client.sessions(limit, cursor)))
+        return read_page(Session, await complete(self._client.sessions(whole("limit", limit), cursor)))
 
     async def session(self, id: str) -> Session:
         """A session."""
@@ -37,6 +39,8 @@ class AsyncConversations:
 
     async def rename_session(self, id: str, title: str) -> Session:
         """Changes a session's title, which the engine then never replaces, and returns it."""
+        if title is None:
+            raise InvalidInputError("a session's title is a text", context={"field": "title"})
         return read(Session, await complete(self._client.update_session(id, encode({"title": title}))))
 
     async def update_session(
@@ -89,12 +93,12 @@ class AsyncConversations:
         many tokens, or within what the limits and the model's window allow."""
         from ._provider import Context
 
-        return read(Context, await complete(self._client.context(session_id, tokens)))
+        return read(Context, await complete(self._client.context(session_id, None if tokens is None else whole("tokens", tokens))))
 
     async def search(self, text: str, limit: int = 50, cursor: Optional[str] = None) -> Page[Session]:
         """A page of the sessions in which every word of a text occurs, in the title or in messages, the
         latest used first. A page may be short or empty and have a cursor all the same: go on there."""
-        return read_page(Session, await complete(self._client.search(text, limit, cursor)))
+        return read_page(Session, await complete(self._client.search(text, whole("limit", limit), cursor)))
 
     async def rate(
         self, session_id: str, message_id: str, rating: Optional[Rating], comment: Optional[str] = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, 
 
 from . import _native
 from ._async_conversations import AsyncConversations
+from ._checks import items, whole
 from ._messages import Turn
 from ._record import read
 from ._reply import Reply, TypedReply, read_reply
@@ -87,12 +88,12 @@ class AsyncTutor(AsyncConversations):
             tools=tools,
             owner=owner,
             system_prompt=system_prompt,
-            limits=None if limits is None else dict(limits),
+            limits=limits,
             quota=quota,
             files=files,
             improve_titles=improve_titles or None,
             summarize=summarize or None,
-            catalog=None if catalog is None else dict(catalog),
+            catalog=catalog,
         )
         return Opening(cls, lambda: _native.open(text, plugins))
 
@@ -122,12 +123,12 @@ class AsyncTutor(AsyncConversations):
             tools=tools,
             owner=owner,
             system_prompt=system_prompt,
-            limits=None if limits is None else dict(limits),
+            limits=limits,
             quota=quota,
             files=files,
             improve_titles=improve_titles or None,
             summarize=summarize or None,
-            catalog=None if catalog is None else dict(catalog),
+            catalog=catalog,
         )
         return Opening(cls, lambda: _native.open(text, plugins))
 
@@ -234,7 +235,7 @@ class AsyncTutor(AsyncConversations):
             parent=parent,
             edit=edit,
             regenerate=regenerate,
-            messages=None if messages is None else list(messages),
+            messages=items("messages", messages, "objects with role and content"),
             client_tools=described_tools(client_tools),
             output=form,
             model=model,
@@ -280,7 +281,7 @@ class AsyncTutor(AsyncConversations):
             parent=parent,
             edit=edit,
             regenerate=regenerate,
-            messages=None if messages is None else list(messages),
+            messages=items("messages", messages, "objects with role and content"),
             client_tools=described_tools(client_tools),
             output=form,
             model=model,
@@ -297,7 +298,7 @@ class AsyncTutor(AsyncConversations):
     def events(self, turn_id: str, after: int = 0) -> AsyncTurnStream:
         """The events of a turn behind number `after`: first those that have happened, then those that
         come. Closing this stream leaves the turn alone."""
-        return AsyncTurnStream(self._client, lambda: self._client.events(turn_id, after))
+        return AsyncTurnStream(self._client, lambda: self._client.events(turn_id, whole("after", after)))
 
     async def cancel(self, turn_id: str) -> Turn:
         """Stops a turn and returns it as it ended; what had arrived is kept. A turn that has ended is
@@ -411,9 +412,9 @@ class AsyncTutor(AsyncConversations):
         self, host: str = "127.0.0.1", port: int = 8000, *, cors_origins: Optional[Sequence[str]] = None
     ) -> AsyncServer:
         """Serves this tutor over HTTP: `await` it, or use it in `async with`. See `Tutor.serve`."""
-        from ._server import AsyncServer, origins
+        from ._server import AsyncServer, check_port, origins
 
-        return AsyncServer(lambda: self._client.serve(host, port, origins(cors_origins)))
+        return AsyncServer(lambda: self._client.serve(host, check_port(port), origins(cors_origins)))
 
     async def close(self, grace: Optional[Seconds] = None) -> None:
         """Closes the tutor and all handles on it: takes no new turn, gives running ones a moment, ends

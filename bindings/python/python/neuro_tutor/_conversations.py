@@ -6,10 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any, List, Mapping, Optional
 
 from . import _native
+from ._checks import whole
 from ._messages import Feedback, Message, Rating, Session
 from ._record import Page, read, read_page
 from ._settings import encode
 from ._stream import check_not_in_background, wait
+from .errors import InvalidInputError
 
 if TYPE_CHECKING:
     from ._provider import Context
@@ -32,7 +34,7 @@ class Conversations:
             limit: 1 to 200.
             cursor: The `next_cursor` of an earlier page, to go on behind it.
         """
-        return read_page(Session, self._wait(self._client.sessions(limit, cursor)))
+        return read_page(Session, self._wait(self._client.sessions(whole("limit", limit), cursor)))
 
     def session(self, id: str) -> Session:
         """A session."""
@@ -47,6 +49,8 @@ class Conversations:
 
     def rename_session(self, id: str, title: str) -> Session:
         """Changes a session's title, which the engine then never replaces, and returns it."""
+        if title is None:
+            raise InvalidInputError("a session's title is a text", context={"field": "title"})
         return read(Session, self._wait(self._client.update_session(id, encode({"title": title}))))
 
     def update_session(
@@ -105,12 +109,12 @@ class Conversations:
         many tokens, or within what the limits and the model's window allow."""
         from ._provider import Context
 
-        return read(Context, self._wait(self._client.context(session_id, tokens)))
+        return read(Context, self._wait(self._client.context(session_id, None if tokens is None else whole("tokens", tokens))))
 
     def search(self, text: str, limit: int = 50, cursor: Optional[str] = None) -> Page[Session]:
         """A page of the sessions in which every word of a text occurs, in the title or in messages, the
         latest used first. A page may be short or empty and have a cursor all the same: go on there."""
-        return read_page(Session, self._wait(self._client.search(text, limit, cursor)))
+        return read_page(Session, self._wait(self._client.search(text, whole("limit", limit), cursor)))
 
     def rate(
         self, session_id: str, message_id: str, rating: Optional[Rating], comment: Optional[str] = None

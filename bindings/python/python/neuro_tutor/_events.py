@@ -7,7 +7,7 @@ Events are numbered 1, 2, 3 … in `seq`. The first is `TurnStarted`; exactly on
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar, Dict, Literal, Mapping, Optional, Tuple, Type, Union
+from typing import Any, ClassVar, Dict, List, Literal, Mapping, Optional, Tuple, Type, Union
 
 from ._messages import ErrorInfo, FinishReason, Message, TurnStatus, Usage
 from ._record import Record, record
@@ -181,12 +181,17 @@ def event_from_dict(members: Mapping[str, Any]) -> TurnEvent:
     return CLASSES[members["type"]].from_dict(members)  # type: ignore[return-value]
 
 
-def read_event(item: Union[Tuple[int, str], str]) -> TurnEvent:
-    """The event that the native module gives: number and text of a text delta, or JSON."""
-    if isinstance(item, tuple):
-        # Around `__init__`: most events are these.
-        made = object.__new__(TextDelta)
-        state = made.__dict__
-        state["seq"], state["text"] = item
-        return made
-    return event_from_dict(json.loads(item))
+def read_events(items: List[Union[Tuple[int, str], str]]) -> List[TurnEvent]:
+    """The events that the native module gives: each number and text of a text delta, or JSON."""
+    new = object.__new__
+    events: List[TurnEvent] = []
+    for item in items:
+        if isinstance(item, str):
+            events.append(event_from_dict(json.loads(item)))
+        else:
+            # Around `__init__`: most events are these.
+            event = new(TextDelta)
+            state = event.__dict__
+            state["seq"], state["text"] = item
+            events.append(event)
+    return events

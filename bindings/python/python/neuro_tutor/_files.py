@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, BinaryIO, ContextManager, Optional, Union
 
 from . import _native
+from ._checks import whole
 from ._messages import FilePart
 from ._record import Page, Record, read, read_page, read_time, record
 from ._stream import complete, in_thread, wait
@@ -57,7 +58,7 @@ class _Pieces:
         if isinstance(file, (str, os.PathLike)):
             self.name = os.path.basename(os.fspath(file)) if name is None else name
         elif not callable(getattr(file, "read", None)):
-            raise InvalidInputError("a file is a path, bytes, or an open binary file")
+            raise InvalidInputError("a file is a path, bytes, or an open binary file: open(path, 'rb')")
         self._opened = opened(file, "rb")
 
     def __enter__(self) -> _Pieces:
@@ -125,7 +126,7 @@ class Files:
             limit: 1 to 200.
             cursor: The `next_cursor` of an earlier page, to go on behind it.
         """
-        return read_page(FileInfo, wait(self._native.list(limit, cursor)))
+        return read_page(FileInfo, wait(self._native.list(whole("limit", limit), cursor)))
 
     def get(self, id: str) -> FileInfo:
         """A file."""
@@ -161,7 +162,7 @@ class AsyncFiles:
 
     async def list(self, limit: int = 50, cursor: Optional[str] = None) -> Page[FileInfo]:
         """A page of files in the order of their uploads. See `Files.list`."""
-        return read_page(FileInfo, await complete(self._native.list(limit, cursor)))
+        return read_page(FileInfo, await complete(self._native.list(whole("limit", limit), cursor)))
 
     async def get(self, id: str) -> FileInfo:
         """A file."""

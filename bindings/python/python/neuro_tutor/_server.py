@@ -9,6 +9,7 @@ from typing import Any, Callable, Optional, Sequence, Type
 
 from . import _native
 from ._stream import complete, wait
+from .errors import InvalidInputError
 
 
 def origins(cors_origins: Optional[Sequence[str]]) -> Optional[str]:
@@ -16,6 +17,13 @@ def origins(cors_origins: Optional[Sequence[str]]) -> Optional[str]:
     if cors_origins is None or isinstance(cors_origins, str):
         return cors_origins
     return ",".join(cors_origins)
+
+
+def check_port(port: int) -> int:
+    """A port that exists."""
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
+        raise InvalidInputError("a port is a whole number from 0, for any that is free, to 65535", context={"field": "port"})
+    return port
 
 
 def _url(server: _native.Server) -> str:

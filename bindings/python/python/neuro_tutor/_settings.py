@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 
 from . import _native
+from ._checks import items
 from ._messages import FilePart, ImagePart, Part
 from ._record import Record
 from ._tools import Tools, make_tools
@@ -88,8 +89,9 @@ def request(
     asked = {name: value for name, value in members.items() if value is not None}
     if message is not None:
         asked["message"] = message if isinstance(message, (str, Mapping)) or not isinstance(message, Sequence) else list(message)
-    if attachments:
-        asked["message"] = [*_parts(asked.get("message")), *map(_attached, attachments)]
+    attached = items("attachments", attachments, "paths, bytes, (name, bytes), uploaded files, and parts of a message")
+    if attached:
+        asked["message"] = [*_parts(asked.get("message")), *map(_attached, attached)]
     if timeout is not None:
         asked["timeout"] = seconds(timeout)
     return encode(asked)
@@ -123,7 +125,7 @@ def _attached(item: Attachment) -> Any:
             data = file.read()
     elif isinstance(item, (bytes, bytearray, memoryview)):
         data = bytes(item)
-    elif isinstance(item, tuple) and len(item) == 2:
+    elif isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], (bytes, bytearray, memoryview)):
         name, data = item[0], bytes(item[1])
     else:
         raise InvalidInputError("an attachment is a path, bytes, (name, bytes), an uploaded file, or an image or file part")
@@ -146,6 +148,8 @@ def settings(
     plugins: List[Any] = []
     listed = [_provider(name, item, plugins) for name, item in _listed(providers)]
     if environment is not None:
+        if not isinstance(environment, Mapping):
+            raise ConfigError("environ is a mapping of variables, like os.environ")
         listed.append({"environment": {name: str(value) for name, value in environment.items()}})
     place: Any = location
     if isinstance(location, os.PathLike):

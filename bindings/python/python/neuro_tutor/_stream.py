@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Deque, List, Optional, Type
 
 from . import _native
-from ._events import Notice, TurnEvent, TurnFailed, TurnFinished, read_event
+from ._native import Failure
+from ._events import Notice, TurnEvent, TurnFailed, TurnFinished, read_events
 from ._messages import Turn, last_text
 from ._output import Read, value_in
 from ._record import read
@@ -26,7 +27,7 @@ def wait(call: _native.Call) -> Any:
         result = call.wait(True)
     else:
         result = call.wait(False)
-    if type(result) is _native.Failure:
+    if type(result) is Failure:
         raise from_failure(result)
     return result
 
@@ -40,7 +41,7 @@ async def complete(call: _native.Call) -> Any:
         result = await future_of(call)
     else:
         (result,) = ready
-    if type(result) is _native.Failure:
+    if type(result) is Failure:
         raise from_failure(result)
     return result
 
@@ -88,12 +89,12 @@ class _Events:
         """Keeps a batch; false at the end."""
         if batch is None:
             return False
-        for item in batch:
-            event = read_event(item)
+        events = read_events(batch)
+        for event in events:
             if type(event) is Notice:
                 self._warnings.append(event)
-            self._last = event
-            self._pending.append(event)
+        self._pending.extend(events)
+        self._last = events[-1]
         return True
 
     def _fold(self) -> Reply:

@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union, overload
 
+from ._checks import items
 from ._record import Record, record
 from .errors import InvalidInputError
 
@@ -164,14 +165,15 @@ ClientTools = Sequence[Union[Tool, Callable[..., Any], Mapping[str, Any]]]
 
 def described_tools(tools: Optional[ClientTools]) -> Optional[List[Any]]:
     """Tools that the caller runs, as the native module takes them."""
-    if tools is None:
+    told = items("client_tools", tools, "tools")
+    if told is None:
         return None
-    return [dict(item) if isinstance(item, Mapping) else json.loads(_made(item).describe()) for item in tools]
+    return [dict(item) if isinstance(item, Mapping) else json.loads(_made(item).describe()) for item in told]
 
 
 def make_tools(tools: Optional[Tools]) -> List[Tool]:
     """Tools from what a caller may give."""
-    return [_made(item) for item in tools or ()]
+    return [_made(item) for item in items("tools", tools, "tools") or ()]
 
 
 def _made(item: ToolInput) -> Tool:
@@ -189,4 +191,4 @@ def _made(item: ToolInput) -> Tool:
 
 def own_tools(tools: Optional[Tools]) -> Optional[List[Tuple[str, Any]]]:
     """The tools of one request, as the native module takes them."""
-    return [(made.describe(), made) for made in make_tools(tools)] if tools else None
+    return [(made.describe(), made) for made in make_tools(tools)] or None

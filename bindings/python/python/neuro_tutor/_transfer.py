@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
-from datetime import datetime
+from datetime import datetime, timezone
+from io import TextIOBase
 from typing import Any, BinaryIO, ContextManager, Literal, Optional, TypeVar, Union
 
 from . import _native
 from ._record import Record, record
 from ._settings import encode
-from .errors import from_failure
+from .errors import InvalidInputError, from_failure
 
 File = Union[str, "os.PathLike[str]", BinaryIO]
 """A path, or an open binary file."""
@@ -68,6 +69,9 @@ def opened(file: File, mode: str) -> ContextManager[Any]:
     """A file that is closed afterwards if it was opened here."""
     if isinstance(file, (str, os.PathLike)):
         return open(file, mode)
+    method = "write" if "w" in mode else "read"
+    if isinstance(file, TextIOBase) or not callable(getattr(file, method, None)):
+        raise InvalidInputError(f"a file is a path, or an open binary file: open(path, {mode!r})")
     return nullcontext(file)
 
 
@@ -81,9 +85,12 @@ def begin_export(
     client: _native.Client, everyone: bool, since: Optional[datetime], skip_damaged: bool
 ) -> _native.Export:
     """An export that is being written."""
+    if since is not None and not isinstance(since, datetime):
+        raise InvalidInputError("since is a datetime", context={"field": "since"})
     options = {
         "everyone": everyone,
-        "since": None if since is None else since.isoformat(),
+        # A time without a zone is one of this machine.
+        "since": None if since is None else since.astimezone(timezone.utc).isoformat(),
         "skip_damaged": skip_damaged,
     }
     return _made(client.export(encode(options)))

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Type, TypeVar, Union, overload
 
 from . import _native
+from ._checks import items, whole
 from ._conversations import Conversations
 from ._messages import Turn
 from ._record import read
@@ -114,12 +115,12 @@ class Tutor(Conversations):
             tools=tools,
             owner=owner,
             system_prompt=system_prompt,
-            limits=None if limits is None else dict(limits),
+            limits=limits,
             quota=quota,
             files=files,
             improve_titles=improve_titles or None,
             summarize=summarize or None,
-            catalog=None if catalog is None else dict(catalog),
+            catalog=catalog,
         )
         return cls(wait(_native.open(text, plugins)))
 
@@ -153,12 +154,12 @@ class Tutor(Conversations):
             tools=tools,
             owner=owner,
             system_prompt=system_prompt,
-            limits=None if limits is None else dict(limits),
+            limits=limits,
             quota=quota,
             files=files,
             improve_titles=improve_titles or None,
             summarize=summarize or None,
-            catalog=None if catalog is None else dict(catalog),
+            catalog=catalog,
         )
         return cls(wait(_native.open(text, plugins)))
 
@@ -294,7 +295,7 @@ class Tutor(Conversations):
             parent=parent,
             edit=edit,
             regenerate=regenerate,
-            messages=None if messages is None else list(messages),
+            messages=items("messages", messages, "objects with role and content"),
             client_tools=described_tools(client_tools),
             output=form,
             model=model,
@@ -351,7 +352,7 @@ class Tutor(Conversations):
             parent=parent,
             edit=edit,
             regenerate=regenerate,
-            messages=None if messages is None else list(messages),
+            messages=items("messages", messages, "objects with role and content"),
             client_tools=described_tools(client_tools),
             output=form,
             model=model,
@@ -370,7 +371,7 @@ class Tutor(Conversations):
     def events(self, turn_id: str, after: int = 0) -> TurnStream:
         """The events of a turn behind number `after`: first those that have happened, then those that
         come. Closing this stream leaves the turn alone."""
-        return TurnStream(self._client, self._wait(self._client.events(turn_id, after)))
+        return TurnStream(self._client, self._wait(self._client.events(turn_id, whole("after", after))))
 
     def cancel(self, turn_id: str) -> Turn:
         """Stops a turn and returns it as it ended; what had arrived is kept. A turn that has ended is
@@ -497,9 +498,9 @@ class Tutor(Conversations):
             cors_origins: Pages that may call the server from a browser, such as `http://localhost:5173`,
                 which is allowed by default.
         """
-        from ._server import Server, origins
+        from ._server import Server, check_port, origins
 
-        return Server(self._wait(self._client.serve(host, port, origins(cors_origins))))
+        return Server(self._wait(self._client.serve(host, check_port(port), origins(cors_origins))))
 
     def close(self, grace: Optional[Seconds] = None) -> None:
         """Closes the tutor and all handles on it: takes no new turn, gives running ones a moment, ends
