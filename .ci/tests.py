@@ -159,7 +159,6 @@ def python() -> None:
     if need("python package", again):
         TOTAL.add(run("python", [str(PYTHON), "-m", "pytest", "bindings/python/tests"], "pytest"))
     TOTAL.add(run("every python", [sys.executable, ".ci/pythons.py", str(wheel_file)], "pytest"))
-    TOTAL.add(run("python stubs", [str(PYTHON), "bindings/python/scripts/stubs.py", "--check"]))
 
 
 def node() -> None:
