@@ -165,9 +165,11 @@ impl RedisBus {
                 .arg("COUNT")
                 .arg(1);
             batches = in_time(last.query_async(&mut connection)).await?;
-            let events = events_of(&batches)?;
-            let end = events.into_iter().filter(|event| event.event.is_terminal());
-            return Ok((end.collect(), false));
+            let mut events = events_of(&batches)?;
+            // Unless it came in between: then it is read in its turn.
+            let is_new = events.last().is_some_and(|event| event.seq > after);
+            events.retain(|event| event.event.is_terminal() && !is_new);
+            return Ok((events, is_new));
         }
         let mut events = events_of(&batches)?;
         events.retain(|event| event.seq > after);
