@@ -25,7 +25,8 @@ pub struct NativeLaws {}
 #[napi]
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "napi hands over owned functions"
+    clippy::too_many_arguments,
+    reason = "napi hands over owned functions, one by one"
 )]
 impl NativeLaws {
     /// The names of the laws of a `store`, its `records`, or a `provider`.

@@ -144,6 +144,10 @@ enum Put {
 }
 
 #[napi]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "napi hands over owned strings"
+)]
 impl Sink {
     /// More deltas, as a JSON array of texts and objects. How many of them were taken: for the others
     /// there is no room, wait for `ready()` and send them again. -1: nothing more is wanted.

@@ -188,11 +188,15 @@ test('functions of one request are forgotten with it', async (t) => {
   const { setFlagsFromString } = await import('node:v8')
   setFlagsFromString('--expose-gc')
   const gc = (await import('node:vm')).runInNewContext('gc')
-  for (let wait = 0; wait < 100 && kept.some((ref) => ref.deref() !== undefined); wait++) {
-    gc()
+  // Looking at one keeps it alive for this turn of the event loop, so that comes last.
+  const alive = () => kept.filter((ref) => ref.deref() !== undefined).length
+  let left = kept.length
+  for (let wait = 0; wait < 100 && left > 2; wait++) {
     await new Promise((go) => setTimeout(go, 20))
+    gc()
+    left = alive()
   }
-  assert.ok(kept.filter((ref) => ref.deref() !== undefined).length <= 2, 'functions are kept')
+  assert.ok(left <= 2, `${left} functions are kept`)
 })
 
 test('wrong tools of a request are refused, and say which', async (t) => {
