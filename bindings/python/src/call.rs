@@ -126,21 +126,23 @@ impl Call {
         finish(py, outcome)
     }
 
-    /// What is ready at once, a value or a `Failure`, in a tuple of its own; `None` if it takes
-    /// longer. The GIL stays here: nothing that happens in a poll waits for it.
-    fn poll(&self, py: Python<'_>) -> PyResult<Option<(Py<PyAny>,)>> {
+    /// What is ready at once, a value or a `Failure`; the call itself if it takes longer. The GIL
+    /// stays here: nothing that happens in a poll waits for it.
+    fn poll(slf: Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
         let runtime = runtime(py)?;
-        let mut work = self.take()?;
+        let call = slf.get();
+        let mut work = call.take()?;
         let first = {
             let _entered = runtime.enter();
             let mut once = AssertUnwindSafe(&mut work).catch_unwind();
             once.poll_unpin(&mut Context::from_waker(Waker::noop()))
         };
         match first {
-            Poll::Ready(outcome) => finish(py, outcome).map(|value| Some((value,))),
+            Poll::Ready(outcome) => finish(py, outcome),
             Poll::Pending => {
-                *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Owned::new(work));
-                Ok(None)
+                *call.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Owned::new(work));
+                Ok(slf.into_any().unbind())
             }
         }
     }

@@ -3,35 +3,15 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use serde::Deserialize;
 use tokio::sync::Mutex;
 use tutor_core::store::Store;
-use tutor_core::time::Timestamp;
-use tutor_core::transfer::{ExportOptions, Exporter, ImportOptions, Importer, OnConflict};
-use tutor_core::{Error, OwnerId, Result};
+use tutor_core::transfer::{Exporter, Importer};
+use tutor_core::{Error, OwnerId, Result, json};
 
 use crate::call::{Call, Output};
+use crate::client::object;
 use crate::failure::forked_away;
 use crate::runtime::Owned;
-
-#[derive(Deserialize)]
-struct ExportSettings {
-    everyone: bool,
-    since: Option<Timestamp>,
-    skip_damaged: bool,
-}
-
-#[derive(Deserialize)]
-struct ImportSettings {
-    everyone: bool,
-    on_conflict: OnConflict,
-}
-
-fn settings<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|_| {
-        Error::invalid_input("everyone is true or false, on_conflict is fail, keep or replace")
-    })
-}
 
 /// An export that is being written.
 #[pyclass(frozen, module = "neuro_tutor._native")]
@@ -39,14 +19,7 @@ pub(crate) struct Export(Owned<Arc<Mutex<Exporter>>>);
 
 impl Export {
     pub(crate) fn new(owner: &OwnerId, store: Arc<dyn Store>, options: &str) -> Result<Self> {
-        let settings: ExportSettings = settings(options)?;
-        let options = ExportOptions {
-            owner: (!settings.everyone).then(|| owner.clone()),
-            since: settings.since,
-            skip_damaged: settings.skip_damaged,
-            ..ExportOptions::default()
-        };
-        let exporter = Exporter::new(store, options);
+        let exporter = Exporter::new(store, json::export_options(object(options)?, owner)?);
         Ok(Self(Owned::new(Arc::new(Mutex::new(exporter)))))
     }
 }
@@ -79,12 +52,7 @@ pub(crate) struct Import(Owned<Arc<Mutex<Option<Importer>>>>);
 
 impl Import {
     pub(crate) fn new(owner: &OwnerId, store: Arc<dyn Store>, options: &str) -> Result<Self> {
-        let settings: ImportSettings = settings(options)?;
-        let options = ImportOptions {
-            on_conflict: settings.on_conflict,
-            owner: (!settings.everyone).then(|| owner.clone()),
-        };
-        let importer = Importer::new(store, options);
+        let importer = Importer::new(store, json::import_options(object(options)?, owner)?);
         Ok(Self(Owned::new(Arc::new(Mutex::new(Some(importer))))))
     }
 }

@@ -50,6 +50,7 @@ CALLS: dict[str, tuple[Callable[[Tutor, str], object], str]] = {
     "an empty page": (lambda tutor, _: tutor.search("x", 0), "1 to 200"),
     "a negative budget": (lambda tutor, session: tutor.context(session, -5), "whole number from 0"),
     "both directions": (lambda tutor, session: tutor.messages(session, before="a", after="b"), "not both"),
+    "a branch and all of them": (lambda tutor, session: tutor.messages(session, leaf="a", all=True), "not both"),
     "no title": (lambda tutor, session: tutor.rename_session(session, None), "is a text"),  # type: ignore[arg-type]
     "no rating": (lambda tutor, session: tutor.rate(session, "m", "meh"), "up or down"),  # type: ignore[arg-type]
     "a port beyond the last": (lambda tutor, _: tutor.serve(port=99_999), "65535"),

@@ -74,10 +74,16 @@ pub fn messages(members: Metadata) -> Result<Messages> {
             .with_context("field", "after"));
         }
     };
-    let branch = match leaf {
-        Some(leaf) => Branch::Leaf(leaf),
-        None if all => Branch::All,
-        None => Branch::Active,
+    let branch = match (leaf, all) {
+        (None, false) => Branch::Active,
+        (Some(leaf), false) => Branch::Leaf(leaf),
+        (None, true) => Branch::All,
+        (Some(_), true) => {
+            return Err(Error::invalid_input(
+                "messages are listed along the branch of a leaf or on all branches, not both",
+            )
+            .with_context("field", "all"));
+        }
     };
     Ok(Messages {
         limit,
@@ -106,6 +112,7 @@ mod tests {
         let branch = messages(map(json!({"leaf": "m"}))).unwrap().branch;
         assert!(matches!(branch, Branch::Leaf(_)));
         assert!(messages(map(json!({"before": "a", "after": "b"}))).is_err());
+        assert!(messages(map(json!({"leaf": "a", "all": true}))).is_err());
     }
 
     #[test]

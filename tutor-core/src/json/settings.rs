@@ -54,13 +54,21 @@ pub fn provider_info(info: &ProviderInfo) -> Value {
     json!({"name": info.name, "default_model": info.default_model, "models": models})
 }
 
+/// What is kept of turns that ended in a program that embeds the engine, in bytes. Events that are
+/// read again come from the store as well; a server keeps more, for clients that come back.
+const REPLAY_BYTES: usize = 256 << 10;
+
 /// The default bounds with some of them replaced. The members are the fields of [`Limits`];
-/// durations are seconds.
+/// durations are seconds. Of turns that ended little is kept in memory unless it is asked for:
+/// the `replay_bytes` are a quarter of a MiB.
 ///
 /// # Errors
 /// `config` for an unknown member, or a member of another type.
 pub fn limits(members: Metadata) -> Result<Limits> {
-    let mut limits = Limits::default();
+    let mut limits = Limits {
+        replay_bytes: REPLAY_BYTES,
+        ..Limits::default()
+    };
     let mut fields = Fields::new("limit", ErrorKind::Config, members);
     let counts: [(&'static str, &mut usize); 16] = [
         ("max_live_turns", &mut limits.max_live_turns),
@@ -179,9 +187,7 @@ pub fn tutor(members: Metadata) -> Result<TutorBuilder> {
     if let Some(prompt) = fields.text("system_prompt")? {
         builder = builder.system_prompt(prompt);
     }
-    if let Some(bounds) = fields.object("limits")? {
-        builder = builder.limits(limits(bounds)?);
-    }
+    builder = builder.limits(limits(fields.object("limits")?.unwrap_or_default())?);
     if let Some(members) = fields.object("quota")? {
         builder = builder.quota(quota(members)?);
     }
@@ -263,6 +269,7 @@ mod tests {
     fn limits_are_counts_and_seconds() {
         let limits = limits(map(json!({"max_live_turns": 3, "turn_timeout": 2}))).unwrap();
         assert_eq!(limits.max_live_turns, 3);
+        assert_eq!(limits.replay_bytes, REPLAY_BYTES);
         assert_eq!(limits.turn_timeout, Duration::from_secs(2));
         for bad in [
             json!({"max_events": 1.5}),

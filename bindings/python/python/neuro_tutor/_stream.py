@@ -34,13 +34,18 @@ def wait(call: _native.Call) -> Any:
 
 async def complete(call: _native.Call) -> Any:
     """Awaits the result of a call."""
-    ready = call.poll()
-    if ready is None:
+    result = call.poll()
+    if result is call or type(result) is Failure:
+        return await settled(call, result)
+    return result
+
+
+async def settled(call: _native.Call, result: Any) -> Any:
+    """Awaits the result of a call that was polled with this result."""
+    if result is call:
         from ._loop import future_of
 
         result = await future_of(call)
-    else:
-        (result,) = ready
     if type(result) is Failure:
         raise from_failure(result)
     return result
@@ -328,7 +333,10 @@ class AsyncTurnStream(_Events, AsyncIterator[TurnEvent], Awaitable["AsyncTurnStr
     async def close(self) -> None:
         """Lets go of the turn; if that cancels it, waits until it has ended. Idempotent."""
         if self._handle is not None:
-            await complete(self._handle.close())
+            call = self._handle.close()
+            result = call.poll()
+            if result is not None:
+                await settled(call, result)
 
     async def aclose(self) -> None:
         """`close`, by the name that `contextlib.aclosing` wants."""
