@@ -12,8 +12,8 @@ pub struct Bounds {
     pub max_header_bytes: usize,
     /// Header fields of a request. More are answered `431`.
     pub max_headers: usize,
-    /// How long the head of a request may take, and how long a connection may idle. Then it is
-    /// closed.
+    /// How long the head of a request may take, and how long a connection may idle, over both
+    /// versions of HTTP. Then it is closed.
     pub header_timeout: Duration,
     /// Bytes of a request's body. More are answered `413`.
     pub max_body_bytes: usize,
@@ -32,6 +32,9 @@ pub struct Bounds {
     pub drain_grace: Duration,
     /// How often a silent event stream says that it is alive.
     pub heartbeat: Duration,
+    /// How long an event stream goes on without asking again whether its reader may still see it:
+    /// the store knows it, whatever instance turned them away.
+    pub recheck: Duration,
     /// Characters of one message of a learner. More are answered `422`.
     pub max_message_chars: usize,
 }
@@ -51,6 +54,7 @@ impl Default for Bounds {
             write_stall: Duration::from_secs(30),
             drain_grace: Duration::from_secs(10),
             heartbeat: Duration::from_secs(15),
+            recheck: Duration::from_secs(4),
             max_message_chars: 20_000,
         }
     }

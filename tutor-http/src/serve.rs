@@ -22,7 +22,6 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use tutor_core::{Error, Result};
 
@@ -31,9 +30,13 @@ use crate::routes::Peer;
 use crate::state::AppState;
 use crate::tls::{self, Tls};
 
+mod frames;
 pub(crate) mod handle;
+mod pulse;
 mod stall;
 
+use frames::FrameGuard;
+use pulse::Pulse;
 use stall::StallGuard;
 
 /// Requests of one HTTP/2 connection that are answered at the same time; more wait.
@@ -232,7 +235,7 @@ impl Host {
         let _ = stream.set_nodelay(true);
         let bounds = &self.served.state.bounds;
         let stream = StallGuard::new(stream, bounds.write_stall);
-        let patience = bounds.header_timeout;
+        let (patience, stall) = (bounds.header_timeout, bounds.write_stall);
         let answering = Answering {
             router: self.served.router.clone(),
             peer: Peer(peer),
@@ -251,30 +254,25 @@ impl Host {
                 .await
                 .map_err(|_| io::Error::from(ErrorKind::TimedOut))??;
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
-            let io = TokioIo::new(stream);
             if !is_http2 {
                 let service = service_fn(move |request| answer(answering.clone(), request));
-                return Ok(watcher.watch(http1.serve_connection(io, service)).await?);
+                let connection = http1.serve_connection(TokioIo::new(stream), service);
+                return Ok(watcher.watch(connection).await?);
             }
-            // hyper bounds no wait before the first request of HTTP/2.
-            let asked = CancellationToken::new();
-            let first = asked.clone();
+            let pulse = Pulse::new();
+            let began = pulse.clone();
             let service = service_fn(move |request| {
-                first.cancel();
-                answer(answering.clone(), request)
+                let begun = began.begin();
+                let answered = answer(answering.clone(), request);
+                answered.map_ok(|response| response.map(|body| begun.watch(body)))
             });
+            let io = TokioIo::new(FrameGuard::new(stream));
             let connection = watcher.watch(http2.serve_connection(io, service));
-            let silence = async {
-                if tokio::time::timeout(patience, asked.cancelled())
-                    .await
-                    .is_ok()
-                {
-                    std::future::pending::<()>().await;
-                }
-            };
             tokio::select! {
                 ended = connection => Ok(ended?),
-                () = silence => Err(io::Error::from(ErrorKind::TimedOut).into()),
+                () = pulse.stopped(stall, patience) => {
+                    Err(io::Error::from(ErrorKind::TimedOut).into())
+                }
             }
         };
         secured.boxed()

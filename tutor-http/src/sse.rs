@@ -29,10 +29,6 @@ const MAX_CHUNK_BYTES: usize = 16 << 10;
 /// a status.
 const OPENING: Duration = Duration::from_secs(2);
 
-/// How long a stream may go on without asking again whether its reader is still welcome: the store
-/// knows it, whatever instance turned them away.
-const RECHECK: Duration = Duration::from_secs(4);
-
 /// The response that streams `events`. `first` were taken from them already.
 pub(crate) fn respond<E: Encoder>(
     state: &AppState,
@@ -50,7 +46,8 @@ pub(crate) fn respond<E: Encoder>(
         draining: Box::pin(state.draining.clone().cancelled_owned()),
         caller: state.caller.clone(),
         _place: state.place.clone(),
-        recheck_at: Instant::now() + RECHECK,
+        recheck: state.bounds.recheck,
+        recheck_at: Instant::now() + state.bounds.recheck,
         next: Next::Events,
         _held: state.metrics.stream(),
     };
@@ -111,6 +108,8 @@ struct State<E> {
     caller: Option<Caller>,
     /// Free again when the stream is over.
     _place: Option<Arc<StreamPlace>>,
+    /// How often it is asked whether the caller may still read, and when next.
+    recheck: Duration,
     recheck_at: Instant,
     next: Next,
     _held: Held,
@@ -204,7 +203,7 @@ impl<E: Encoder> State<E> {
                 What::Heartbeat => heartbeat::<E>(),
             };
             if self.caller.is_some() && self.recheck_at <= Instant::now() {
-                self.recheck_at = Instant::now() + RECHECK;
+                self.recheck_at = Instant::now() + self.recheck;
                 if let Some(caller) = &self.caller
                     && !caller.is_welcome().await
                 {

@@ -17,7 +17,7 @@ use crate::store::{
 };
 use crate::turn::{Turn, TurnKey};
 
-/// A store one of whose writes fails with `store_unavailable`.
+/// A store one of whose writes fails with `store_unavailable`, or one of whose operations panics.
 ///
 /// Clones share their data and their fault.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ struct Fault {
     left: AtomicUsize,
     after: AtomicBool,
     failed: AtomicBool,
+    /// Operations until the one that panics; 0 for none.
+    panics_in: AtomicUsize,
 }
 
 /// Where a write fails.
@@ -61,17 +63,32 @@ impl<S> FaultyStore<S> {
         self.fault.left.store(nth, Ordering::SeqCst);
     }
 
-    /// True if the write that was to fail has been asked for.
+    /// The `nth` operation from now panics, counted from 1; 0 is none. Only that one.
+    pub fn panic_in(&self, nth: usize) {
+        self.fault.failed.store(false, Ordering::SeqCst);
+        self.fault.panics_in.store(nth, Ordering::SeqCst);
+    }
+
+    /// True if the operation that was to fail or to panic has been asked for.
     pub fn has_failed(&self) -> bool {
         self.fault.failed.load(Ordering::SeqCst)
     }
 
+    /// Any operation, a read or a write.
+    async fn read<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
+        if count_down(&self.fault.panics_in) {
+            self.fault.failed.store(true, Ordering::SeqCst);
+            #[expect(clippy::panic, reason = "this is what it is for")]
+            {
+                panic!("this operation was told to panic");
+            }
+        }
+        operation.await
+    }
+
     async fn write<T>(&self, write: impl Future<Output = Result<T>>) -> Result<T> {
-        let left = self
-            .fault
-            .left
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
-        if left != Ok(1) {
+        let write = self.read(write);
+        if !count_down(&self.fault.left) {
             return write.await;
         }
         self.fault.failed.store(true, Ordering::SeqCst);
@@ -85,6 +102,12 @@ impl<S> FaultyStore<S> {
     }
 }
 
+/// True once, for the operation on which the count ends.
+fn count_down(left: &AtomicUsize) -> bool {
+    let counted = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+    counted == Ok(1)
+}
+
 #[async_trait]
 impl<S: SessionStore> SessionStore for FaultyStore<S> {
     fn info(&self) -> StoreInfo {
@@ -96,11 +119,11 @@ impl<S: SessionStore> SessionStore for FaultyStore<S> {
     }
 
     async fn session(&self, key: &SessionKey) -> Result<Option<Session>> {
-        self.inner.session(key).await
+        self.read(self.inner.session(key)).await
     }
 
     async fn sessions(&self, query: SessionQuery) -> Result<Page<Session>> {
-        self.inner.sessions(query).await
+        self.read(self.inner.sessions(query)).await
     }
 
     async fn update_session(&self, key: &SessionKey, patch: SessionPatch) -> Result<Session> {
@@ -112,7 +135,7 @@ impl<S: SessionStore> SessionStore for FaultyStore<S> {
     }
 
     async fn messages(&self, query: MessageQuery) -> Result<Page<Message>> {
-        self.inner.messages(query).await
+        self.read(self.inner.messages(query)).await
     }
 
     async fn delete_message(&self, key: &SessionKey, cut: MessageCut) -> Result<u64> {
@@ -133,15 +156,16 @@ impl<S: SessionStore> SessionStore for FaultyStore<S> {
     }
 
     async fn turn(&self, key: &TurnKey) -> Result<Option<Turn>> {
-        self.inner.turn(key).await
+        self.read(self.inner.turn(key)).await
     }
 
     async fn turn_by_key(&self, owner: &OwnerId, idempotency_key: &str) -> Result<Option<Turn>> {
-        self.inner.turn_by_key(owner, idempotency_key).await
+        self.read(self.inner.turn_by_key(owner, idempotency_key))
+            .await
     }
 
     async fn running_turns(&self) -> Result<Vec<RunningTurn>> {
-        self.inner.running_turns().await
+        self.read(self.inner.running_turns()).await
     }
 
     async fn session_ids(
@@ -150,11 +174,11 @@ impl<S: SessionStore> SessionStore for FaultyStore<S> {
         after: Option<SessionId>,
         limit: usize,
     ) -> Result<Vec<SessionId>> {
-        self.inner.session_ids(owner, after, limit).await
+        self.read(self.inner.session_ids(owner, after, limit)).await
     }
 
     async fn whole_session(&self, key: &SessionKey) -> Result<Option<WholeSession>> {
-        self.inner.whole_session(key).await
+        self.read(self.inner.whole_session(key)).await
     }
 
     async fn import_session(&self, whole: WholeSession, existing: Existing) -> Result<()> {
@@ -162,7 +186,7 @@ impl<S: SessionStore> SessionStore for FaultyStore<S> {
     }
 
     async fn owners(&self, after: Option<OwnerId>, limit: usize) -> Result<Vec<OwnerId>> {
-        self.inner.owners(after, limit).await
+        self.read(self.inner.owners(after, limit)).await
     }
 
     async fn turns(
@@ -171,11 +195,11 @@ impl<S: SessionStore> SessionStore for FaultyStore<S> {
         after: Option<TurnId>,
         limit: usize,
     ) -> Result<Vec<Turn>> {
-        self.inner.turns(session, after, limit).await
+        self.read(self.inner.turns(session, after, limit)).await
     }
 
     async fn check(&self) -> Result<StorageCheck> {
-        self.inner.check().await
+        self.read(self.inner.check()).await
     }
 
     async fn close(&self) -> Result<()> {
@@ -186,15 +210,15 @@ impl<S: SessionStore> SessionStore for FaultyStore<S> {
 #[async_trait]
 impl<S: RecordStore> RecordStore for FaultyStore<S> {
     async fn get(&self, kind: &str, key: &str) -> Result<Option<Record>> {
-        self.inner.get(kind, key).await
+        self.read(self.inner.get(kind, key)).await
     }
 
     async fn kinds(&self) -> Result<Vec<String>> {
-        self.inner.kinds().await
+        self.read(self.inner.kinds()).await
     }
 
     async fn scan(&self, kind: &str, range: KeyRange, limit: usize) -> Result<Vec<Record>> {
-        self.inner.scan(kind, range, limit).await
+        self.read(self.inner.scan(kind, range, limit)).await
     }
 
     async fn commit(&self, writes: Vec<RecordWrite>) -> Result<()> {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -250,7 +252,11 @@ impl Ledger {
     async fn write(&self, batch: Vec<Entry>) {
         let mut outcomes = Err(too_busy());
         for _ in 0..MAX_ATTEMPTS {
-            outcomes = self.try_write(&batch).await;
+            // A store that panics must not keep everybody waiting for ever.
+            let writing = AssertUnwindSafe(self.try_write(&batch)).catch_unwind();
+            outcomes = writing
+                .await
+                .unwrap_or_else(|_| Err(Error::internal("the store panicked")));
             match &outcomes {
                 Err(error) if error.kind() == ErrorKind::Conflict => {
                     tokio::task::yield_now().await;

@@ -3,7 +3,6 @@
 use std::io::Read;
 
 use axum::Router;
-use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use http::{HeaderMap, header};
 use utoipa::openapi::OpenApi;
 
 use crate::error::ApiError;
+use crate::params::PathText;
 use crate::state::AppState;
 
 const PAGE: &str = r##"<!DOCTYPE html>
@@ -69,7 +69,7 @@ pub(super) fn routes(openapi: &OpenApi) -> Router<AppState> {
         .route("/docs/assets/{file}", get(asset))
 }
 
-async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
+async fn asset(PathText(name): PathText, headers: HeaderMap) -> Response {
     let cached = (header::CACHE_CONTROL, "public, max-age=3600");
     if name == "start.js" {
         let kind = (header::CONTENT_TYPE, "text/javascript; charset=utf-8");

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{FromRequest, Multipart, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -82,7 +82,7 @@ fn files(state: &AppState) -> Result<FileStore, ApiError> {
         (status = 415, description = "The body is no form", body = ErrorBody)))]
 pub(super) async fn upload(
     App(state): App,
-    request: Request,
+    mut request: Request,
 ) -> Result<(StatusCode, Json<File>), ApiError> {
     let files = files(&state)?;
     let max = files.bounds().max_file_bytes;
@@ -92,6 +92,8 @@ pub(super) async fn upload(
         let message = format!("the file has more than {max} bytes: send a smaller one");
         return Err(Error::new(ErrorKind::TooLarge, message).into());
     }
+    let most = usize::try_from(max + FRAME_BYTES).unwrap_or(usize::MAX);
+    DefaultBodyLimit::max(most).apply(&mut request);
     let mut form = Multipart::from_request(request, &()).await.map_err(|_| {
         ApiError::Http(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,

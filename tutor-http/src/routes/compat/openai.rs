@@ -19,7 +19,7 @@ use crate::bounds::Bounds;
 use crate::encode::openai::{OpenAi, completion, unix_seconds};
 use crate::error::ApiError;
 use crate::openapi::OpenAiError;
-use crate::params::idempotency_key;
+use crate::params::{PathText, idempotency_key};
 use crate::sse;
 use crate::validate::Checker;
 
@@ -76,7 +76,7 @@ pub(in crate::routes) async fn models(App(state): App) -> Json<Value> {
         (status = 404, description = "There is none", body = OpenAiError)))]
 pub(in crate::routes) async fn model(
     App(state): App,
-    axum::extract::Path(id): axum::extract::Path<String>,
+    PathText(id): PathText,
 ) -> Result<Json<Value>, ApiError> {
     let models = all_models(&state.tutor).await;
     let found = models.into_iter().find(|model| model["id"] == id.as_str());
