@@ -12,6 +12,8 @@ use super::json::{Wide, Word, lenient};
 use wire::{Detail, Fields, Problem, Violation};
 use words::{CONTEXT_PHRASES, KEY_PHRASES, by_word};
 
+#[cfg(test)]
+mod tables;
 mod wire;
 mod words;
 
@@ -185,7 +187,8 @@ impl Rejection {
         if self.daily {
             return Fault::QuotaExhausted;
         }
-        if let Some(fault) = words().find_map(|word| by_word(word, status)) {
+        let fault = words().find_map(|word| by_word(word, status));
+        if let Some(fault) = fault.filter(|fault| *fault != Fault::Server) {
             return fault;
         }
         // These sentences are specific enough to be believed beside a vague code.
@@ -193,6 +196,9 @@ impl Rejection {
             && contains_any(&self.message, CONTEXT_PHRASES)
         {
             return Fault::ContextTooLong;
+        }
+        if let Some(fault) = fault {
+            return fault;
         }
         match status {
             Some(status) => self.by_status(status),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::field::{Field, Visit};
 use tracing::span;
 use tutor_core::conformance::upstream::{Act, Upstream, event_stream, json_response};
@@ -23,7 +23,7 @@ const SAID: &str = "the canary of the upstream";
 /// Longer than anything here should take.
 const SOON: Duration = Duration::from_secs(2);
 
-fn chunk(text: &str) -> String {
+pub(crate) fn chunk(text: &str) -> String {
     let chunk =
         json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]});
     format!("data: {chunk}\n\n")
@@ -41,7 +41,7 @@ fn usage() -> String {
 
 const DONE: &str = "data: [DONE]\n\n";
 
-fn complete(text: &str) -> String {
+pub(crate) fn complete(text: &str) -> String {
     chunk(text) + &end() + DONE
 }
 
@@ -84,7 +84,7 @@ fn impatient(upstream: &Upstream, first: u64, idle: u64, progress: u64) -> Share
     }))
 }
 
-fn request() -> CompletionRequest {
+pub(crate) fn request() -> CompletionRequest {
     CompletionRequest::new("m", PROMPT)
 }
 
@@ -94,16 +94,16 @@ fn once(mut config: ProviderConfig) -> SharedProvider {
     config.build().unwrap()
 }
 
-struct Outcome {
-    text: String,
+pub(crate) struct Outcome {
+    pub(crate) text: String,
     heartbeats: usize,
-    finish: Option<FinishReason>,
-    error: Option<Error>,
+    pub(crate) finish: Option<FinishReason>,
+    pub(crate) error: Option<Error>,
     elapsed: Duration,
 }
 
 impl Outcome {
-    fn reason(&self) -> Option<&str> {
+    pub(crate) fn reason(&self) -> Option<&str> {
         self.fact("reason")
     }
 
@@ -112,7 +112,7 @@ impl Outcome {
     }
 }
 
-async fn run(provider: &dyn Provider, request: CompletionRequest) -> Outcome {
+pub(crate) async fn run(provider: &dyn Provider, request: CompletionRequest) -> Outcome {
     let start = Instant::now();
     let mut outcome = Outcome {
         text: String::new(),
@@ -563,6 +563,86 @@ async fn a_connection_is_used_again_and_left_over_bytes_disturb_nothing() {
     let provider = provider(&upstream);
     assert_eq!(run(&*provider, request()).await.text, "one");
     assert_eq!(run(&*provider, request()).await.text, "two");
+}
+
+#[tokio::test]
+async fn a_used_connection_that_breaks_before_the_answer_is_replaced_by_a_fresh_one() {
+    let chunked = |body: &str| {
+        let length = body.len();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        Act::Send(format!("{head}{length:x}\r\n{body}\r\n0\r\n\r\n").into_bytes())
+    };
+    let scripts = [
+        vec![chunked(&complete("one")), Act::KeepAlive],
+        vec![Act::Reset],
+        vec![send(complete("two"))],
+    ];
+    let upstream = Upstream::start(scripts).await.unwrap();
+    let provider = provider(&upstream);
+    assert_eq!(run(&*provider, request()).await.text, "one");
+    let outcome = run(&*provider, request()).await;
+    assert_eq!(
+        (outcome.text.as_str(), outcome.finish),
+        ("two", Some(FinishReason::Stop))
+    );
+    // The one that broke counts as an attempt.
+    assert_eq!(upstream.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn every_attempt_sends_the_same_bytes() {
+    let scripts = [
+        refusal(503, "", "server_is_overloaded"),
+        vec![Act::Reset],
+        vec![send(complete("x"))],
+    ];
+    let upstream = Upstream::start(scripts).await.unwrap();
+    assert_eq!(run(&*provider(&upstream), request()).await.text, "x");
+    let requests = upstream.requests();
+    assert_eq!(requests.len(), 3);
+    for again in &requests[1..] {
+        assert_eq!(again.body, requests[0].body);
+        assert_eq!(again.headers, requests[0].headers);
+        assert_eq!(again.target, requests[0].target);
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_comes_late_and_all_at_once_is_a_reply() {
+    let pause = Act::Wait(Duration::from_millis(400));
+    let upstream = Upstream::start([vec![pause, send(complete("late"))]])
+        .await
+        .unwrap();
+    let outcome = run(&*impatient(&upstream, 5000, 100, 100), request()).await;
+    assert_eq!(
+        (outcome.text.as_str(), outcome.finish),
+        ("late", Some(FinishReason::Stop))
+    );
+    assert!(outcome.elapsed >= Duration::from_millis(400));
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_before_it_was_read_is_too_large_and_not_a_broken_connection() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut head = vec![0; 4096];
+        socket.read_exact(&mut head).await.unwrap();
+        let Act::Send(answer) = &refusal(413, "connection: close\r\n", "x")[0] else {
+            panic!("it is one act")
+        };
+        socket.write_all(answer).await.unwrap();
+        socket.shutdown().await.unwrap();
+        // The rest is not read, and the socket stays open until the client has hung up.
+        while socket.writable().await.is_ok() && socket.peek(&mut head).await.is_ok_and(|n| n > 0) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let provider = once(ProviderConfig::openai(KEY).with_base_url(url));
+    let request = CompletionRequest::new("m", "x".repeat(40 << 20));
+    let error = run(&*provider, request).await.error.unwrap();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
 }
 
 #[tokio::test]
