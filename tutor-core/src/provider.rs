@@ -77,6 +77,8 @@ pub(crate) mod usage;
 pub(crate) mod values;
 #[cfg(feature = "provider-http")]
 pub(crate) mod json;
+#[cfg(feature = "provider-openai")]
+pub(crate) mod mold;
 #[cfg(test)]
 #[cfg(all(
     feature = "provider-openai",

@@ -104,7 +104,7 @@ impl Trace {
                 text: rest.to_owned(),
             });
         }
-        events.extend(terminal(turn, reply));
+        events.extend(terminal(turn, reply.cloned()));
         events
             .into_iter()
             .zip(1..)
@@ -126,21 +126,21 @@ pub(crate) fn started(turn: &Turn) -> Event {
 }
 
 /// The last event of `turn`; `None` while it runs.
-pub(crate) fn terminal(turn: &Turn, reply: Option<&Message>) -> Option<Event> {
-    let failed = |partial: Option<&Message>| {
+pub(crate) fn terminal(turn: &Turn, reply: Option<Message>) -> Option<Event> {
+    let failed = |partial: Option<Message>| {
         let error = turn
             .error
             .clone()
             .unwrap_or_else(|| Error::internal("the reason was not stored").info());
         Event::TurnFailed {
             error,
-            partial: partial.cloned().map(Box::new),
+            partial: partial.map(Box::new),
         }
     };
     Some(match (turn.status, reply) {
         (TurnStatus::Running, _) => return None,
         (TurnStatus::Completed | TurnStatus::Cancelled, Some(message)) => Event::TurnFinished {
-            message: Box::new(message.clone()),
+            message: Box::new(message),
             finish_reason: turn.finish_reason.unwrap_or(FinishReason::Other),
             status: turn.status,
         },

@@ -36,7 +36,7 @@ pub(crate) fn respond<E: Encoder>(
     first: impl IntoIterator<Item = Arc<TurnEvent>>,
     events: TurnStream,
 ) -> Response {
-    let state = State {
+    let state = Box::new(State {
         encoder,
         first: first.into_iter().collect(),
         events,
@@ -50,7 +50,7 @@ pub(crate) fn respond<E: Encoder>(
         recheck_at: Instant::now() + state.bounds.recheck,
         next: Next::Events,
         _held: state.metrics.stream(),
-    };
+    });
     stream_response::<E>(Body::from_stream(chunks(state)))
 }
 
@@ -237,7 +237,8 @@ enum What {
     Heartbeat,
 }
 
-fn chunks<E: Encoder>(state: State<E>) -> impl Stream<Item = io::Result<Bytes>> + use<E> {
+/// In a box, because it moves with every chunk.
+fn chunks<E: Encoder>(state: Box<State<E>>) -> impl Stream<Item = io::Result<Bytes>> + use<E> {
     stream::unfold(state, |mut state| async move {
         let chunk = state.chunk().await?;
         Some((chunk, state))

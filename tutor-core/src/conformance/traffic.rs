@@ -8,7 +8,7 @@ use crate::provider::ollama;
 use crate::provider::openai::stream::ChatStream;
 use crate::provider::reply::{Progress, Protocol, Reply};
 use crate::provider::responses::stream::ResponseStream;
-use crate::provider::sse::Decoder;
+use crate::provider::sse::{Decoder, Frame, LimitExceeded};
 use crate::provider::{Delta, ProviderKind};
 
 /// Reads the body of an answer in this protocol, as it comes in `chunks`. Signs of life are left
@@ -61,10 +61,14 @@ pub fn check(kind: ProviderKind, body: &[u8]) {
 
 /// How many frames an event stream has that comes in `chunks`; `None` if it exceeds a limit.
 pub fn frames<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Option<usize> {
-    let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
+    let (mut decoder, mut frames) = (Decoder::default(), 0);
+    let mut count = |_: Frame<'_>| -> std::result::Result<(), LimitExceeded> {
+        frames += 1;
+        Ok(())
+    };
     for chunk in chunks {
-        decoder.push(chunk, &mut frames).ok()?;
+        decoder.push(chunk, &mut count).ok()?;
     }
-    decoder.finish(&mut frames).ok()?;
-    Some(frames.len())
+    decoder.finish(&mut count).ok()?;
+    Some(frames)
 }

@@ -1,5 +1,6 @@
 //! The reply of a running turn, as far as it is.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,15 +23,16 @@ const REQUEST_ID: &str = "provider_request_id";
 
 /// What has arrived, and how it was streamed.
 ///
-/// A turn whose model calls tools has several completions; the draft is all of them.
+/// A turn whose model calls tools has several completions; the draft is all of them. It has no text
+/// of its own: that is in the log of the turn, and is put together when it is to be stored.
 pub(super) struct Draft {
+    live: Arc<LiveTurn>,
     turn: Turn,
     /// The provider and the model that are asked, whoever answers.
     wanted: (String, String),
     catalog: Arc<Catalog>,
-    /// The text, and calls and results, of all completions, in order. Neighboring texts are one
-    /// part.
-    parts: Vec<Part>,
+    /// What all completions said, asked for and were answered, in order.
+    parts: Vec<Said>,
     /// Bytes of the text among the parts.
     text_len: usize,
     /// Where the current completion begins among the parts.
@@ -51,10 +53,25 @@ pub(super) struct Draft {
     first_token: Option<Duration>,
 }
 
+/// A part of the reply.
+#[derive(Clone)]
+enum Said {
+    /// The text of the `text.delta`s among these events of the log. Neighbors are one part.
+    Text(Range<usize>),
+    /// Anything else.
+    Other(Part),
+}
+
 impl Draft {
-    /// Nothing yet.
-    pub(super) fn new(turn: &Turn, catalog: Arc<Catalog>, asked: Instant) -> Self {
+    /// Nothing yet of what `live` will tell.
+    pub(super) fn new(
+        live: Arc<LiveTurn>,
+        turn: &Turn,
+        catalog: Arc<Catalog>,
+        asked: Instant,
+    ) -> Self {
         Self {
+            live,
             turn: turn.clone(),
             wanted: (turn.provider.clone(), turn.model.clone()),
             catalog,
@@ -90,16 +107,16 @@ impl Draft {
     }
 
     /// Takes a step of the provider; the reason if it was the last one.
-    pub(super) fn take(&mut self, live: &LiveTurn, delta: Delta) -> Option<FinishReason> {
+    pub(super) fn take(&mut self, delta: Delta) -> Option<FinishReason> {
         match delta {
             Delta::Text(text) | Delta::Refusal(text) => {
                 if !text.is_empty() {
-                    self.publish(live, Event::TextDelta { text });
+                    self.publish(Event::TextDelta { text });
                 }
             }
             Delta::Reasoning(text) => {
                 if !text.is_empty() {
-                    self.publish(live, Event::ReasoningDelta { text });
+                    self.publish(Event::ReasoningDelta { text });
                 }
             }
             Delta::ToolCall {
@@ -113,22 +130,19 @@ impl Draft {
                     Err(_) if arguments.trim().is_empty() => serde_json::json!({}),
                     Ok(_) | Err(_) => serde_json::Value::String(arguments),
                 };
-                self.publish(
-                    live,
-                    Event::ToolCall {
-                        call_id: id,
-                        name,
-                        arguments,
-                    },
-                );
+                self.publish(Event::ToolCall {
+                    call_id: id,
+                    name,
+                    arguments,
+                });
             }
-            Delta::Restart { reason } => self.restart(live, reason),
+            Delta::Restart { reason } => self.restart(reason),
             // The reply tells who wrote it; `turn.started` told who was asked.
             Delta::AnsweredBy { provider, model } => {
                 self.turn.provider = provider;
                 self.turn.model = model;
             }
-            Delta::Notice(notice) => self.publish(live, Event::Notice(notice)),
+            Delta::Notice(notice) => self.publish(Event::Notice(notice)),
             Delta::Usage(mut usage) => {
                 let cost = || self.catalog.cost(&self.turn.model, &usage);
                 usage.cost_usd = usage.cost_usd.or_else(cost);
@@ -153,11 +167,11 @@ impl Draft {
 
     /// Makes what the current completion said void. The event makes everything void, so what
     /// earlier completions said and tools answered is told again behind it.
-    pub(super) fn restart(&mut self, live: &LiveTurn, reason: String) {
-        let kept = self.parts[..self.mark].to_vec();
+    pub(super) fn restart(&mut self, reason: String) {
+        let kept = self.written(&self.parts[..self.mark]);
         self.attempt += 1;
         let attempt = self.attempt;
-        self.publish(live, Event::AttemptRestarted { attempt, reason });
+        self.publish(Event::AttemptRestarted { attempt, reason });
         for part in kept {
             let event = match part {
                 Part::Text { text } => Event::TextDelta { text },
@@ -182,12 +196,12 @@ impl Draft {
                 },
                 // No event tells of it.
                 replay @ Part::Replay { .. } => {
-                    self.parts.push(replay);
+                    self.parts.push(Said::Other(replay));
                     continue;
                 }
                 Part::Image { .. } | Part::File { .. } => continue,
             };
-            self.publish(live, event);
+            self.publish(event);
         }
         self.mark = self.parts.len();
     }
@@ -196,10 +210,10 @@ impl Draft {
     /// the calls, in place of what it wanted before.
     fn set_replay(&mut self, replay: Part) {
         let mut said = self.parts.split_off(self.mark);
-        said.retain(|part| !matches!(part, Part::Replay { .. }));
-        let is_call = |part: &Part| matches!(part, Part::ToolCall { .. });
+        said.retain(|part| !part.is_replay());
+        let is_call = |part: &Said| matches!(part, Said::Other(Part::ToolCall { .. }));
         let at = said.iter().position(is_call).unwrap_or(said.len());
-        said.insert(at, replay);
+        said.insert(at, Said::Other(replay));
         self.parts.append(&mut said);
     }
 
@@ -224,7 +238,7 @@ impl Draft {
     /// about how many tokens the first one was sent.
     pub(super) fn spent(&self, input_tokens: u64) -> Usage {
         let mut usage = self.usage().unwrap_or_default();
-        let received = || super::tokens::count(&text(&self.parts)) as u64;
+        let received = || super::tokens::count(&text(&self.live, &self.parts)) as u64;
         usage.input_tokens = usage.input_tokens.or(Some(input_tokens));
         usage.output_tokens = usage.output_tokens.or_else(|| Some(received()));
         let cost = || self.catalog.cost(&self.turn.model, &usage);
@@ -241,17 +255,16 @@ impl Draft {
     pub(super) fn open_calls(&self) -> Vec<(String, String, serde_json::Value)> {
         let said = &self.parts[self.mark..];
         let is_answered = |id: &str| {
-            let answers =
-                |part: &Part| matches!(part, Part::ToolResult { call_id, .. } if call_id == id);
+            let answers = |part: &Said| matches!(part, Said::Other(Part::ToolResult { call_id, .. }) if call_id == id);
             said.iter().any(answers)
         };
         said.iter()
             .filter_map(|part| match part {
-                Part::ToolCall {
+                Said::Other(Part::ToolCall {
                     call_id,
                     name,
                     arguments,
-                } if !is_answered(call_id) => {
+                }) if !is_answered(call_id) => {
                     Some((call_id.clone(), name.clone(), arguments.clone()))
                 }
                 _ => None,
@@ -261,17 +274,17 @@ impl Draft {
 
     /// The text of the current completion.
     pub(super) fn current_text(&self) -> String {
-        text(&self.parts[self.mark..])
+        text(&self.live, &self.parts[self.mark..])
     }
 
     /// What the model has said and was answered so far, as it is told again.
     pub(super) fn prompt(&self) -> Vec<PromptMessage> {
-        super::context::reply_prompt(&self.parts)
+        super::context::reply_prompt(&self.written(&self.parts))
     }
 
     /// Publishes an event and keeps what it says.
-    pub(super) fn publish(&mut self, live: &LiveTurn, event: Event) {
-        self.trace.record(&event, || text(&self.parts));
+    pub(super) fn publish(&mut self, event: Event) {
+        self.trace.record(&event, || text(&self.live, &self.parts));
         if self.first_token.is_none()
             && matches!(
                 event,
@@ -280,13 +293,11 @@ impl Draft {
         {
             self.first_token = Some(self.asked.elapsed());
         }
+        let mut is_text = false;
         let bytes = match &event {
             Event::TextDelta { text } => {
+                is_text = true;
                 self.text_len += text.len();
-                match self.parts.get_mut(self.mark..).and_then(<[_]>::last_mut) {
-                    Some(Part::Text { text: before }) => before.push_str(text),
-                    _ => self.parts.push(Part::Text { text: text.clone() }),
-                }
                 text.len()
             }
             Event::ReasoningDelta { text } => text.len(),
@@ -295,11 +306,11 @@ impl Draft {
                 name,
                 arguments,
             } => {
-                self.parts.push(Part::ToolCall {
+                self.parts.push(Said::Other(Part::ToolCall {
                     call_id: call_id.clone(),
                     name: name.clone(),
                     arguments: arguments.clone(),
-                });
+                }));
                 name.len() + arguments.to_string().len()
             }
             Event::ToolResult {
@@ -307,12 +318,12 @@ impl Draft {
                 result,
                 is_error,
             } => {
-                self.parts.push(Part::ToolResult {
+                self.parts.push(Said::Other(Part::ToolResult {
                     call_id: call_id.clone(),
                     name: self.called(call_id),
                     result: result.clone(),
                     is_error: *is_error,
-                });
+                }));
                 result.to_string().len()
             }
             Event::AttemptRestarted { .. } => {
@@ -326,17 +337,36 @@ impl Draft {
         self.events += 1;
         self.bytes += bytes;
         self.dirty = true;
-        live.publish(event, bytes);
+        let at = self.live.publish(event, bytes);
+        if is_text {
+            match self.parts.get_mut(self.mark..).and_then(<[_]>::last_mut) {
+                Some(Said::Text(events)) => events.end = at + 1,
+                _ => self.parts.push(Said::Text(at..at + 1)),
+            }
+        }
     }
 
     /// The tool that was called last under this id.
     fn called(&self, id: &str) -> String {
         let calls = self.parts.iter().rev();
         let name = calls.filter_map(|part| match part {
-            Part::ToolCall { call_id, name, .. } if call_id == id => Some(name.clone()),
+            Said::Other(Part::ToolCall { call_id, name, .. }) if call_id == id => {
+                Some(name.clone())
+            }
             _ => None,
         });
         name.take(1).collect()
+    }
+
+    /// These parts with their texts.
+    fn written(&self, parts: &[Said]) -> Vec<Part> {
+        let write = |part: &Said| match part {
+            Said::Text(events) => Part::Text {
+                text: self.live.text(events.clone()),
+            },
+            Said::Other(part) => part.clone(),
+        };
+        parts.iter().map(write).collect()
     }
 
     /// Refuses a reply that has grown beyond its limits.
@@ -357,10 +387,9 @@ impl Draft {
         finish_reason: Option<FinishReason>,
         timestamp: Timestamp,
     ) -> Option<Message> {
-        let has_said = |part: &Part| !matches!(part, Part::Replay { .. });
         self.parts
             .iter()
-            .any(has_said)
+            .any(|part| !part.is_replay())
             .then(|| self.whole(status, finish_reason, timestamp))
     }
 
@@ -374,11 +403,11 @@ impl Draft {
         let is_text = self
             .parts
             .iter()
-            .all(|part| part.as_text().is_some() || matches!(part, Part::Replay { .. }));
+            .all(|part| matches!(part, Said::Text(_)) || part.is_replay());
         let content = if is_text {
-            Content::Text(text(&self.parts))
+            Content::Text(text(&self.live, &self.parts))
         } else {
-            Content::Parts(self.parts.clone())
+            Content::Parts(self.written(&self.parts))
         };
         let mut metadata = Metadata::new();
         if let Some(id) = &self.request_id {
@@ -404,9 +433,21 @@ impl Draft {
     }
 }
 
+impl Said {
+    fn is_replay(&self) -> bool {
+        matches!(self, Self::Other(Part::Replay { .. }))
+    }
+}
+
 /// The text among these parts.
-fn text(parts: &[Part]) -> String {
-    parts.iter().filter_map(Part::as_text).collect()
+fn text(live: &LiveTurn, parts: &[Said]) -> String {
+    let mut texts = parts.iter().filter_map(|part| match part {
+        Said::Text(events) => Some(live.text(events.clone())),
+        Said::Other(_) => None,
+    });
+    // Nearly always there is one, which is as large as it has to be.
+    let first = texts.next().unwrap_or_default();
+    texts.fold(first, |before, next| before + &next)
 }
 
 /// What two completions consumed. A figure that one of them does not tell counts as nothing.

@@ -4,6 +4,7 @@
 //! nothing and stalls nobody.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -258,16 +259,19 @@ impl LiveTurn {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends an event and wakes the subscribers. `bytes` is the size of its text.
-    pub(crate) fn publish(&self, event: Event, bytes: usize) {
-        {
+    /// Appends an event and wakes the subscribers. `bytes` is the size of its text. Returns its
+    /// index.
+    pub(crate) fn publish(&self, event: Event, bytes: usize) -> usize {
+        let index = {
             let mut log = self.log();
             debug_assert!(!log.ended, "nothing follows a terminal event");
             log.ended = event.is_terminal();
             log.bytes += bytes + EVENT_OVERHEAD;
-            let seq = log.events.len() as u64 + 1;
+            let index = log.events.len();
+            let seq = index as u64 + 1;
             log.events.push(Arc::new(TurnEvent { seq, event }));
-        }
+            index
+        };
         self.published.notify_waiters();
         if let Some(outbox) = &self.outbox
             && !self.waits.swap(true, Ordering::AcqRel)
@@ -275,6 +279,20 @@ impl LiveTurn {
         {
             outbox.put(me);
         }
+        index
+    }
+
+    /// The text of the `text.delta`s among the events with these indices.
+    pub(crate) fn text(&self, events: Range<usize>) -> String {
+        let log = self.log();
+        let events = log.events.get(events).unwrap_or_default();
+        let texts = events.iter().filter_map(|event| match &event.event {
+            Event::TextDelta { text } => Some(text.as_str()),
+            _ => None,
+        });
+        let mut all = String::with_capacity(texts.clone().map(str::len).sum());
+        all.extend(texts);
+        all
     }
 
     /// What other instances are to be told next, if anything.

@@ -36,6 +36,8 @@ pub(super) struct Prepared {
     /// What the reply must be.
     pub(super) form: Option<Form>,
     pub(super) afterwork: Afterwork,
+    /// Whoever asked named the model.
+    pub(super) names_model: bool,
     /// What it reserves.
     pub(super) wish: Wish,
 }
@@ -245,6 +247,7 @@ impl Engine {
             tools,
             form,
             afterwork,
+            names_model: request.preferences.model.is_some(),
             wish,
         })
     }

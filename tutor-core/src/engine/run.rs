@@ -30,6 +30,10 @@ use crate::trace;
 use crate::turn::{ChatRequest, Turn, TurnStatus};
 use crate::usage::ledger::Spent;
 
+/// How many steps a provider may take before time limits and checkpoints are looked after, however
+/// fast it is.
+const IN_A_ROW: usize = 64;
+
 /// What came of the attempt to begin a turn.
 pub(super) enum Launched {
     /// It runs.
@@ -86,6 +90,7 @@ impl Engine {
             tools,
             form,
             afterwork,
+            names_model,
             wish,
         } = prepared;
         let turn = new_turn.turn.clone();
@@ -122,10 +127,11 @@ impl Engine {
         }
         tracing::debug!("turn began");
         live.publish(trace::started(&turn), 0);
-        let mut draft = Draft::new(&turn, Arc::clone(&self.catalog), asked);
+        let catalog = Arc::clone(&self.catalog);
+        let mut draft = Draft::new(Arc::clone(&live), &turn, catalog, asked);
         let reply = async {
             for notice in notices {
-                draft.publish(&live, Event::Notice(notice));
+                draft.publish(Event::Notice(notice));
             }
             let connected = async move {
                 match early {
@@ -139,7 +145,14 @@ impl Engine {
         let outcome = AssertUnwindSafe(reply)
             .catch_unwind()
             .await
-            .unwrap_or_else(|_| Err(panicked()));
+            .unwrap_or_else(|_| Err(panicked()))
+            .map_err(|error| {
+                if names_model {
+                    error
+                } else {
+                    without_choice(error)
+                }
+            });
         let ended = self.finish(turn, draft, &live, outcome, wish.input_tokens);
         if ended.await == TurnStatus::Completed {
             self.do_afterwork(afterwork);
@@ -169,6 +182,7 @@ impl Engine {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut renewed = Instant::now();
         let mut saving = None;
+        let mut in_a_row = 0;
         loop {
             let next = async {
                 match &mut phase {
@@ -177,8 +191,11 @@ impl Engine {
                     Phase::Calling(tools) => Step::Answered(tools.await),
                 }
             };
-            tokio::select! {
+            let step = tokio::select! {
                 biased;
+                // What there is comes first: asking everything else for each delta would cost more
+                // than the delta does.
+                step = next, if in_a_row < IN_A_ROW => step,
                 () = &mut cancelled => return Ok(FinishReason::Cancelled),
                 () = &mut halted => return Err(interrupted("the engine was shut down while this reply was written")),
                 () = &mut timeout => {
@@ -186,6 +203,7 @@ impl Engine {
                 }
                 () = async { match &mut saving { Some(saving) => saving.await, None => std::future::pending().await } } => {
                     saving = None;
+                    continue;
                 }
                 _ = tick.tick(), if saving.is_none() => {
                     let due = renewed.elapsed() >= limits.lease / 3;
@@ -193,47 +211,59 @@ impl Engine {
                         renewed = Instant::now();
                         saving = Some(self.checkpoint(draft, live).boxed());
                     }
+                    continue;
                 }
-                step = next => match step {
-                    Step::Connected(result) => phase = Phase::Streaming(result?),
-                    Step::Delta(None) => {
-                        return Err(interrupted("the provider's stream ended without saying that the reply is complete").retryable(None));
+                () = std::future::ready(()), if in_a_row >= IN_A_ROW => {
+                    in_a_row = 0;
+                    continue;
+                }
+            };
+            if live.cancel.is_cancelled() {
+                return Ok(FinishReason::Cancelled);
+            }
+            in_a_row += 1;
+            match step {
+                Step::Connected(result) => phase = Phase::Streaming(result?),
+                Step::Delta(None) => {
+                    return Err(interrupted(
+                        "the provider's stream ended without saying that the reply is complete",
+                    )
+                    .retryable(None));
+                }
+                Step::Delta(Some(delta)) => {
+                    let ended = draft.take(delta?);
+                    draft.check(limits)?;
+                    if let Some(reason) = ended {
+                        phase = if exchange.calls_tools(draft, reason) {
+                            rounds += 1;
+                            if rounds > limits.max_tool_rounds {
+                                return Err(too_many_rounds(limits.max_tool_rounds));
+                            }
+                            Phase::Calling(exchange.call_tools(draft, limits))
+                        } else if let Some(why) = exchange.misfit(draft, reason) {
+                            if repaired {
+                                return Err(output::invalid());
+                            }
+                            repaired = true;
+                            Phase::Connecting(exchange.ask_to_repair(draft, &why))
+                        } else {
+                            return Ok(reason);
+                        };
                     }
-                    Step::Delta(Some(delta)) => {
-                        let ended = draft.take(live, delta?);
-                        draft.check(limits)?;
-                        if let Some(reason) = ended {
-                            phase = if exchange.calls_tools(draft, reason) {
-                                rounds += 1;
-                                if rounds > limits.max_tool_rounds {
-                                    return Err(too_many_rounds(limits.max_tool_rounds));
-                                }
-                                Phase::Calling(exchange.call_tools(draft, limits))
-                            } else if let Some(why) = exchange.misfit(draft, reason) {
-                                if repaired {
-                                    return Err(output::invalid());
-                                }
-                                repaired = true;
-                                Phase::Connecting(exchange.ask_to_repair(draft, live, &why))
-                            } else {
-                                return Ok(reason);
-                            };
-                        }
-                        // A provider that is always ready must not keep a worker to itself.
-                        tokio::task::coop::consume_budget().await;
+                    // A provider that is always ready must not keep a worker to itself.
+                    tokio::task::coop::consume_budget().await;
+                }
+                Step::Answered(results) => {
+                    for result in results {
+                        draft.publish(result);
                     }
-                    Step::Answered(results) => {
-                        for result in results {
-                            draft.publish(live, result);
-                        }
-                        draft.check(limits)?;
-                        if !draft.open_calls().is_empty() {
-                            // The caller makes them, and comes back with what came of it.
-                            return Ok(FinishReason::ToolCalls);
-                        }
-                        phase = Phase::Connecting(exchange.go_on(draft));
+                    draft.check(limits)?;
+                    if !draft.open_calls().is_empty() {
+                        // The caller makes them, and comes back with what came of it.
+                        return Ok(FinishReason::ToolCalls);
                     }
-                },
+                    phase = Phase::Connecting(exchange.go_on(draft));
+                }
             }
         }
     }
@@ -265,7 +295,7 @@ impl Engine {
     ) -> TurnStatus {
         let now = self.runtime.now();
         if let Some(usage) = draft.usage().filter(|usage| !usage.is_empty()) {
-            draft.publish(live, Event::Usage(usage));
+            draft.publish(Event::Usage(usage));
         }
         let (status, error, finish_reason) = match outcome {
             Ok(FinishReason::Cancelled) => {
@@ -280,9 +310,9 @@ impl Engine {
             TurnStatus::Cancelled => Some(draft.whole(MessageStatus::Partial, finish_reason, now)),
             _ => draft.message(MessageStatus::Partial, None, now),
         };
-        let end = TurnEnd {
+        let mut end = TurnEnd {
             status,
-            reply: reply.clone(),
+            reply,
             error: error.as_ref().map(Error::info),
             finish_reason,
             usage: draft.usage(),
@@ -312,7 +342,7 @@ impl Engine {
                 if let Some(error) = error {
                     live.fail(error);
                 }
-                trace::terminal(&turn, reply.as_ref())
+                trace::terminal(&turn, end.reply.take())
             }
             Err(failure) => {
                 // What cannot be stored is not called finished: the client sees a failure, and
@@ -407,7 +437,6 @@ impl Exchange {
     fn ask_to_repair<'a>(
         &mut self,
         draft: &mut Draft,
-        live: &LiveTurn,
         why: &str,
     ) -> BoxFuture<'a, Result<CompletionStream>> {
         let mut more = draft.prompt();
@@ -415,7 +444,7 @@ impl Exchange {
             role: Role::User,
             content: output::repair_prompt(why).into(),
         });
-        draft.restart(live, "invalid_output".to_owned());
+        draft.restart("invalid_output".to_owned());
         draft.next_completion();
         self.ask_again(more)
     }
@@ -473,6 +502,22 @@ fn too_many_rounds(max: usize) -> Error {
         format!("the model asked for tools more than {max} times in this turn"),
     )
     .with_context("limit", "max_tool_rounds")
+}
+
+/// What an unknown model is to somebody who did not choose it: not their mistake.
+fn without_choice(error: Error) -> Error {
+    let is_unknown_model = error.kind() == ErrorKind::InvalidInput
+        && error.context_value("reason") == Some("not_found");
+    if !is_unknown_model {
+        return error;
+    }
+    let told = Error::new(
+        ErrorKind::ProviderRejected,
+        "the provider does not know the model that this tutor asks for: whoever runs it must check the default model",
+    );
+    error
+        .context()
+        .fold(told, |told, (key, value)| told.with_context(key, value))
 }
 
 fn panicked() -> Error {

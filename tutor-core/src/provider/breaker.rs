@@ -2,15 +2,17 @@
 //! requests to it fail at once instead of after their time limits.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt};
 use tokio::time::Instant;
 
 use super::delivered::is_content;
-use super::fault::{Failure, Fault, REFUSED_BY};
+use super::fault::{Fault, REFUSED_BY};
 use super::health::{BreakerState, Gauge, Health, millis};
 use super::{CompletionRequest, CompletionStream, Delta, ModelInfo, Provider, ProviderInfo};
 use crate::error::{Error, ErrorKind, Result};
@@ -121,36 +123,38 @@ impl<P: Provider> Provider for BreakerProvider<P> {
 
     async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
         let mut pass = self.circuit.admit()?;
-        let inner = match self.inner.stream(request).await {
-            Ok(inner) => inner,
+        match self.inner.stream(request).await {
+            Ok(inner) => Ok(Watched(Some((inner, pass))).boxed()),
             Err(error) => {
                 pass.end(Some(&error));
-                return Err(error);
+                Err(error)
             }
+        }
+    }
+}
+
+/// A completion that tells its breaker how it goes; `None` once it has ended.
+struct Watched(Option<(CompletionStream, Pass)>);
+
+impl Stream for Watched {
+    type Item = Result<Delta>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some((inner, pass)) = &mut self.0 else {
+            return Poll::Ready(None);
         };
-        Ok(stream::unfold(Some((inner, pass)), |state| async move {
-            let (mut inner, mut pass) = state?;
-            match inner.next().await {
-                Some(Ok(delta)) => {
-                    if matches!(delta, Delta::Finished { .. }) {
-                        pass.end(None);
-                    } else if is_content(&delta) {
-                        pass.works();
-                    }
-                    Some((Ok(delta), Some((inner, pass))))
-                }
-                Some(Err(error)) => {
-                    pass.end(Some(&error));
-                    Some((Err(error), None))
-                }
-                None => {
-                    pass.end_early();
-                    None
-                }
-            }
-        })
-        .fuse()
-        .boxed())
+        let item = ready!(inner.poll_next_unpin(cx));
+        match &item {
+            Some(Ok(Delta::Finished { .. })) => pass.end(None),
+            Some(Ok(delta)) if is_content(delta) => pass.works(),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => pass.end(Some(error)),
+            None => pass.end_early(),
+        }
+        if matches!(item, Some(Err(_)) | None) {
+            self.0 = None;
+        }
+        Poll::Ready(item)
     }
 }
 
@@ -176,10 +180,14 @@ impl Circuit {
             }
             State::Probing { .. } => PROBE_WAIT,
         };
-        Err(Failure::new(Fault::Overloaded)
-            .into_error(&self.name)
-            .with_context(REFUSED_BY, "breaker")
-            .retryable(Some(wait)))
+        Err(Error::new(
+            ErrorKind::ProviderUnavailable,
+            "the provider failed again and again, and is left alone for a while: try again in a moment",
+        )
+        .with_context("provider", &self.name)
+        .with_context("reason", Fault::Overloaded)
+        .with_context(REFUSED_BY, "breaker")
+        .retryable(Some(wait)))
     }
 
     fn failed(&self, probe: bool, asked: Option<Duration>) {
@@ -325,6 +333,7 @@ fn is_failure(error: &Error) -> bool {
 mod tests {
     use tokio::sync::Notify;
 
+    use super::super::fault::Failure;
     use super::*;
     use crate::provider::ScriptedProvider;
     use crate::provider::scripted::{Step, text_script};

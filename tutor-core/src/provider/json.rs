@@ -5,7 +5,6 @@
 
 use std::fmt;
 
-use memchr::memchr;
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, de};
 use serde_json::value::RawValue;
@@ -119,12 +118,18 @@ impl Wide {
 
     /// The string that a JSON value is; `None` if it is no string.
     pub(crate) fn of_raw(raw: &RawValue) -> Option<Self> {
-        let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+        Self::of_string(raw.get())
+    }
+
+    /// The string that `json` is; `None` if it is anything else.
+    pub(crate) fn of_string(json: &str) -> Option<Self> {
+        let inner = json.strip_prefix('"')?.strip_suffix('"')?;
         // Nearly always: without escapes there is nothing to decode.
-        if memchr(b'\\', inner.as_bytes()).is_none() {
+        let is_plain = |byte: &u8| !matches!(byte, b'"' | b'\\' | 0..b' ');
+        if inner.as_bytes().iter().all(is_plain) {
             return Some(Self::from(inner));
         }
-        serde_json::from_str(raw.get()).ok()
+        serde_json::from_str(json).ok()
     }
 
     /// The text; half pairs become U+FFFD.

@@ -5,13 +5,17 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::pin::Pin;
+use std::sync::LazyLock;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
-use memchr::memmem;
+use bytes::Bytes;
+use futures_util::{FutureExt, Stream, StreamExt};
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::fault::{Failure, Fault};
 use super::http::{Answer, Body, HttpClient, MAX_DOCUMENT_BYTES, Media};
@@ -20,6 +24,7 @@ use super::rejection::Rejection;
 use super::sse::{Decoder, Frame, LimitExceeded};
 use super::values::{Splitter, Unsplittable};
 use super::{CompletionStream, Delta};
+use crate::error::Result;
 use crate::event::Notice;
 
 #[cfg(test)]
@@ -77,8 +82,6 @@ pub(crate) struct Reply<P> {
     media: Media,
     reading: Reading,
     progress: Progress,
-    /// What the last bytes completed; empty between two pushes, and kept for its memory.
-    frames: Vec<Frame>,
 }
 
 #[derive(Debug)]
@@ -122,7 +125,6 @@ impl<P: Protocol> Reply<P> {
             media,
             reading: Reading::Nothing(Start::default()),
             progress: Progress::Running,
-            frames: Vec::new(),
         }
     }
 
@@ -147,13 +149,13 @@ impl<P: Protocol> Reply<P> {
                 self.push(&start, out)
             }
             Reading::Events(decoder) => {
-                let pushed = decoder.push(bytes, &mut self.frames);
-                self.take_frames(out)?;
-                // What comes after the end does not matter.
-                if self.progress != Progress::Ended {
-                    pushed.map_err(exceeded)?;
+                let (protocol, progress) = (&mut self.protocol, &mut self.progress);
+                let mut take = |frame: Frame<'_>| take_frame(protocol, progress, frame, out);
+                match decoder.push(bytes, &mut take) {
+                    // What comes after the end does not matter.
+                    Err(_) if self.progress == Progress::Ended => Ok(Progress::Ended),
+                    pushed => pushed.map(|()| self.progress),
                 }
-                Ok(self.progress)
             }
             Reading::Values(splitter) => {
                 let mut objects = Vec::new();
@@ -161,7 +163,7 @@ impl<P: Protocol> Reply<P> {
                 self.objects(objects, out)?;
                 if self.progress != Progress::Ended {
                     split.map_err(|reason| match reason {
-                        Unsplittable::Limit(limit) => exceeded(limit),
+                        Unsplittable::Limit(limit) => Failure::from(limit),
                         Unsplittable::Stray => Failure::hopeless(Fault::Malformed),
                     })?;
                 }
@@ -186,8 +188,9 @@ impl<P: Protocol> Reply<P> {
             }
             Reading::Nothing(_) => Err(Failure::new(Fault::EmptyResponse)),
             Reading::Events(mut decoder) => {
-                decoder.finish(&mut self.frames).map_err(exceeded)?;
-                self.take_frames(out)?;
+                let (protocol, progress) = (&mut self.protocol, &mut self.progress);
+                decoder
+                    .finish(&mut |frame: Frame<'_>| take_frame(protocol, progress, frame, out))?;
                 if self.progress == Progress::Ended {
                     Ok(())
                 } else {
@@ -235,46 +238,43 @@ impl<P: Protocol> Reply<P> {
         }
         Ok(())
     }
+}
 
-    /// Hands the frames to the protocol, until one is the end.
-    fn take_frames(&mut self, out: &mut Vec<Delta>) -> Result<(), Failure> {
-        let mut frames = mem::take(&mut self.frames);
-        let taken = frames
-            .drain(..)
-            .try_for_each(|frame| self.take_frame(frame, out));
-        self.frames = frames;
-        taken
+/// Hands a frame to the protocol, unless one before was the end.
+fn take_frame<P: Protocol>(
+    protocol: &mut P,
+    progress: &mut Progress,
+    frame: Frame<'_>,
+    out: &mut Vec<Delta>,
+) -> Result<(), Failure> {
+    if *progress == Progress::Ended {
+        return Ok(());
     }
-
-    fn take_frame(&mut self, frame: Frame, out: &mut Vec<Delta>) -> Result<(), Failure> {
-        if self.progress == Progress::Ended {
-            return Ok(());
+    let before = out.len();
+    match frame {
+        Frame::Comment => {}
+        Frame::Done => {
+            protocol.finish(out)?;
+            *progress = Progress::Ended;
         }
-        let before = out.len();
-        self.progress = match frame {
-            Frame::Comment => self.progress,
-            Frame::Done => {
-                self.protocol.finish(out)?;
-                Progress::Ended
+        Frame::Error(text) => return Err(Rejection::of_body(text).into_failure(None)),
+        Frame::Event { name, data } => {
+            if let Some(rejection) = rejection(name, data) {
+                return Err(rejection.into_failure(None));
             }
-            Frame::Error(text) => return Err(Rejection::of_body(&text).into_failure(None)),
-            Frame::Event { name, data } => {
-                if let Some(rejection) = rejection(&name, &data) {
-                    return Err(rejection.into_failure(None));
-                }
-                self.protocol.event(&data, out)?
-            }
-        };
-        if self.progress != Progress::Ended && out.len() == before {
-            live(out);
+            *progress = protocol.event(data, out)?;
         }
-        Ok(())
     }
+    if *progress != Progress::Ended && out.len() == before {
+        live(out);
+    }
+    Ok(())
 }
 
 /// The error that an event is, if it is one.
 fn rejection(name: &str, data: &str) -> Option<Rejection> {
-    if name != "error" && memmem::find(data.as_bytes(), b"error").is_none() {
+    static ERROR: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("error"));
+    if name != "error" && ERROR.find(data.as_bytes()).is_none() {
         return None;
     }
     let within = |data: &str| Rejection::within(data);
@@ -347,8 +347,10 @@ pub(crate) fn empty_output() -> Delta {
     ))
 }
 
-fn exceeded(limit_exceeded: LimitExceeded) -> Failure {
-    limit(limit_exceeded.0)
+impl From<LimitExceeded> for Failure {
+    fn from(exceeded: LimitExceeded) -> Self {
+        limit(exceeded.0)
+    }
 }
 
 /// A named limit was exceeded.
@@ -368,6 +370,7 @@ pub(crate) fn completion<P: Protocol>(
         .clone()
         .map(|request_id| Delta::Accepted { request_id });
     let receiver = Receiver {
+        client,
         reply: Reply::new(protocol, answer.media),
         body: Some(answer.body),
         tail: None,
@@ -379,22 +382,17 @@ pub(crate) fn completion<P: Protocol>(
         failure: None,
         request_id: answer.request_id,
     };
-    // In a box, because it moves with every delta.
-    let state = Box::new((client, receiver));
-    stream::unfold(state, |mut state| async move {
-        let item = state.1.next().await?;
-        Some((item.map_err(|failure| state.0.error(failure)), state))
-    })
-    .fuse()
-    .boxed()
+    receiver.boxed()
 }
 
+/// The deltas of an answer, as they come.
 struct Receiver<P> {
+    client: HttpClient,
     reply: Reply<P>,
     /// `None` once everything was received.
     body: Option<Body>,
-    /// When a reply that is complete stops waiting for the end of its stream.
-    tail: Option<(Progress, Instant)>,
+    /// How complete the reply is, and what ends the wait for the end of its stream.
+    tail: Option<(Progress, Pin<Box<Sleep>>)>,
     queue: VecDeque<Delta>,
     /// Empty between two pieces of the body, and kept for its memory.
     out: Vec<Delta>,
@@ -402,59 +400,84 @@ struct Receiver<P> {
     request_id: Option<String>,
 }
 
-impl<P: Protocol> Receiver<P> {
-    async fn next(&mut self) -> Option<Result<Delta, Failure>> {
+impl<P> Unpin for Receiver<P> {}
+
+impl<P: Protocol> Stream for Receiver<P> {
+    type Item = Result<Delta>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
         loop {
-            if let Some(delta) = self.queue.pop_front() {
-                return Some(Ok(delta));
+            if let Some(delta) = this.queue.pop_front() {
+                return Poll::Ready(Some(Ok(delta)));
             }
-            if let Some(failure) = self.failure.take() {
-                return Some(Err(
-                    failure.with_token("request_id", self.request_id.as_deref())
-                ));
+            if let Some(failure) = this.failure.take() {
+                let failure = failure.with_token("request_id", this.request_id.as_deref());
+                return Poll::Ready(Some(Err(this.client.error(failure))));
             }
-            let body = self.body.as_mut()?;
-            let chunk = match self.tail {
-                Some((_, until)) => timeout_at(until, body.next()).await.unwrap_or(None),
-                None => body.next().await,
+            let Some(body) = &mut this.body else {
+                return Poll::Ready(None);
             };
-            let out = &mut self.out;
-            let received = match chunk {
-                Some(Ok(bytes)) => self.reply.push(&bytes, out),
-                Some(Err(failure)) => self.reply.broken(failure, out).map(|()| Progress::Ended),
-                None => self.reply.finish(out).map(|()| Progress::Ended),
+            let piece = match (body.poll_next_unpin(cx), &mut this.tail) {
+                (Poll::Ready(piece), _) => piece,
+                (Poll::Pending, Some((_, grace))) => {
+                    ready!(grace.as_mut().poll(cx));
+                    None
+                }
+                (Poll::Pending, None) => return Poll::Pending,
             };
-            match received {
-                Ok(Progress::Running) => {
-                    self.tail = None;
-                    if out.is_empty() {
-                        out.push(Delta::Heartbeat);
-                    }
-                }
-                Ok(Progress::Ended) => drain(self.body.take()),
-                Ok(progress) => {
-                    if self.tail.is_none_or(|(before, _)| before != progress) {
-                        let grace = if progress == Progress::Counted {
-                            TAIL_GRACE
-                        } else {
-                            USAGE_GRACE
-                        };
-                        self.tail = Some((progress, Instant::now() + grace));
-                    }
-                }
-                Err(failure) => {
-                    self.failure = Some(failure);
-                    self.body = None;
-                }
-            }
-            self.queue.extend(self.out.drain(..));
+            this.receive(piece);
         }
+    }
+}
+
+impl<P: Protocol> Receiver<P> {
+    /// Takes the next piece of the body; `None` if it is over, or waited for no longer.
+    fn receive(&mut self, piece: Option<Result<Bytes, Failure>>) {
+        let out = &mut self.out;
+        let received = match piece {
+            Some(Ok(bytes)) => self.reply.push(&bytes, out),
+            Some(Err(failure)) => self.reply.broken(failure, out).map(|()| Progress::Ended),
+            None => self.reply.finish(out).map(|()| Progress::Ended),
+        };
+        match received {
+            Ok(Progress::Running) => {
+                self.tail = None;
+                if out.is_empty() {
+                    out.push(Delta::Heartbeat);
+                }
+            }
+            Ok(Progress::Ended) => drain(self.body.take()),
+            Ok(progress) => {
+                if self
+                    .tail
+                    .as_ref()
+                    .is_none_or(|(before, _)| *before != progress)
+                {
+                    let grace = if progress == Progress::Counted {
+                        TAIL_GRACE
+                    } else {
+                        USAGE_GRACE
+                    };
+                    self.tail = Some((progress, Box::pin(sleep(grace))));
+                }
+            }
+            Err(failure) => {
+                self.failure = Some(failure);
+                self.body = None;
+            }
+        }
+        self.queue.extend(self.out.drain(..));
     }
 }
 
 /// Reads what little may follow the end of a reply, so that its connection can be used again.
 fn drain(body: Option<Body>) {
     let Some(mut body) = body else { return };
+    // Nearly always the end is there already.
+    if let Some(None | Some(Err(_))) = body.next().now_or_never() {
+        return;
+    }
     tokio::spawn(timeout(DRAIN_TIME, async move {
         let mut read = 0;
         while let Some(Ok(chunk)) = body.next().await {

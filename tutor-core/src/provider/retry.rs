@@ -1,19 +1,22 @@
 //! Trying again.
 
 use std::collections::hash_map::RandomState;
-use std::fmt;
 use std::hash::{BuildHasher, Hasher};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use std::{fmt, mem};
 
 use async_trait::async_trait;
-use futures_util::{StreamExt, stream};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::time::{Instant, sleep};
 
 use super::delivered::Delivered;
 use super::fault::{Fault, REFUSED_BY};
-use super::{CompletionRequest, CompletionStream, ModelInfo, Provider, ProviderInfo};
+use super::{CompletionRequest, CompletionStream, Delta, ModelInfo, Provider, ProviderInfo};
 use crate::error::{Error, Result};
 
 /// How often a request is tried again, unless it is configured.
@@ -99,30 +102,66 @@ impl<P: Provider> Provider for RetryProvider<P> {
 
     async fn stream(&self, request: CompletionRequest) -> Result<CompletionStream> {
         self.policy.earn();
-        // In a box, because it moves with every delta.
-        let mut run = Box::new(Run {
+        let mut run = Run {
             inner: Arc::clone(&self.inner),
             policy: Arc::clone(&self.policy),
             request,
             retries: 0,
             delivered: Delivered::default(),
-        });
+        };
         let opened = run.open().await?;
-        Ok(stream::unfold(Some((run, opened)), |state| async move {
-            let (mut run, mut opened) = state?;
-            loop {
-                match opened.next().await? {
-                    Ok(delta) if run.delivered.is_repeated(&delta) => {}
-                    Ok(delta) => return Some((Ok(delta), Some((run, opened)))),
-                    Err(error) => match run.again(error).await {
-                        Ok(stream) => opened = stream,
-                        Err(error) => return Some((Err(error), None)),
-                    },
+        let run = Box::new(run);
+        Ok(Attempts::Reading(run, opened).boxed())
+    }
+}
+
+/// The deltas of a request over all its attempts.
+enum Attempts<P> {
+    /// What an attempt says.
+    Reading(Box<Run<P>>, CompletionStream),
+    /// The wait for the next attempt.
+    Waiting(BoxFuture<'static, Result<(Box<Run<P>>, CompletionStream)>>),
+    /// There is no more.
+    Over,
+}
+
+impl<P: Provider> Stream for Attempts<P> {
+    type Item = Result<Delta>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let failed = match &mut *self {
+                Self::Reading(run, opened) => match ready!(opened.poll_next_unpin(cx)) {
+                    Some(Ok(delta)) if run.delivered.is_repeated(&delta) => continue,
+                    Some(Ok(delta)) => return Poll::Ready(Some(Ok(delta))),
+                    Some(Err(error)) => Some(error),
+                    None => None,
+                },
+                Self::Waiting(next) => match ready!(next.poll_unpin(cx)) {
+                    Ok((run, opened)) => {
+                        *self = Self::Reading(run, opened);
+                        continue;
+                    }
+                    Err(error) => {
+                        *self = Self::Over;
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                },
+                Self::Over => return Poll::Ready(None),
+            };
+            match (mem::replace(&mut *self, Self::Over), failed) {
+                (Self::Reading(mut run, opened), Some(error)) => {
+                    // Its connection is not needed any more.
+                    drop(opened);
+                    let next = async move {
+                        let opened = run.again(error).await?;
+                        Ok((run, opened))
+                    };
+                    *self = Self::Waiting(next.boxed());
                 }
+                _ => return Poll::Ready(None),
             }
-        })
-        .fuse()
-        .boxed())
+        }
     }
 }
 
@@ -244,8 +283,8 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::event::Notice;
     use crate::message::FinishReason;
+    use crate::provider::ScriptedProvider;
     use crate::provider::scripted::{Step, text_script};
-    use crate::provider::{Delta, ScriptedProvider};
 
     fn overloaded() -> Error {
         Error::new(ErrorKind::ProviderUnavailable, "overloaded").retryable(None)

@@ -5,6 +5,7 @@
 //! reported, invalid UTF-8 is replaced, a field named `error` is an error, and a bare JSON object
 //! between the events, which is how some servers report an error, is an event.
 
+use std::borrow::Cow;
 use std::mem;
 
 use memchr::memchr2;
@@ -23,17 +24,17 @@ pub(crate) const MAX_STREAM_BYTES: usize = 64 << 20;
 pub(crate) const MAX_FRAMES: usize = 1_000_000;
 
 /// What a stream consists of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Frame {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frame<'a> {
     /// An event with data.
     Event {
         /// The `event:` field; empty if there was none.
-        name: String,
+        name: &'a str,
         /// The `data:` lines, joined by line feeds; never empty.
-        data: String,
+        data: &'a str,
     },
     /// The value of a field named `error`, which the standard does not have.
-    Error(String),
+    Error(&'a str),
     /// A comment: a sign of life.
     Comment,
     /// An event whose data is `[DONE]`.
@@ -44,7 +45,7 @@ pub(crate) enum Frame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LimitExceeded(pub(crate) &'static str);
 
-/// The decoder of one stream.
+/// The decoder of one stream. It hands the frames out as they end, until one is refused.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     /// The beginning of a line whose end has not come yet.
@@ -62,15 +63,15 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// Decodes the next bytes, cut anywhere, and appends what they complete to `frames`.
-    pub(crate) fn push(
+    /// Decodes the next bytes, cut anywhere, and hands what they complete to `take`.
+    pub(crate) fn push<E: From<LimitExceeded>>(
         &mut self,
         mut bytes: &[u8],
-        frames: &mut Vec<Frame>,
-    ) -> Result<(), LimitExceeded> {
+        take: &mut impl FnMut(Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.bytes = self.bytes.saturating_add(bytes.len());
         if self.bytes > MAX_STREAM_BYTES {
-            return Err(LimitExceeded("stream_bytes"));
+            return Err(LimitExceeded("stream_bytes").into());
         }
         while !bytes.is_empty() {
             if mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
@@ -80,7 +81,7 @@ impl Decoder {
             let end = memchr2(b'\r', b'\n', bytes);
             let part = &bytes[..end.unwrap_or(bytes.len())];
             if self.line.len() + part.len() > MAX_LINE_BYTES {
-                return Err(LimitExceeded("line_bytes"));
+                return Err(LimitExceeded("line_bytes").into());
             }
             let Some(end) = end else {
                 self.line.extend_from_slice(part);
@@ -88,33 +89,54 @@ impl Decoder {
             };
             self.after_cr = bytes[end] == b'\r';
             bytes = &bytes[end + 1..];
-            // Most lines are there as a whole, and need not be copied to be read.
-            if self.line.is_empty() {
-                self.take_line(part, frames)?;
-            } else {
+            if !self.line.is_empty() {
                 self.line.extend_from_slice(part);
-                self.end_line(frames)?;
+                self.end_line(take)?;
+            } else if let Some(data) = self.only_data(part, bytes) {
+                // Most events are one line with a blank one behind it, and need not be copied.
+                self.past_first_line = true;
+                self.event(data, take)?;
+            } else {
+                self.take_line(part, take)?;
             }
         }
         Ok(())
     }
 
+    /// The data of an event that has no other line than this one, as what follows shows.
+    fn only_data<'a>(&self, line: &'a [u8], rest: &[u8]) -> Option<&'a [u8]> {
+        let rest = match rest {
+            [b'\n', rest @ ..] if self.after_cr => rest,
+            rest => rest,
+        };
+        let ends = matches!(rest, [b'\n' | b'\r', ..]);
+        let data = line.strip_prefix(b"data:")?;
+        let is_only = ends && self.data.is_none() && self.stray.is_none();
+        is_only.then(|| data.strip_prefix(b" ").unwrap_or(data))
+    }
+
     /// The stream is over: an event without a blank line after it counts if it is whole.
-    pub(crate) fn finish(&mut self, frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
+    pub(crate) fn finish<E: From<LimitExceeded>>(
+        &mut self,
+        take: &mut impl FnMut(Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         if !self.line.is_empty() {
-            self.end_line(frames)?;
+            self.end_line(take)?;
         }
-        self.end_stray(frames)?;
+        self.end_stray(take)?;
         let whole = self.data.as_deref().is_some_and(|data| {
             let text = String::from_utf8_lossy(data);
             is_done(&text) || serde_json::from_str::<IgnoredAny>(&text).is_ok()
         });
-        if whole { self.dispatch(frames) } else { Ok(()) }
+        if whole { self.end_event(take) } else { Ok(()) }
     }
 
-    fn end_line(&mut self, frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
+    fn end_line<E: From<LimitExceeded>>(
+        &mut self,
+        take: &mut impl FnMut(Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut buffer = mem::take(&mut self.line);
-        self.take_line(&buffer, frames)?;
+        self.take_line(&buffer, take)?;
         // The allocation serves the next line, unless this one was extraordinary.
         if buffer.capacity() <= 64 << 10 {
             buffer.clear();
@@ -123,19 +145,23 @@ impl Decoder {
         Ok(())
     }
 
-    fn take_line(&mut self, mut line: &[u8], frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
+    fn take_line<E: From<LimitExceeded>>(
+        &mut self,
+        mut line: &[u8],
+        take: &mut impl FnMut(Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         if !mem::replace(&mut self.past_first_line, true) {
             line = line.strip_prefix(BOM).unwrap_or(line);
         }
         if self.stray.is_some() || line.starts_with(b"{") {
             // Fields begin again: what stood between them was something else.
             if !line.starts_with(b"data:") {
-                return self.take_stray(line, frames);
+                return self.take_stray(line, take);
             }
             self.stray = None;
         }
         if line.is_empty() {
-            return self.dispatch(frames);
+            return self.end_event(take);
         }
         let (field, value) = match line.iter().position(|b| *b == b':') {
             Some(colon) => (&line[..colon], &line[colon + 1..]),
@@ -143,7 +169,10 @@ impl Decoder {
         };
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match field {
-            b"" => self.emit(Frame::Comment, frames),
+            b"" => {
+                self.count()?;
+                take(Frame::Comment)
+            }
             b"data" => {
                 match &mut self.data {
                     Some(data) => {
@@ -154,65 +183,100 @@ impl Decoder {
                 }
                 let size = self.data.as_ref().map_or(0, Vec::len);
                 if size > MAX_EVENT_BYTES {
-                    Err(LimitExceeded("event_bytes"))
-                } else {
-                    Ok(())
+                    return Err(LimitExceeded("event_bytes").into());
                 }
-            }
-            b"event" => {
-                self.name = text(value.to_vec());
                 Ok(())
             }
-            b"error" => self.emit(Frame::Error(text(value.to_vec())), frames),
+            b"event" => {
+                self.name.clear();
+                self.name.push_str(&text(value));
+                Ok(())
+            }
+            b"error" => {
+                self.count()?;
+                take(Frame::Error(&text(value)))
+            }
             // `id` and `retry` are for reconnecting, which a POST cannot do.
             _ => Ok(()),
         }
     }
 
-    fn take_stray(&mut self, line: &[u8], frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
+    fn take_stray<E: From<LimitExceeded>>(
+        &mut self,
+        line: &[u8],
+        take: &mut impl FnMut(Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let (stray, nesting) = self.stray.get_or_insert_default();
         stray.extend_from_slice(line);
         stray.push(b'\n');
         if stray.len() > MAX_EVENT_BYTES {
-            return Err(LimitExceeded("event_bytes"));
+            return Err(LimitExceeded("event_bytes").into());
         }
         line.iter().for_each(|byte| nesting.push(*byte));
         // Reading it after each line to see whether it is whole would be quadratic.
         if nesting.is_closed() {
-            self.end_stray(frames)?;
+            self.end_stray(take)?;
         }
         Ok(())
     }
 
     /// Hands a stray object out if it is whole.
-    fn end_stray(&mut self, frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
+    fn end_stray<E: From<LimitExceeded>>(
+        &mut self,
+        take: &mut impl FnMut(Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let Some((stray, _)) = self.stray.take() else {
             return Ok(());
         };
         if serde_json::from_slice::<IgnoredAny>(&stray).is_err() {
             return Ok(());
         }
-        let data = text(stray);
-        let name = String::new();
-        self.emit(Frame::Event { name, data }, frames)
+        self.count()?;
+        take(Frame::Event {
+            name: "",
+            data: &text(&stray),
+        })
     }
 
-    fn dispatch(&mut self, frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
-        let name = mem::take(&mut self.name);
-        match self.data.take().map(text) {
-            None => Ok(()),
-            Some(data) if data.trim().is_empty() => Ok(()),
-            Some(data) if is_done(&data) => self.emit(Frame::Done, frames),
-            Some(data) => self.emit(Frame::Event { name, data }, frames),
+    fn end_event<E: From<LimitExceeded>>(
+        &mut self,
+        take: &mut impl FnMut(Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self.data.take() {
+            Some(data) => self.event(&data, take),
+            None => {
+                self.name.clear();
+                Ok(())
+            }
         }
     }
 
-    fn emit(&mut self, frame: Frame, frames: &mut Vec<Frame>) -> Result<(), LimitExceeded> {
+    fn event<E: From<LimitExceeded>>(
+        &mut self,
+        data: &[u8],
+        take: &mut impl FnMut(Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let data = text(data);
+        if !data.trim().is_empty() {
+            self.count()?;
+            take(match is_done(&data) {
+                true => Frame::Done,
+                false => Frame::Event {
+                    name: &self.name,
+                    data: &data,
+                },
+            })?;
+        }
+        self.name.clear();
+        Ok(())
+    }
+
+    /// One frame more.
+    fn count(&mut self) -> Result<(), LimitExceeded> {
         self.frames += 1;
         if self.frames > MAX_FRAMES {
             return Err(LimitExceeded("frames"));
         }
-        frames.push(frame);
         Ok(())
     }
 }
@@ -222,11 +286,12 @@ fn is_done(data: &str) -> bool {
 }
 
 /// The text that these bytes are; what is no UTF-8 is replaced.
-pub(crate) fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes).unwrap_or_else(|error| {
+pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(bytes);
+    if matches!(text, Cow::Owned(_)) {
         tracing::warn!("a provider sent invalid UTF-8, which was replaced");
-        String::from_utf8_lossy(error.as_bytes()).into_owned()
-    })
+    }
+    text
 }
 
 #[cfg(test)]
@@ -235,24 +300,29 @@ mod tests {
 
     use super::*;
 
-    fn decode(chunks: &[&[u8]]) -> Result<Vec<Frame>, LimitExceeded> {
+    /// A frame, as it is printed.
+    fn keep(kept: &mut Vec<String>) -> impl FnMut(Frame<'_>) -> Result<(), LimitExceeded> {
+        |frame| {
+            kept.push(format!("{frame:?}"));
+            Ok(())
+        }
+    }
+
+    fn decode(chunks: &[&[u8]]) -> Result<Vec<String>, LimitExceeded> {
         let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
         for chunk in chunks {
-            decoder.push(chunk, &mut frames)?;
+            decoder.push(chunk, &mut keep(&mut frames))?;
         }
-        decoder.finish(&mut frames)?;
+        decoder.finish(&mut keep(&mut frames))?;
         Ok(frames)
     }
 
-    fn frames(text: impl AsRef<[u8]>) -> Vec<Frame> {
+    fn frames(text: impl AsRef<[u8]>) -> Vec<String> {
         decode(&[text.as_ref()]).unwrap()
     }
 
-    fn event(name: &str, data: &str) -> Frame {
-        Frame::Event {
-            name: name.to_owned(),
-            data: data.to_owned(),
-        }
+    fn event(name: &str, data: &str) -> String {
+        format!("{:?}", Frame::Event { name, data })
     }
 
     #[test]
@@ -277,9 +347,9 @@ mod tests {
     #[test]
     fn a_carriage_return_ends_its_line_at_once_and_swallows_a_later_line_feed() {
         let (mut decoder, mut out) = (Decoder::default(), Vec::new());
-        decoder.push(b"data: a\r\n\r", &mut out).unwrap();
+        decoder.push(b"data: a\r\n\r", &mut keep(&mut out)).unwrap();
         assert_eq!(out, [event("", "a")]);
-        decoder.push(b"\ndata: b\n\n", &mut out).unwrap();
+        decoder.push(b"\ndata: b\n\n", &mut keep(&mut out)).unwrap();
         assert_eq!(out, [event("", "a"), event("", "b")]);
     }
 
@@ -294,7 +364,7 @@ mod tests {
             frames("\u{feff}\u{feff}data: a\n\ndata: b\n\n"),
             [event("", "b")]
         );
-        assert_eq!(frames("\n\u{feff}data: a\n\n"), []);
+        assert!(frames("\n\u{feff}data: a\n\n").is_empty());
     }
 
     #[test]
@@ -316,9 +386,9 @@ mod tests {
         assert_eq!(
             frames("\n\n\n: hi\n:\n\n\ndata: a\n: in between\n\n"),
             [
-                Frame::Comment,
-                Frame::Comment,
-                Frame::Comment,
+                "Comment".to_owned(),
+                "Comment".to_owned(),
+                "Comment".to_owned(),
                 event("", "a"),
             ]
         );
@@ -328,7 +398,7 @@ mod tests {
     fn a_field_named_error_is_an_error() {
         assert_eq!(
             frames("error: {\"code\":400}\n\n"),
-            [Frame::Error("{\"code\":400}".into())]
+            [format!("{:?}", Frame::Error("{\"code\":400}"))]
         );
     }
 
@@ -336,7 +406,7 @@ mod tests {
     fn done_is_recognized_with_white_space_around_it() {
         assert_eq!(
             frames("data:[DONE]\n\ndata:  [DONE] \n\ndata: [DONE]"),
-            [Frame::Done, Frame::Done, Frame::Done]
+            ["Done", "Done", "Done"]
         );
         assert_eq!(frames("data: [DONE]x\n\n"), [event("", "[DONE]x")]);
     }
@@ -345,12 +415,12 @@ mod tests {
     fn at_the_end_a_pending_event_counts_only_if_it_is_whole() {
         assert_eq!(frames("data: {\"a\":1}"), [event("", "{\"a\":1}")]);
         assert_eq!(frames("data: {\"a\":1}\n"), [event("", "{\"a\":1}")]);
-        assert_eq!(frames("data: {\"a\":1"), []);
+        assert!(frames("data: {\"a\":1").is_empty());
         assert_eq!(
             frames("data: {\"a\":\ndata: 1}\n"),
             [event("", "{\"a\":\n1}")]
         );
-        assert_eq!(frames("data: [DON"), []);
+        assert!(frames("data: [DON").is_empty());
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Splitter {
                 if self.objects > MAX_FRAMES {
                     return exceeded("frames");
                 }
-                objects.push(text(mem::take(&mut self.object)));
+                objects.push(text(&mem::take(&mut self.object)).into_owned());
             }
         }
         if self.is_amid() {

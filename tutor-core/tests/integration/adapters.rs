@@ -83,6 +83,20 @@ async fn a_refused_key_is_set_aside_and_no_key_is_shown() {
 }
 
 #[tokio::test]
+async fn an_unknown_model_is_the_mistake_of_who_chose_it() {
+    let body = json!({"error": {"message": "x", "code": "model_not_found"}});
+    let upstream = upstream(vec![Act::Send(json_response(404, &body))]).await;
+    let provider = config("main", &upstream, json!({"default_model": "gone"}));
+    let tutor = tutor(vec![provider.build().unwrap()]).await;
+    let error = tutor.chat(asking("nope")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let error = tutor.chat("?").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ProviderRejected);
+    assert!(error.to_string().contains("the default model"), "{error}");
+    assert_eq!(error.context_value("reason"), Some("not_found"));
+}
+
+#[tokio::test]
 async fn a_dead_provider_is_left_alone_and_the_next_one_answers_silently() {
     let (dead, alive) = (upstream(refusal(503)).await, upstream(answer("ok")).await);
     let providers = ProviderConfig::build_all(&[

@@ -5,6 +5,8 @@ mod attachments;
 mod background;
 mod branches;
 mod context;
+#[cfg(feature = "provider-openai")]
+mod memory;
 mod opinions;
 mod output;
 mod recording;

@@ -11,6 +11,7 @@ use crate::provider::Delta;
 use crate::provider::calls::{Calls, Fragment};
 use crate::provider::fault::{Failure, Fault};
 use crate::provider::json::{Joiner, Wide};
+use crate::provider::mold::Mold;
 use crate::provider::rejection::Rejection;
 use crate::provider::reply::{Progress, Protocol, empty_output, push, read_document, read_json};
 
@@ -28,6 +29,7 @@ pub(crate) struct ChatStream {
     /// Present if tools may be asked for.
     replay: Option<Replay>,
     calls: Calls,
+    mold: Mold,
     usage: Usage,
     finish: Option<String>,
     native_finish: Option<String>,
@@ -41,6 +43,10 @@ pub(crate) struct ChatStream {
 
 impl Protocol for ChatStream {
     fn event(&mut self, json: &str, out: &mut Vec<Delta>) -> Result<Progress, Failure> {
+        if let Some(text) = self.mold.text(json) {
+            self.speak(text, out);
+            return Ok(self.progress());
+        }
         read_json(json, |json| {
             serde_json::from_str::<Chunk<'_>>(json).map(|chunk| self.chunk(chunk, json, out))
         })?
@@ -115,6 +121,9 @@ impl ChatStream {
             return Err(Failure::hopeless(Fault::Malformed));
         }
         self.begun = true;
+        if let Some(text) = chunk.only_text() {
+            self.mold.take(json, text);
+        }
         for choice in chunk.choices.into_iter().flatten().flatten() {
             if choice.index.is_none_or(|index| index == 0) {
                 self.choice(choice, out)?;
@@ -128,11 +137,15 @@ impl ChatStream {
             self.usage = usage;
             out.push(Delta::Usage(usage));
         }
-        Ok(match (&self.finish, self.usage.is_empty()) {
+        Ok(self.progress())
+    }
+
+    fn progress(&self) -> Progress {
+        match (&self.finish, self.usage.is_empty()) {
             (None, _) => Progress::Running,
             (Some(_), true) => Progress::Replied,
             (Some(_), false) => Progress::Counted,
-        })
+        }
     }
 
     fn choice(&mut self, choice: Choice<'_>, out: &mut Vec<Delta>) -> Result<(), Failure> {

@@ -20,6 +20,31 @@ pub(super) struct Chunk<'a> {
     pub(super) x_groq: Option<Groq<'a>>,
 }
 
+impl Chunk<'_> {
+    /// The text of the reply as it stands in the chunk, if the chunk has nothing else to say.
+    pub(super) fn only_text(&self) -> Option<&str> {
+        let Some([Some(choice)]) = self.choices.as_deref() else {
+            return None;
+        };
+        let says_more = self.usage.is_some()
+            || self.x_groq.is_some()
+            || choice.index.is_some_and(|index| index != 0)
+            || choice.message.is_some()
+            || choice.finish_reason.is_some()
+            || choice.native_finish_reason.is_some()
+            || choice.error.is_some();
+        let delta = choice.delta.as_ref().filter(|_| !says_more)?;
+        let says_more = delta.refusal.is_some()
+            || delta.reasoning_content.is_some()
+            || delta.reasoning.is_some()
+            || delta.reasoning_details.is_some()
+            || delta.tool_calls.is_some()
+            || delta.function_call.is_some();
+        let text = delta.content.filter(|_| !says_more)?.get();
+        text.starts_with('"').then_some(text)
+    }
+}
+
 /// What tells events of other protocols.
 #[derive(Deserialize)]
 struct Foreign<'a> {
