@@ -105,7 +105,7 @@ impl Engine {
         owner: &OwnerId,
         request: &ChatRequest,
         fingerprint: u64,
-    ) -> Result<Prepared> {
+    ) -> Result<Box<Prepared>> {
         let route = self.router().route(&request.preferences)?;
         let now = self.runtime.now();
         let session = match &request.session_id {
@@ -238,7 +238,7 @@ impl Engine {
             preferences: request.preferences.to_map(),
             made_title,
         };
-        Ok(Prepared {
+        Ok(Box::new(Prepared {
             new_turn,
             route,
             completion,
@@ -249,7 +249,7 @@ impl Engine {
             afterwork,
             names_model: request.preferences.model.is_some(),
             wish,
-        })
+        }))
     }
 
     /// What a turn reserves of its owner's quota.

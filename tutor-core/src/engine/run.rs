@@ -12,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::Engine;
+use super::background::Afterwork;
 use super::draft::Draft;
 use super::hub::LiveTurn;
 use super::output::{self, Form};
 use super::prepare::Prepared;
 use super::tools::Toolbox;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Event;
+use crate::event::{Event, Notice};
 use crate::limits::Limits;
 use crate::message::{FinishReason, Message, MessageStatus, Role};
 use crate::provider::{
@@ -47,7 +48,7 @@ impl Engine {
     /// half done.
     pub(super) async fn launch(
         self: &Arc<Self>,
-        mut prepared: Prepared,
+        mut prepared: Box<Prepared>,
         request: &ChatRequest,
         cancel: CancellationToken,
     ) -> Result<Launched> {
@@ -77,10 +78,58 @@ impl Engine {
 
     async fn run(
         self: Arc<Self>,
-        prepared: Prepared,
+        prepared: Box<Prepared>,
         live: Arc<LiveTurn>,
         begun: oneshot::Sender<Result<BegunTurn>>,
     ) {
+        // Boxed, as is the end: a turn spends its life between them, and should not keep room for
+        // both meanwhile.
+        let Some(mut running) = Box::pin(self.store_begin(prepared, &live, begun)).await else {
+            return;
+        };
+        tracing::debug!("turn began");
+        live.publish(trace::started(&running.exchange.turn), 0);
+        let catalog = Arc::clone(&self.catalog);
+        let turn = &running.exchange.turn;
+        let mut draft = Draft::new(Arc::clone(&live), turn, catalog, running.asked);
+        let reply = async {
+            for notice in std::mem::take(&mut running.notices) {
+                draft.publish(Event::Notice(notice));
+            }
+            self.drive(
+                &mut draft,
+                &live,
+                running.connected,
+                running.deadline,
+                &mut running.exchange,
+            )
+            .await
+        };
+        let outcome = AssertUnwindSafe(reply)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Err(panicked()))
+            .map_err(|error| {
+                if running.names_model {
+                    error
+                } else {
+                    without_choice(error)
+                }
+            });
+        let turn = running.exchange.turn;
+        let ended = self.finish(turn, draft, &live, outcome, running.input_tokens);
+        if Box::pin(ended).await == TurnStatus::Completed {
+            self.do_afterwork(running.afterwork);
+        }
+    }
+
+    /// Stores that the turn begins, and tells `begun`; `None` if it does not.
+    async fn store_begin(
+        &self,
+        prepared: Box<Prepared>,
+        live: &LiveTurn,
+        begun: oneshot::Sender<Result<BegunTurn>>,
+    ) -> Option<Running> {
         let Prepared {
             new_turn,
             route,
@@ -92,8 +141,7 @@ impl Engine {
             afterwork,
             names_model,
             wish,
-        } = prepared;
-        let turn = new_turn.turn.clone();
+        } = *prepared;
         let asked = Instant::now();
         // The provider is asked while the begin is written: durability costs no time to first
         // token. Nothing that it says leaves the engine before the begin is durable.
@@ -101,11 +149,10 @@ impl Engine {
             provider: Arc::clone(&route.provider),
             // Kept only if it may be needed again.
             request: (!tools.is_empty() || form.is_some()).then(|| completion.clone()),
-            turn: turn.clone(),
+            turn: new_turn.turn.clone(),
             tools,
             form,
         };
-        // Owned, so that it can be dropped before the end of the turn is written.
         let mut call = ask(route.provider, completion);
         let mut write = pin!(self.store.begin_turn(new_turn));
         let mut early = None;
@@ -122,41 +169,19 @@ impl Engine {
         }
         // Whoever asked may be gone; the turn is stored and goes on unless it is cancelled.
         let _ = begun.send(outcome);
-        if !is_new {
-            return;
-        }
-        tracing::debug!("turn began");
-        live.publish(trace::started(&turn), 0);
-        let catalog = Arc::clone(&self.catalog);
-        let mut draft = Draft::new(Arc::clone(&live), &turn, catalog, asked);
-        let reply = async {
-            for notice in notices {
-                draft.publish(Event::Notice(notice));
-            }
-            let connected = async move {
-                match early {
-                    Some(result) => result,
-                    None => call.await,
-                }
-            };
-            self.drive(&mut draft, &live, connected.boxed(), deadline, exchange)
-                .await
-        };
-        let outcome = AssertUnwindSafe(reply)
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| Err(panicked()))
-            .map_err(|error| {
-                if names_model {
-                    error
-                } else {
-                    without_choice(error)
-                }
-            });
-        let ended = self.finish(turn, draft, &live, outcome, wish.input_tokens);
-        if ended.await == TurnStatus::Completed {
-            self.do_afterwork(afterwork);
-        }
+        is_new.then_some(Running {
+            connected: match early {
+                Some(result) => std::future::ready(result).boxed(),
+                None => call,
+            },
+            exchange,
+            asked,
+            notices,
+            deadline,
+            afterwork,
+            names_model,
+            input_tokens: wish.input_tokens,
+        })
     }
 
     /// Turns what the provider says into events, calls the tools that it asks for, and asks again,
@@ -167,7 +192,7 @@ impl Engine {
         live: &LiveTurn,
         connected: BoxFuture<'_, Result<CompletionStream>>,
         deadline: Instant,
-        mut exchange: Exchange,
+        exchange: &mut Exchange,
     ) -> Result<FinishReason> {
         let limits = &self.limits;
         let mut phase = Phase::Connecting(connected);
@@ -378,6 +403,21 @@ fn ask<'a>(
         .catch_unwind()
         .map(|result| result.unwrap_or_else(|_| Err(panicked())))
         .boxed()
+}
+
+/// A turn whose begin is stored.
+struct Running {
+    /// What the provider answers.
+    connected: BoxFuture<'static, Result<CompletionStream>>,
+    exchange: Exchange,
+    /// When the provider was asked.
+    asked: Instant,
+    notices: Vec<Notice>,
+    deadline: Instant,
+    afterwork: Afterwork,
+    /// True if the caller chose the model.
+    names_model: bool,
+    input_tokens: u64,
 }
 
 /// What a turn needs to go on behind its first completion.
