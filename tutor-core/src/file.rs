@@ -12,6 +12,8 @@ use crate::id::OwnerId;
 use crate::limits::Limits;
 use crate::message::{Content, Part};
 
+#[cfg(feature = "pdf")]
+mod pdf;
 #[cfg(feature = "files")]
 mod place;
 #[cfg(feature = "files")]
@@ -20,10 +22,16 @@ mod store;
 #[cfg(feature = "files")]
 pub use place::FilePlace;
 #[cfg(feature = "files")]
-pub use store::{FileBounds, FileInfo, FileStore, Upload};
+pub use store::{FILE_RECORDS, FileBounds, FileInfo, FileStore, Upload};
 
 /// The image types that models can look at.
 pub const IMAGE_TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+
+/// How PDFs are called.
+const PDF: &str = "application/pdf";
+
+/// Bytes of a document's text that a model is sent, at most; the rest is cut off and that is said.
+const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// The longest URL of an image that is elsewhere, in bytes.
 pub const MAX_URL_BYTES: usize = 2048;
@@ -290,7 +298,7 @@ pub(crate) async fn resolve(
         return Ok(part.clone());
     };
     let file = match (decode(file_id), source) {
-        (Some(data), _) => embedded(data?),
+        (Some(data), _) => embedded(data?).await,
         (None, Some(source)) => source.file(owner, file_id).await?.ok_or_else(|| {
             Error::invalid_input("no such file: upload it first").with_context("file", file_id)
         })?,
@@ -310,13 +318,27 @@ pub(crate) async fn resolve(
     })
 }
 
-fn embedded((_, bytes): (&str, Vec<u8>)) -> StoredFile {
+async fn embedded((_, bytes): (&str, Vec<u8>)) -> StoredFile {
     let content = match sniff(&bytes) {
         Some(found) if IMAGE_TYPES.contains(&found) => FileContent::Image(bytes),
+        Some(PDF) => of_pdf(bytes, MAX_TEXT_BYTES).await,
         Some(_) => FileContent::NameOnly,
         None => String::from_utf8(bytes).map_or(FileContent::NameOnly, FileContent::Text),
     };
     StoredFile::new(None, content)
+}
+
+/// What a model gets of a PDF: its text, or why there is none.
+#[cfg(feature = "pdf")]
+async fn of_pdf(bytes: Vec<u8>, max_bytes: usize) -> FileContent {
+    FileContent::Text(pdf::text_or_notice(bytes, max_bytes).await)
+}
+
+/// A program without that part knows the name alone.
+#[cfg(not(feature = "pdf"))]
+#[expect(clippy::unused_async, reason = "as with that part")]
+async fn of_pdf(_: Vec<u8>, _: usize) -> FileContent {
+    FileContent::NameOnly
 }
 
 #[cfg(test)]
@@ -415,6 +437,13 @@ mod tests {
         let resolved = resolve(None, &owner, &picture).await.unwrap();
         assert_eq!(resolved, Part::image(PNG).unwrap());
         let pdf = Part::file("a.pdf", b"%PDF-1.7 x").unwrap();
-        assert_eq!(resolve(None, &owner, &pdf).await.unwrap(), pdf);
+        let resolved = resolve(None, &owner, &pdf).await.unwrap();
+        #[cfg(feature = "pdf")]
+        assert!(
+            resolved.as_text().unwrap().contains("damaged"),
+            "{resolved:?}"
+        );
+        #[cfg(not(feature = "pdf"))]
+        assert_eq!(resolved, pdf);
     }
 }

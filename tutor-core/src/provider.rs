@@ -70,7 +70,7 @@ pub(crate) mod reply;
 #[cfg(feature = "provider-http")]
 pub(crate) mod rejection;
 #[cfg(feature = "provider-http")]
-pub(crate) mod sse;
+pub mod sse;
 #[cfg(feature = "provider-http")]
 pub(crate) mod usage;
 #[cfg(feature = "provider-http")]

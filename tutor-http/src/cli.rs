@@ -21,6 +21,7 @@ mod doctor;
 mod export;
 mod failure;
 mod import;
+mod keys;
 mod man;
 mod migrate;
 mod output;
@@ -92,6 +93,9 @@ enum Command {
     /// Add, list and disable accounts, and erase all that is somebody's
     #[command(after_help = users::EXAMPLES)]
     Users(users::Args),
+    /// Rotate the keys that sign people's tokens
+    #[command(after_help = keys::EXAMPLES)]
+    Keys(keys::Args),
     /// Print what people used: turns, tokens, cost, thumbs, by day
     #[command(after_help = usage::EXAMPLES)]
     Usage(usage::Args),
@@ -114,7 +118,7 @@ Environment:
   DEMO_DELAY_MS                                            the demo provider's pause between words
   OLLAMA_HOST                                              where a local Ollama is looked for when
                                                            there is no key; off for nowhere
-  DATABASE_URL, HOST, PORT, CORS_ORIGINS, AUTH, REGISTRATION, LOG_LEVEL, DEBUG, DEFAULT_PROVIDER,
+  DATABASE_URL, HOST, PORT, CORS_ORIGINS, TRUSTED_PROXIES, AUTH, REGISTRATION, LOG_LEVEL, DEBUG, DEFAULT_PROVIDER,
   INSECURE_NO_AUTH, TLS_CERTIFICATE, TLS_KEY, METRICS_LISTEN, LOG_FORMAT, MAX_CONNECTIONS, MAX_LIVE_TURNS, MAX_BODY_BYTES, MAX_MESSAGE_CHARS, DRAIN_SECONDS,
   IMPROVE_TITLES, SUMMARIZE, MODEL_CATALOG, MAX_LIVE_TURNS_PER_PERSON, STREAMS_PER_PERSON,
   REQUESTS_PER_MINUTE, ADDRESS_REQUESTS_PER_MINUTE, TURNS_PER_DAY, TOKENS_PER_DAY,
@@ -161,6 +165,7 @@ fn run(command: Command, config: Option<&Path>) -> Result<u8, Failure> {
         Command::Migrate(args) => migrate::run(&args, &vars()?),
         Command::Compact(args) => compact::run(&args, &vars()?),
         Command::Users(args) => users::run(args, &vars()?),
+        Command::Keys(args) => keys::run(&args, &vars()?),
         Command::Usage(args) => usage::run(&args, &vars()?),
         Command::Completions(args) => completions::run(&args, &mut Line::command()),
         Command::Man(args) => man::run(&args, Line::command()),

@@ -16,7 +16,7 @@ use tutor_core::{Error, ErrorKind, Limits, Result, Tutor};
 
 use crate::allowance::Allowances;
 use crate::bounds::Bounds;
-use crate::edge::Origins;
+use crate::edge::{Origins, TrustedProxies};
 use crate::logs::LogFormat;
 use crate::metrics::{MeteredProvider, MeteredStore, Metrics};
 use crate::people::PeopleBounds;
@@ -27,12 +27,13 @@ mod allowances;
 mod args;
 mod file;
 mod instances;
+mod issuers;
 mod layers;
 mod providers;
 mod shown;
 mod vars;
 
-pub use args::{Args, DataArgs};
+pub use args::{Args, DataArgs, FilesPlace};
 pub use layers::{Effective, Origin};
 pub use providers::Configured;
 pub use vars::Vars;
@@ -59,8 +60,8 @@ pub struct Settings {
     pub bounds: Bounds,
     /// The engine's bounds.
     pub limits: Limits,
-    /// Where uploaded files are kept; `None` for in memory.
-    pub files: Option<PathBuf>,
+    /// Where uploaded files are kept.
+    pub files: FilesPlace,
     /// What other instances on the same data share with this one; `None` for nothing.
     pub redis: Option<RedisUrl>,
     /// How much each owner may use in a day.
@@ -73,6 +74,8 @@ pub struct Settings {
     pub summarize: bool,
     /// Whose pages may read the answers.
     pub origins: Origins,
+    /// Whose `X-Forwarded-For` is believed.
+    pub proxies: TrustedProxies,
     /// How much is logged.
     pub log_level: LevelFilter,
     /// How a line of the log looks.
@@ -144,6 +147,17 @@ impl Settings {
             Origins::parse,
             |origins| origins.to_text().into(),
             Origins::default,
+        )?;
+        let proxies = layers.pick_read(
+            setting(
+                "trusted_proxies",
+                "TRUSTED_PROXIES",
+                "addresses and networks like 127.0.0.1 or 10.0.0.0/8",
+            ),
+            args.trusted_proxies,
+            TrustedProxies::parse,
+            |proxies| proxies.to_text().into(),
+            TrustedProxies::default,
         )?;
         let is_debug = vars.is_true("DEBUG")?;
         let log_level = layers.pick_read(
@@ -290,6 +304,12 @@ impl Settings {
         let (providers, ollama) = providers::providers(vars)?;
         let mut key_files = providers::key_files(vars);
         key_files.extend(tls.iter().map(|files| files.key.clone()));
+        let issuers = issuers::issuers(vars)?;
+        if !issuers.is_empty() && !has_accounts {
+            return Err(config(
+                "issuers are of use only where people sign in: set auth to required".to_owned(),
+            ));
+        }
         Ok(Self {
             host,
             port,
@@ -309,6 +329,7 @@ impl Settings {
             improve_titles,
             summarize,
             origins,
+            proxies,
             log_level,
             log_format,
             tls,
@@ -316,6 +337,7 @@ impl Settings {
             insecure_no_auth,
             people: has_accounts.then(|| PeopleBounds {
                 open_registration,
+                issuers,
                 ..PeopleBounds::default()
             }),
             providers,
@@ -370,7 +392,7 @@ impl Settings {
         }
         let store = MeteredStore::new(self.data.open().await?, metrics.clone());
         let store: Arc<dyn Store> = Arc::new(store);
-        let files = open_files(self.files.as_deref(), Arc::clone(&store))?;
+        let files = self.files.open(Arc::clone(&store))?;
         let mut builder = builder.data(Arc::clone(&store)).files(files.clone());
         let shared = self.redis.as_ref().map(Shared::new).transpose()?;
         if let Some(shared) = &shared {
@@ -482,14 +504,6 @@ pub fn summary(tutor: &Tutor) -> Vec<String> {
         });
     }
     lines
-}
-
-/// Where uploaded files are kept.
-fn open_files(path: Option<&Path>, records: Arc<dyn Store>) -> Result<FileStore> {
-    match path {
-        Some(path) => FileStore::directory(path, Arc::new(records)),
-        None => Ok(FileStore::in_memory(Arc::new(records))),
-    }
 }
 
 const LEVELS: &str = "error, warn, info, debug or trace";

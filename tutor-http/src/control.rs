@@ -57,6 +57,11 @@ pub enum Request {
         /// The last day.
         to: Option<String>,
     },
+    /// Make a key that signs tokens.
+    RotateKeys {
+        /// The others verify no more.
+        at_once: bool,
+    },
     /// Remove all that is somebody's.
     Erase {
         /// Whose.

@@ -20,14 +20,18 @@ use tutor_core::Error;
 
 use crate::error::dialect::Dialect;
 use crate::error::{self, ApiError};
+use crate::people::throttle::name_of;
+use crate::routes::Peer;
 use crate::state::AppState;
 use crate::traces;
 
 mod cors;
+mod proxies;
 mod request_id;
 mod security;
 
 pub use cors::Origins;
+pub use proxies::TrustedProxies;
 
 /// The routes that say how the server is.
 const WATCHED: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -48,6 +52,8 @@ impl Edge {
         let began = Instant::now();
         let id = request_id::of(request.headers(), &*self.state.runtime);
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let client = request.extensions().get::<Peer>();
+        let client = client.map(|Peer(address)| name_of(*address));
         let origin = request.headers().get(header::ORIGIN).cloned();
         let mut response = match self.state.origins.preflight(&request) {
             Some(response) => response,
@@ -79,7 +85,15 @@ impl Edge {
         if WATCHED.contains(&route) && status < 400 {
             tracing::debug!(method, route, status, ms, request_id = id, "request");
         } else {
-            tracing::info!(method, route, status, ms, request_id = id, "request");
+            tracing::info!(
+                method,
+                route,
+                status,
+                ms,
+                client,
+                request_id = id,
+                "request"
+            );
         }
         response
     }

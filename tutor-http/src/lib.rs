@@ -22,6 +22,7 @@ pub mod control;
 pub mod logs;
 pub mod traces;
 pub mod metrics;
+mod outbound;
 mod probe;
 mod shared;
 pub mod people;
@@ -47,7 +48,7 @@ mod wire;
 
 pub use allowance::Allowances;
 pub use bounds::Bounds;
-pub use edge::Origins;
+pub use edge::{Origins, TrustedProxies};
 pub use encode::ui::UiMessageChunks;
 pub use routes::{openapi, router};
 pub use serve::handle::Server;

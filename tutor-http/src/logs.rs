@@ -57,6 +57,8 @@ impl Logs {
 fn targets(level: LevelFilter) -> Targets {
     Targets::new()
         .with_default(level.min(LevelFilter::WARN))
+        // It quotes what it reads in files.
+        .with_target("lopdf", LevelFilter::OFF)
         .with_target("tutor_core", level)
         .with_target("tutor_http", level)
 }

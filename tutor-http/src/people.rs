@@ -8,16 +8,20 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use tutor_core::store::{Documents, Store};
-use tutor_core::time::Runtime;
+use tutor_core::time::{Runtime, Timestamp};
 use tutor_core::transfer::erase_owner;
-use tutor_core::{Error, ErrorKind, Result, TurnId};
+use tutor_core::{Error, ErrorKind, OwnerId, Result, TurnId};
 
 pub(crate) mod account;
 pub(crate) mod api_key;
 mod email;
+pub(crate) mod external;
+mod head;
+mod jwks;
+mod key_ring;
 pub(crate) mod password;
 pub(crate) mod principal;
-mod secret;
+pub(crate) mod secret;
 pub(crate) mod sign_in;
 mod signature;
 pub(crate) mod throttle;
@@ -28,15 +32,20 @@ use crate::shared::Shared;
 use crate::shared::buckets::Buckets;
 use account::Accounts;
 use api_key::ApiKeys;
+use external::{ExternalIssuer, Vouched};
+use head::Head;
+use key_ring::KeyRing;
 use password::Passwords;
 use principal::{Principal, Scope};
 use secret::Secrets;
 use sign_in::{SignIns, Tokens};
 use throttle::Throttle;
 use ticket::Tickets;
-use token::{Claims, Issuer};
+use token::Claims;
 
 pub use account::{Account, Role};
+pub use external::IssuerConfig;
+pub use jwks::KeySource;
 
 /// How many accounts and addresses are watched for failing sign-ins at the same time.
 const MAX_WATCHED: usize = 100_000;
@@ -50,6 +59,8 @@ pub struct PeopleBounds {
     pub registrations_per_hour: u32,
     /// True if anybody may register; else accounts are made by `neuro-tutor users add`.
     pub open_registration: bool,
+    /// Who else says who somebody is.
+    pub issuers: Vec<IssuerConfig>,
 }
 
 impl Default for PeopleBounds {
@@ -58,6 +69,7 @@ impl Default for PeopleBounds {
             sign_ins_per_minute: 20,
             registrations_per_hour: 5,
             open_registration: true,
+            issuers: Vec::new(),
         }
     }
 }
@@ -72,7 +84,8 @@ struct Inner {
     keys: ApiKeys,
     tickets: Tickets,
     passwords: Passwords,
-    issuer: Issuer,
+    ring: KeyRing,
+    issuers: Vec<ExternalIssuer>,
     failures: Throttle,
     sign_in_attempts: Buckets,
     registrations: Buckets,
@@ -93,21 +106,25 @@ impl People {
     /// The people that are kept in this store. Makes the keys that sign tokens if there are none.
     ///
     /// # Errors
-    /// Errors of the store.
+    /// Errors of the store; `data_corrupt` if its keys cannot be read.
     pub async fn open(
         store: Arc<dyn Store>,
         runtime: Arc<dyn Runtime>,
         bounds: PeopleBounds,
     ) -> Result<Self> {
         let documents = Documents::new(store.clone());
-        let secrets = Secrets::load(&documents).await?;
+        let secrets = Secrets::load(&documents, runtime.now()).await?;
+        let refresh = secrets.refresh.clone();
+        let issuers = bounds.issuers.iter().cloned().map(ExternalIssuer::new);
+        let issuers = issuers.collect::<Result<_>>()?;
         Ok(Self(Arc::new(Inner {
             accounts: Accounts::new(documents.clone()),
-            sign_ins: SignIns::new(documents.clone(), &secrets.refresh),
+            sign_ins: SignIns::new(documents.clone(), &refresh),
             keys: ApiKeys::new(documents.clone()),
-            tickets: Tickets::new(documents),
+            tickets: Tickets::new(documents.clone()),
             passwords: Passwords::new()?,
-            issuer: Issuer::new(secrets.signing)?,
+            ring: KeyRing::new(documents, secrets)?,
+            issuers,
             failures: Throttle::new(MAX_WATCHED),
             sign_in_attempts: Buckets::new("sign-ins", MAX_WATCHED),
             registrations: Buckets::new("registrations", MAX_WATCHED),
@@ -121,6 +138,13 @@ impl People {
     pub fn share(&self, shared: &Shared) {
         self.0.sign_in_attempts.share(shared);
         self.0.registrations.share(shared);
+    }
+
+    /// Asks the external issuers for their keys, so that the first requests need not wait for
+    /// them. What cannot be had is said in the log.
+    pub async fn prepare(&self) {
+        let asking = self.0.issuers.iter().map(ExternalIssuer::prepare);
+        futures_util::future::join_all(asking).await;
     }
 
     /// Makes an account, without asking who may.
@@ -212,15 +236,21 @@ impl People {
         let now = inner.runtime.now();
         let family = inner.runtime.new_id();
         let refresh = inner.sign_ins.begin(&account.id, &family, now).await?;
-        self.with_access(account, &family, refresh)
+        self.with_access(account, &family, refresh).await
     }
 
-    fn with_access(&self, account: &Account, family: &str, refresh: String) -> Result<Tokens> {
+    async fn with_access(
+        &self,
+        account: &Account,
+        family: &str,
+        refresh: String,
+    ) -> Result<Tokens> {
         let inner = &self.0;
         let jti = inner.runtime.new_id();
-        let claims = Claims::new(account, family, jti, inner.runtime.now());
+        let now = inner.runtime.now();
+        let claims = Claims::new(account, family, jti, now);
         Ok(Tokens {
-            access: inner.issuer.sign(&claims)?,
+            access: inner.ring.sign(&claims, now).await?,
             expires_in: token::LIFETIME.as_secs(),
             refresh,
         })
@@ -234,7 +264,8 @@ impl People {
         let account = inner.accounts.by_id(&rotated.account).await?;
         match account.filter(|account| !account.disabled) {
             Some(account) => {
-                let tokens = self.with_access(&account, &rotated.family, rotated.token)?;
+                let tokens = self.with_access(&account, &rotated.family, rotated.token);
+                let tokens = tokens.await?;
                 Ok((account, tokens))
             }
             None => Err(sign_in::refused()),
@@ -250,6 +281,7 @@ impl People {
                     .end(principal.owner().as_str(), family)
                     .await
             }
+            None if principal.issuer().is_some() => Err(elsewhere("sign out there")),
             None => Err(Error::new(
                 ErrorKind::Forbidden,
                 "an API key is not signed out: delete it at /api/keys",
@@ -265,6 +297,9 @@ impl People {
         new: &str,
     ) -> Result<()> {
         let inner = &self.0;
+        if principal.issuer().is_some() {
+            return Err(elsewhere("change the password there"));
+        }
         password::check(new)?;
         let account = self.confirmed(principal, current).await?;
         let hash = inner.passwords.hash(new).await?;
@@ -294,15 +329,22 @@ impl People {
     }
 
     /// Deletes the caller's account with all that is theirs. `before` is what has to happen between
-    /// the moment from which they cannot come back, and the erasure.
+    /// the moment from which they cannot come back, and the erasure. Somebody of an external issuer
+    /// has no password here, and comes back as a newcomer.
     pub(crate) async fn delete(
         &self,
         principal: &Principal,
-        password: &str,
+        password: Option<&str>,
         before: impl Future<Output = Result<()>>,
     ) -> Result<()> {
         let inner = &self.0;
-        let account = self.confirmed(principal, password).await?;
+        let account = match password {
+            _ if principal.issuer().is_some() => self.account(principal.owner().as_str()).await?,
+            password => {
+                self.confirmed(principal, password.unwrap_or_default())
+                    .await?
+            }
+        };
         // First nobody may come back, then everything goes: a crash in between leaves a disabled
         // account without an address, which the operator can erase.
         inner.accounts.set_disabled(&account.id, true).await?;
@@ -320,13 +362,19 @@ impl People {
         account.ok_or_else(|| Error::not_found("account", id))
     }
 
-    /// The account of this address.
+    /// The account of this address, or id.
     ///
     /// # Errors
     /// `not_found`; errors of the store.
     pub async fn find(&self, email: &str) -> Result<Account> {
-        let account = self.0.accounts.by_email(email).await?;
-        account.ok_or_else(|| Error::new(ErrorKind::NotFound, "no account has this address"))
+        let account = match self.0.accounts.by_email(email).await? {
+            Some(account) => Some(account),
+            // People of external issuers have ids alone.
+            None if OwnerId::new(email).is_ok() => self.0.accounts.by_id(email).await?,
+            None => None,
+        };
+        let missing = "no account has this address or id: `neuro-tutor users list` has all of them";
+        account.ok_or_else(|| Error::new(ErrorKind::NotFound, missing))
     }
 
     /// Accounts in the order of their ids, after one.
@@ -376,7 +424,10 @@ impl People {
                 let key = inner.keys.by_id(&id, now).await?;
                 Principal::of_key(&account, &key.ok_or_else(principal::unauthorized)?)?
             }
-            (None, None) => return Err(principal::unauthorized()),
+            (None, None) => {
+                let issuer = holder.issuer.ok_or_else(principal::unauthorized)?;
+                Principal::of_external(&account, Role::User, issuer)?
+            }
         };
         if !self.is_welcome(&principal).await? {
             return Err(principal::unauthorized());
@@ -396,8 +447,22 @@ impl People {
         match (principal.family(), principal.key()) {
             (Some(family), _) => inner.sign_ins.is_alive(owner, family, now).await,
             (None, Some(id)) => Ok(inner.keys.by_id(id, now).await?.is_some()),
-            (None, None) => Ok(false),
+            (None, None) => Ok(principal.issuer().is_some()),
         }
+    }
+
+    /// Who sends a token that claims to be of an external issuer.
+    async fn vouched(&self, head: &Head<'_>, now: Timestamp) -> Option<Vouched> {
+        if self.0.issuers.is_empty() {
+            return None;
+        }
+        let claimed = head.claimed_issuer()?;
+        for issuer in self.0.issuers.iter().filter(|i| i.is_called(&claimed)) {
+            if let Some(vouched) = issuer.verify(head, now).await {
+                return Some(vouched);
+            }
+        }
+        None
     }
 
     /// Who sends this request.
@@ -415,10 +480,16 @@ impl People {
             let account = account.ok_or_else(principal::unauthorized)?;
             return Principal::of_key(&account, &key);
         }
-        let claims = inner
-            .issuer
-            .verify(token, now)
-            .ok_or_else(principal::unauthorized)?;
+        let head = Head::read(token).ok_or_else(principal::unauthorized)?;
+        if let Some(vouched) = self.vouched(&head, now).await {
+            let account = inner.accounts.meet(&vouched, now).await?;
+            if account.disabled {
+                return Err(principal::unauthorized());
+            }
+            return Principal::of_external(&account, vouched.role, vouched.issuer);
+        }
+        let claims = inner.ring.verify(&head, now).await;
+        let claims = claims.ok_or_else(principal::unauthorized)?;
         if !inner
             .sign_ins
             .is_alive(&claims.sub, &claims.sid, now)
@@ -430,6 +501,14 @@ impl People {
         let account = account.filter(|account| !account.disabled);
         Principal::of_token(&account.ok_or_else(principal::unauthorized)?, claims.sid)
     }
+}
+
+/// The refusal of what only the issuer can do.
+fn elsewhere(advice: &str) -> Error {
+    Error::new(
+        ErrorKind::Forbidden,
+        format!("you signed in elsewhere, not at this server: {advice}"),
+    )
 }
 
 fn throttled(what: &str, wait: std::time::Duration) -> Error {

@@ -26,6 +26,7 @@ use tower_service::Service;
 use tutor_core::{Error, Result};
 
 use crate::bounds::Bounds;
+use crate::edge::TrustedProxies;
 use crate::routes::Peer;
 use crate::state::AppState;
 use crate::tls::{self, Tls};
@@ -238,7 +239,8 @@ impl Host {
         let (patience, stall) = (bounds.header_timeout, bounds.write_stall);
         let answering = Answering {
             router: self.served.router.clone(),
-            peer: Peer(peer),
+            peer,
+            proxies: Arc::clone(&self.served.state.proxies),
             is_secure: self.served.tls.is_some(),
         };
         let http1 = self.http1.clone();
@@ -308,7 +310,8 @@ fn http2_builder(bounds: &Bounds) -> http2::Builder<TokioExecutor> {
 #[derive(Clone)]
 struct Answering {
     router: Router,
-    peer: Peer,
+    peer: IpAddr,
+    proxies: Arc<TrustedProxies>,
     is_secure: bool,
 }
 
@@ -320,7 +323,8 @@ async fn answer(
         let json = [(header::CONTENT_TYPE, "application/json")];
         return Ok((StatusCode::BAD_REQUEST, json, BAD_REQUEST).into_response());
     }
-    request.extensions_mut().insert(answering.peer);
+    let client = answering.proxies.client(answering.peer, request.headers());
+    request.extensions_mut().insert(Peer(client));
     let mut response = answering.router.call(request.map(Body::new)).await?;
     if answering.is_secure {
         let year = HeaderValue::from_static("max-age=31536000");

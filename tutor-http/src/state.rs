@@ -11,7 +11,7 @@ use tutor_core::{Result, Tutor};
 
 use crate::allowance::{Allowances, Limiter, StreamPlace};
 use crate::bounds::Bounds;
-use crate::edge::Origins;
+use crate::edge::{Origins, TrustedProxies};
 use crate::metrics::Metrics;
 use crate::people::People;
 use crate::people::principal::Principal;
@@ -26,6 +26,7 @@ pub struct AppState {
     pub(crate) tutor: Tutor,
     pub(crate) bounds: Arc<Bounds>,
     pub(crate) origins: Arc<Origins>,
+    pub(crate) proxies: Arc<TrustedProxies>,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) body_budget: Arc<Semaphore>,
     pub(crate) draining: CancellationToken,
@@ -81,6 +82,7 @@ impl AppState {
             body_budget: budget(&bounds),
             bounds: Arc::new(bounds),
             origins: Arc::default(),
+            proxies: Arc::default(),
             runtime: Arc::new(SystemRuntime),
             draining: CancellationToken::new(),
             metrics: Metrics::default(),
@@ -128,6 +130,13 @@ impl AppState {
     #[must_use]
     pub fn with_origins(mut self, origins: Origins) -> Self {
         self.origins = Arc::new(origins);
+        self
+    }
+
+    /// Replaces whose `X-Forwarded-For` is believed.
+    #[must_use]
+    pub fn with_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.proxies = Arc::new(proxies);
         self
     }
 

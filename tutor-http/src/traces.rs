@@ -56,8 +56,6 @@ impl Traces {
         if is_off || endpoint.iter().all(|name| vars.get(name).is_none()) {
             return Ok(None);
         }
-        // Fails only if the process has one already.
-        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         let wrong = |error: Box<dyn std::error::Error + Send + Sync>| {
             Error::new(
                 ErrorKind::Config,
@@ -65,9 +63,8 @@ impl Traces {
             )
             .with_source(error)
         };
-        let client = reqwest::Client::builder()
+        let client = crate::outbound::client()
             .timeout(EXPORT_TIME)
-            .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| wrong(error.without_url().into()))?;
         let exporter = SpanExporter::builder()

@@ -14,7 +14,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
-use super::{FileContent, FileSource, IMAGE_TYPES, StoredFile};
+use super::{FileContent, FileSource, IMAGE_TYPES, MAX_TEXT_BYTES, PDF, StoredFile, of_pdf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hidden::Hidden;
 use crate::id::OwnerId;
@@ -23,9 +23,14 @@ use crate::store::document::{Documents, remove};
 use crate::store::{KeyRange, RecordStore};
 use crate::time::{SharedRuntime, SystemRuntime, Timestamp};
 
+mod copy;
+mod texts;
 mod upload;
 
+pub use copy::FILE_RECORDS;
 pub use upload::Upload;
+
+use texts::Texts;
 
 /// The kind of the records. A key is `owner/id`.
 const KIND: &str = "file";
@@ -56,7 +61,7 @@ impl Default for FileBounds {
             max_file_bytes: 10 << 20,
             max_files: 1000,
             max_bytes: 500 << 20,
-            max_text_bytes: 1 << 20,
+            max_text_bytes: MAX_TEXT_BYTES,
         }
     }
 }
@@ -119,6 +124,8 @@ pub struct FileStore {
     runtime: SharedRuntime,
     bounds: FileBounds,
     part_bytes: usize,
+    /// Of PDFs that were asked about lately: every turn of a conversation asks again.
+    texts: Arc<Texts>,
 }
 
 impl fmt::Debug for FileStore {
@@ -169,6 +176,7 @@ impl FileStore {
             bounds: FileBounds::default(),
             // The smallest part that every object store takes.
             part_bytes: 5 << 20,
+            texts: Arc::default(),
         }
     }
 
@@ -316,6 +324,7 @@ impl FileStore {
             return Ok(false);
         }
         let removal = remove(KIND, &key(owner, id));
+        self.texts.forget(&removal.key);
         self.documents.commit(vec![removal]).await?;
         self.remove(&place(owner, id)).await?;
         Ok(true)
@@ -362,22 +371,11 @@ impl FileStore {
     pub async fn sweep(&self) -> Result<u64> {
         let now = self.runtime.now();
         let mut swept = 0;
-        let mut objects = self.objects.list(None);
-        while let Some(object) = objects.next().await {
-            let object = object.map_err(|error| unavailable(error, ""))?;
+        let mut objects = self.named_objects();
+        while let Some((object, owner, id)) = objects.try_next().await? {
             let changed = Timestamp::from_micros(object.last_modified.timestamp_micros());
-            let names: Vec<_> = object.location.parts().collect();
-            let [owner, id] = &names[..] else {
-                continue;
-            };
-            let (owner, id) = (unescaped(owner.as_ref()), unescaped(id.as_ref()));
-            let Ok(owner) = OwnerId::new(owner) else {
-                continue;
-            };
-            if now.saturating_since(changed) < ORPHAN_AGE {
-                continue;
-            }
-            if self.info(&owner, &id).await?.is_none() {
+            let is_old = now.saturating_since(changed) >= ORPHAN_AGE;
+            if is_old && self.info(&owner, &id).await?.is_none() {
                 self.remove(&object.location).await?;
                 swept += 1;
             }
@@ -393,10 +391,16 @@ impl FileSource for FileStore {
             return Ok(None);
         };
         let is_image = IMAGE_TYPES.contains(&info.media_type.as_str());
-        if !is_image && !info.media_type.starts_with("text/") {
+        let is_pdf = info.media_type == PDF;
+        if !is_image && !is_pdf && !info.media_type.starts_with("text/") {
             return Ok(Some(StoredFile::new(info.name, FileContent::NameOnly)));
         }
-        let max = match is_image {
+        let place = key(owner, id);
+        if is_pdf && let Some(text) = self.texts.get(&place) {
+            let text = FileContent::Text(text.to_string());
+            return Ok(Some(StoredFile::new(info.name, text)));
+        }
+        let max = match is_image || is_pdf {
             true => info.bytes,
             false => info.bytes.min(self.bounds.max_text_bytes as u64),
         };
@@ -409,6 +413,13 @@ impl FileSource for FileStore {
             .await?;
         let content = match is_image {
             true => FileContent::Image(bytes),
+            false if is_pdf => {
+                let content = of_pdf(bytes, self.bounds.max_text_bytes).await;
+                if let FileContent::Text(text) = &content {
+                    self.texts.keep(place, text);
+                }
+                content
+            }
             false => FileContent::Text(text(bytes, max < info.bytes)),
         };
         Ok(Some(StoredFile::new(info.name, content)))

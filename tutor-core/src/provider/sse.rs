@@ -25,7 +25,7 @@ pub(crate) const MAX_FRAMES: usize = 1_000_000;
 
 /// What a stream consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Frame<'a> {
+pub enum Frame<'a> {
     /// An event with data.
     Event {
         /// The `event:` field; empty if there was none.
@@ -43,11 +43,11 @@ pub(crate) enum Frame<'a> {
 
 /// The name of the limit that a stream exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LimitExceeded(pub(crate) &'static str);
+pub struct LimitExceeded(pub &'static str);
 
 /// The decoder of one stream. It hands the frames out as they end, until one is refused.
 #[derive(Debug, Default)]
-pub(crate) struct Decoder {
+pub struct Decoder {
     /// The beginning of a line whose end has not come yet.
     line: Vec<u8>,
     /// A carriage return was the last byte: a line feed now belongs to it.
@@ -64,7 +64,10 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     /// Decodes the next bytes, cut anywhere, and hands what they complete to `take`.
-    pub(crate) fn push<E: From<LimitExceeded>>(
+    ///
+    /// # Errors
+    /// The name of the bound that the stream exceeds; what `take` refuses.
+    pub fn push<E: From<LimitExceeded>>(
         &mut self,
         mut bytes: &[u8],
         take: &mut impl FnMut(Frame<'_>) -> Result<(), E>,
@@ -116,7 +119,10 @@ impl Decoder {
     }
 
     /// The stream is over: an event without a blank line after it counts if it is whole.
-    pub(crate) fn finish<E: From<LimitExceeded>>(
+    ///
+    /// # Errors
+    /// As of [`push`](Self::push).
+    pub fn finish<E: From<LimitExceeded>>(
         &mut self,
         take: &mut impl FnMut(Frame<'_>) -> Result<(), E>,
     ) -> Result<(), E> {

@@ -3,10 +3,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::{DataArgs, Vars};
+use tutor_core::store::MemoryStore;
 use tutor_core::time::{Runtime as _, SystemRuntime};
 use tutor_core::transfer::{ExportOptions, Reader};
+
+use files::{Files, Mentioned};
 
 use super::data::{Data, Export};
 use super::export::tell;
@@ -14,6 +18,8 @@ use super::failure::{FAILED, Failure};
 use super::output;
 use super::progress::Progress;
 use super::runtime;
+
+pub(super) mod files;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -23,7 +29,9 @@ Examples:
 
 A backup is an export, written to the disk and read again before it gets its name, which is printed.
 A running server goes on meanwhile: each session is as it was at one moment, and everything that was
-acknowledged before the backup began is in it.";
+acknowledged before the backup began is in it.
+Uploaded files are copied once for all backups in a directory, into its `files`; a list beside each
+backup says which are its own.";
 
 /// How the names of backups begin and end. In between is the time, so that names sort like times.
 const NAME: (&str, &str) = ("neuro-tutor-", ".ndjson");
@@ -37,6 +45,9 @@ pub(super) struct Args {
     /// Remove older backups from there, so that this many are left
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
+    /// Leave uploaded files out: they are kept safe in another way
+    #[arg(long)]
+    without_files: bool,
     /// Leave out damaged sessions and records instead of ending there, and say how many they are
     #[arg(long)]
     skip_damaged: bool,
@@ -62,23 +73,37 @@ pub(super) fn run(args: &Args, vars: &Vars) -> Result<u8, Failure> {
         }
         file.sync_all().map_err(fail)?;
         drop(progress);
-        check(&unfinished)?;
+        let mentioned = check(&unfinished)?;
         let path = directory.join(name());
+        let uploads = match args.without_files {
+            true => None,
+            // Their records are in the backup; here only bytes are read.
+            false => args.data.files(vars, Arc::new(MemoryStore::new()))?,
+        };
+        let list = files::list_of(&path);
+        let (count, gone) = files::copy(mentioned, uploads.as_ref(), directory, &list).await?;
         fs::rename(&unfinished, &path).map_err(fail)?;
         sync_directory(directory).map_err(fail)?;
         tell(&export);
+        if count + gone > 0 {
+            output::note(&format!(
+                "{count} uploaded files, and {gone} without their bytes"
+            ));
+        }
         if let Some(keep) = args.keep {
             remove_older(directory, keep).map_err(fail)?;
+            files::prune(directory).await?;
         }
         output::print(format!("{}\n", path.display()).as_bytes())
     })
 }
 
-/// Reads a backup from its first line to its last.
-pub(super) fn check(path: &Path) -> Result<(), Failure> {
+/// Reads a backup from its first line to its last. Says which files it speaks of.
+fn check(path: &Path) -> Result<Mentioned, Failure> {
     let mut file = super::import::open(path)?;
     let progress = Progress::of_bytes("checking", super::import::length(path));
     let mut reader = Reader::new();
+    let mut mentioned = Mentioned::default();
     let mut bytes = vec![0; 64 << 10];
     loop {
         let count = file.read(&mut bytes).map_err(|error| {
@@ -91,10 +116,19 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
             break;
         }
         reader.push(&bytes[..count])?;
-        while reader.pop().is_some() {}
+        while let Some((item, _)) = reader.pop() {
+            mentioned.note(&item);
+        }
         progress.advance(count);
     }
-    Ok(reader.finish()?)
+    reader.finish()?;
+    Ok(mentioned)
+}
+
+/// Reads a backup and the files that belong to it, all of them.
+pub(super) async fn check_all(path: &Path) -> Result<Files, Failure> {
+    check(path)?;
+    Files::of(path).await
 }
 
 /// The newest backup in a directory.
@@ -114,13 +148,21 @@ pub(super) fn newest(directory: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
+/// True for the name of a backup, and not for that of the list beside it.
+fn is_name(name: &str) -> bool {
+    let time = name
+        .strip_prefix(NAME.0)
+        .and_then(|name| name.strip_suffix(NAME.1));
+    time.is_some_and(|time| !time.contains('.'))
+}
+
 /// The backups in a directory, the oldest first.
 fn all(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with(NAME.0) && name.ends_with(NAME.1) {
+        if is_name(&name) {
             found.push(path);
         }
     }
@@ -134,7 +176,13 @@ fn remove_older(directory: &Path, keep: u32) -> std::io::Result<()> {
         all.len()
             .saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX)),
     );
-    all.into_iter().try_for_each(fs::remove_file)
+    all.into_iter().try_for_each(|backup| {
+        match fs::remove_file(files::list_of(&backup)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::remove_file(backup)
+    })
 }
 
 fn name() -> String {

@@ -210,7 +210,7 @@ impl Chat {
             // Fails for nothing that is read here.
             let _ = editor.add_history_entry(line);
             let ended = match Command::parse(line) {
-                None => self.ask(line.to_owned(), None).await,
+                None => self.ask(command::message(line).to_owned(), None).await,
                 Some(Err(why)) => {
                     self.screen.note(&why);
                     Ended::Failed

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::{DataArgs, Vars};
 use crate::control::Client;
@@ -55,7 +56,7 @@ pub(super) fn run(args: Args, vars: &Vars) -> Result<u8, Failure> {
         } else {
             args.from
         };
-        backup::check(&path)?;
+        let files = backup::check_all(&path).await?;
         if args.replace {
             set_aside(&location).await?;
         }
@@ -64,9 +65,17 @@ pub(super) fn run(args: Args, vars: &Vars) -> Result<u8, Failure> {
         let progress = Progress::of_bytes("restoring", import::length(&path));
         let importer = Importer::new(store.clone(), ImportOptions::default());
         let done = import::into_store(importer, Box::new(import::open(&path)?), &progress).await?;
+        if files.len() > 0 {
+            let to = args.data.make_files(vars, Arc::clone(&store))?;
+            files.restore(&to).await?;
+        }
         store.close().await?;
         drop(progress);
-        note(&format!("{} from {}", import::told(&done), path.display()));
+        let (told, count) = (import::told(&done), files.len());
+        note(&format!(
+            "{told}, and {count} uploaded files, from {}",
+            path.display()
+        ));
         Ok(DONE)
     })
 }

@@ -83,12 +83,16 @@ async fn serve_until_told(settings: Settings, source: Source, logs: &Logs) -> Re
         }
         None => None,
     };
+    if let Some(people) = people.clone() {
+        tokio::spawn(async move { people.prepare().await });
+    }
     let mut state = AppState::new(tutor.clone())
         .with_records(Arc::new(store))
         .with_bounds(settings.bounds.clone())
         .with_allowances(settings.allowances.clone())
         .with_files(files)
         .with_origins(settings.origins.clone())
+        .with_proxies(settings.proxies.clone())
         .with_metrics(metrics.clone())
         .hide_metrics(watched.is_some());
     if let Some(people) = people {

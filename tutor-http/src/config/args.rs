@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tutor_core::Result;
 use tutor_core::file::FileStore;
 use tutor_core::store::{Location, Store};
+use tutor_core::{Error, ErrorKind, Result};
 
 use super::layers::{Layers, Setting};
 use super::{DEFAULT_DATA, Vars, instances};
@@ -30,6 +30,9 @@ pub struct Args {
     /// Pages that may call the server from a browser, separated by commas [env: CORS_ORIGINS] [default: http://localhost:5173,http://localhost:5180]
     #[arg(long)]
     pub cors_origins: Option<String>,
+    /// Proxies in front of the server, whose X-Forwarded-For is believed: addresses and networks, separated by commas [env: TRUSTED_PROXIES] [default: none]
+    #[arg(long, value_name = "NETWORKS")]
+    pub trusted_proxies: Option<String>,
     /// error, warn, info, debug or trace [env: LOG_LEVEL] [default: info, or debug if DEBUG is set]
     #[arg(long)]
     pub log_level: Option<String>,
@@ -99,17 +102,54 @@ const FILES: Setting = Setting {
     form: "a directory",
 };
 
-/// Where uploaded files are kept; `None` for in memory.
-pub(super) fn pick_files(layers: &mut Layers<'_>, data: &Location) -> Result<Option<PathBuf>> {
+/// Where uploaded files are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FilesPlace {
+    /// Nowhere, once the server stops.
+    Memory,
+    /// A directory.
+    Directory(PathBuf),
+}
+
+impl FilesPlace {
+    fn parse(text: &str) -> Result<Self> {
+        match text.split_once("://") {
+            None => Ok(Self::Directory(PathBuf::from(text))),
+            Some(_) => Err(Error::new(
+                ErrorKind::Config,
+                format!("{text:?} is no place for files: write {}", FILES.form),
+            )),
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::Memory => String::new(),
+            Self::Directory(path) => path.display().to_string(),
+        }
+    }
+
+    /// Opens it.
+    pub(super) fn open(&self, records: Arc<dyn Store>) -> Result<FileStore> {
+        let records = Arc::new(records);
+        match self {
+            Self::Memory => Ok(FileStore::in_memory(records)),
+            Self::Directory(path) => FileStore::directory(path, records),
+        }
+    }
+}
+
+/// Where uploaded files are kept.
+pub(super) fn pick_files(layers: &mut Layers<'_>, data: &Location) -> Result<FilesPlace> {
     layers.pick_read(
         FILES,
         None,
-        |path| Ok(Some(PathBuf::from(path))),
-        |path: &Option<PathBuf>| {
-            let shown = path.as_ref().map(|path| path.display().to_string());
-            shown.unwrap_or_default().into()
+        FilesPlace::parse,
+        |place| place.shown().into(),
+        || {
+            data.files()
+                .map_or(FilesPlace::Memory, FilesPlace::Directory)
         },
-        || data.files(),
     )
 }
 
@@ -130,9 +170,9 @@ impl DataArgs {
     pub fn files(&self, vars: &Vars, store: Arc<dyn Store>) -> Result<Option<FileStore>> {
         let mut layers = Layers::new(vars);
         let data = self.pick(&mut layers)?;
-        match pick_files(&mut layers, &data)?.filter(|path| path.exists()) {
-            Some(path) => FileStore::directory(path, Arc::new(store)).map(Some),
-            None => Ok(None),
+        match pick_files(&mut layers, &data)? {
+            FilesPlace::Directory(path) if !path.exists() => Ok(None),
+            place => place.open(store).map(Some),
         }
     }
 
@@ -143,6 +183,16 @@ impl DataArgs {
     pub fn shared(&self, vars: &Vars) -> Result<Option<Shared>> {
         let url = instances::pick_redis(&mut Layers::new(vars))?;
         url.as_ref().map(Shared::new).transpose()
+    }
+
+    /// Where the server keeps uploaded files, made if need be.
+    ///
+    /// # Errors
+    /// As of [`files`](Self::files).
+    pub fn make_files(&self, vars: &Vars, store: Arc<dyn Store>) -> Result<FileStore> {
+        let mut layers = Layers::new(vars);
+        let data = self.pick(&mut layers)?;
+        pick_files(&mut layers, &data)?.open(store)
     }
 
     pub(super) fn pick(&self, layers: &mut Layers<'_>) -> Result<Location> {

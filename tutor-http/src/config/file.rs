@@ -16,8 +16,12 @@ pub(super) const DEFAULT_FILE: &str = "neuro-tutor.toml";
 pub(super) struct File {
     path: Option<PathBuf>,
     settings: Map<String, Value>,
-    providers: Vec<(String, Map<String, Value>)>,
+    providers: Tables,
+    issuers: Tables,
 }
+
+/// Tables by their names, in their order.
+type Tables = Vec<(String, Map<String, Value>)>;
 
 impl File {
     /// Reads `named`, which must be there, or else `neuro-tutor.toml` in `directory`, if it is.
@@ -49,22 +53,26 @@ impl File {
             ..Self::default()
         };
         for (name, value) in table {
-            if name != "providers" {
-                file.settings.insert(name, json(value));
-                continue;
-            }
-            let toml::Value::Table(providers) = value else {
+            let tables = match name.as_str() {
+                "providers" => &mut file.providers,
+                "issuers" => &mut file.issuers,
+                _ => {
+                    file.settings.insert(name, json(value));
+                    continue;
+                }
+            };
+            let toml::Value::Table(found) = value else {
                 return Err(config(format!(
-                    "providers in {shown} are tables: write [providers.NAME]"
+                    "{name} in {shown} are tables: write [{name}.NAME]"
                 )));
             };
-            for (name, options) in providers {
+            for (one, options) in found {
                 let Value::Object(options) = json(options) else {
                     return Err(config(format!(
-                        "a provider in {shown} is a table: write [providers.{name}]"
+                        "one of the {name} in {shown} is a table: write [{name}.{one}]"
                     )));
                 };
-                file.providers.push((name, options));
+                tables.push((one, options));
             }
         }
         Ok(file)
@@ -95,6 +103,11 @@ impl File {
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
         self.settings.keys().map(String::as_str)
+    }
+
+    /// The issuers in their order.
+    pub(super) fn issuers(&self) -> &[(String, Map<String, Value>)] {
+        &self.issuers
     }
 
     /// The providers in their order.

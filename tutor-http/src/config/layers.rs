@@ -191,7 +191,7 @@ impl<'a> Layers<'a> {
     pub(super) fn end(self) -> Result<Vec<Effective>> {
         let file = self.vars.file();
         if let Some(unknown) = file.keys().find(|key| !self.known.contains(key)) {
-            let known = self.known.iter().copied().chain(["providers"]);
+            let known = self.known.iter().copied().chain(["providers", "issuers"]);
             let advice = match nearest(unknown, known) {
                 Some(near) => format!("did you mean {near}?"),
                 None => format!("known: {}, and [providers.NAME]", self.known.join(", ")),

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::{Origin, Settings};
+use crate::people::KeySource;
 
 impl Settings {
     /// The settings in effect as a configuration file, without secrets; comments say where each
@@ -26,6 +27,30 @@ impl Settings {
         // Writing to a text does not fail.
         for (line, origin) in &lines {
             let _ = writeln!(text, "{line:width$}  # {origin}");
+        }
+        let issuers = self.people.iter().flat_map(|people| &people.issuers);
+        for issuer in issuers {
+            let _ = writeln!(text, "\n[issuers.{}]", key(&issuer.name));
+            let _ = writeln!(text, "issuer = {}", toml(&issuer.issuer.as_str().into()));
+            let _ = writeln!(text, "audience = {}", toml(&issuer.audience.clone().into()));
+            let source = match &issuer.keys {
+                KeySource::Url(_) => "jwks_url",
+                KeySource::File(_) => "jwks_file",
+            };
+            let _ = writeln!(text, "{source} = {}", toml(&issuer.keys.to_string().into()));
+            let algorithms = issuer.algorithms.iter().map(|a| format!("{a:?}"));
+            let _ = writeln!(text, "algorithms = {}", toml(&algorithms.collect()));
+            let _ = writeln!(
+                text,
+                "subject_claim = {}",
+                toml(&issuer.subject.as_str().into())
+            );
+            if let Some((claim, role)) = &issuer.admin {
+                let _ = writeln!(text, "role_claim = {}", toml(&claim.as_str().into()));
+                let _ = writeln!(text, "admin_role = {}", toml(&role.as_str().into()));
+            }
+            let seconds = issuer.max_lifetime.as_secs();
+            let _ = writeln!(text, "max_lifetime = {seconds}");
         }
         for configured in &self.providers {
             let name = &configured.config.name;

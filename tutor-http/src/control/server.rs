@@ -11,7 +11,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tutor_core::file::FileStore;
-use tutor_core::store::{Location, RecordStore, Store, verify, verify::Verified};
+use tutor_core::store::{Documents, Location, RecordStore, Store, verify, verify::Verified};
+use tutor_core::time::{Runtime as _, SystemRuntime};
 use tutor_core::transfer::{Counts, ExportOptions, Exporter, ImportOptions, Importer, OnConflict};
 use tutor_core::usage::UsageQuery;
 use tutor_core::{Error, Result, Tutor};
@@ -20,6 +21,7 @@ use super::frame::{self, Kind};
 use super::report::{imported, verified};
 use super::{Refusal, Request, path};
 use crate::config::Opened;
+use crate::people::secret;
 use crate::usage::Pages;
 
 /// Commands that are done at a time; more wait.
@@ -165,6 +167,7 @@ async fn perform(
             };
             usage(&store, &tutor, query, stream).await
         }
+        Request::RotateKeys { at_once } => Ok(rotate_keys(store, at_once).await),
         Request::Erase { owner } => {
             let theirs = tutor.for_owner(owner);
             Ok(erase(&store, &files, &theirs).await)
@@ -258,6 +261,12 @@ async fn tell<T, W: Future<Output = Result<T>>>(
             }
         }
     }
+}
+
+async fn rotate_keys(store: Arc<dyn Store>, at_once: bool) -> Result<Value> {
+    let documents = Documents::new(store);
+    let keys = secret::rotate(&documents, SystemRuntime.now(), at_once).await?;
+    Ok(json!({ "keys": keys }))
 }
 
 async fn erase(store: &Arc<dyn Store>, files: &FileStore, theirs: &Tutor) -> Result<Value> {

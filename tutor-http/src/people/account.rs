@@ -9,6 +9,8 @@ use tutor_core::time::Timestamp;
 use tutor_core::{Error, ErrorKind, Result};
 use utoipa::ToSchema;
 
+use super::external::Vouched;
+
 const ACCOUNT: &str = "account";
 /// From an address to the id of its account.
 const EMAIL: &str = "account-email";
@@ -29,7 +31,8 @@ pub enum Role {
 pub struct Account {
     /// Opaque, and the [`OwnerId`](tutor_core::OwnerId) of everything the person has.
     pub id: String,
-    /// The address to sign in with, in lower case.
+    /// The address to sign in with, in lower case. Of somebody of an external issuer what that says
+    /// of it, which may be nothing.
     pub email: String,
     password_hash: String,
     /// What the person may do.
@@ -38,6 +41,9 @@ pub struct Account {
     /// True if the person may not sign in.
     #[serde(default)]
     pub disabled: bool,
+    /// The external issuer that vouches for the person, who then has no password here.
+    #[serde(default)]
+    pub issuer: Option<String>,
     /// When the account was made.
     pub created_at: Timestamp,
 }
@@ -66,7 +72,22 @@ impl Account {
             password_hash,
             role,
             disabled: false,
+            issuer: None,
             created_at,
+        }
+    }
+
+    /// The account of somebody of an external issuer. No password is right.
+    pub(super) fn external(vouched: &Vouched, created_at: Timestamp) -> Self {
+        Self {
+            issuer: Some(vouched.issuer.clone()),
+            ..Self::new(
+                vouched.owner.clone(),
+                vouched.email.clone().unwrap_or_default(),
+                String::new(),
+                Role::User,
+                created_at,
+            )
         }
     }
 
@@ -102,6 +123,21 @@ impl Accounts {
     pub(super) async fn by_id(&self, id: &str) -> Result<Option<Account>> {
         let found = self.0.get(ACCOUNT, id).await?;
         Ok(found.map(|(account, _)| account))
+    }
+
+    /// The account of somebody of an external issuer, which is made if they were never here.
+    pub(super) async fn meet(&self, vouched: &Vouched, now: Timestamp) -> Result<Account> {
+        if let Some(account) = self.by_id(&vouched.owner).await? {
+            return Ok(account);
+        }
+        let met = self.0.change(ACCOUNT, &vouched.owner, |there| {
+            Ok(Some(
+                there.unwrap_or_else(|| Account::external(vouched, now)),
+            ))
+        });
+        met.await?
+            .after
+            .ok_or_else(|| Error::internal("an account was not made"))
     }
 
     pub(super) async fn by_email(&self, email: &str) -> Result<Option<Account>> {
@@ -145,6 +181,10 @@ impl Accounts {
 
     /// Frees the address for another account.
     pub(super) async fn forget_address(&self, account: &Account) -> Result<()> {
+        // What an external issuer says is nobody's address here.
+        if account.issuer.is_some() {
+            return Ok(());
+        }
         self.0.commit(vec![remove(EMAIL, &account.email)]).await
     }
 }

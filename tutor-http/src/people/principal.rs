@@ -32,6 +32,8 @@ enum By {
     Token(String),
     /// The key of this id, with these scopes.
     Key(String, Vec<Scope>),
+    /// A token of the external issuer of this name.
+    External(String),
 }
 
 impl Principal {
@@ -51,24 +53,40 @@ impl Principal {
         })
     }
 
+    pub(super) fn of_external(account: &Account, role: Role, issuer: String) -> Result<Self> {
+        Ok(Self {
+            owner: OwnerId::new(&account.id)?,
+            role,
+            by: By::External(issuer),
+        })
+    }
+
     /// Whose data the request is about.
     pub(crate) fn owner(&self) -> &OwnerId {
         &self.owner
     }
 
-    /// The sign-in, unless a key is used.
+    /// The sign-in, if it was made here.
     pub(crate) fn family(&self) -> Option<&str> {
         match &self.by {
             By::Token(family) => Some(family),
-            By::Key(..) => None,
+            By::Key(..) | By::External(_) => None,
         }
     }
 
-    /// The API key, unless a sign-in is used.
+    /// The API key, if one is used.
     pub(crate) fn key(&self) -> Option<&str> {
         match &self.by {
-            By::Token(_) => None,
             By::Key(id, _) => Some(id),
+            By::Token(_) | By::External(_) => None,
+        }
+    }
+
+    /// The external issuer, if the sign-in was made there.
+    pub(crate) fn issuer(&self) -> Option<&str> {
+        match &self.by {
+            By::External(issuer) => Some(issuer),
+            By::Token(_) | By::Key(..) => None,
         }
     }
 
@@ -79,14 +97,14 @@ impl Principal {
                 ErrorKind::Forbidden,
                 "this API key may not do that: make one with the scope that it needs",
             )),
-            By::Key(..) | By::Token(_) => Ok(()),
+            By::Key(..) | By::Token(_) | By::External(_) => Ok(()),
         }
     }
 
     /// Checks that a person, and no key, sends the request: keys cannot make keys.
     pub(crate) fn require_person(&self) -> Result<()> {
         match &self.by {
-            By::Token(_) => Ok(()),
+            By::Token(_) | By::External(_) => Ok(()),
             By::Key(..) => Err(Error::new(
                 ErrorKind::Forbidden,
                 "an API key may not do that: sign in",

@@ -1,18 +1,27 @@
 //! What the server signs with. Made once for a store, so that all instances on it agree.
 
 use std::fmt;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::Ed25519KeyPair;
 use serde::{Deserialize, Serialize};
-use tutor_core::store::Expect;
-use tutor_core::store::document::{Documents, put};
+use tutor_core::store::Documents;
+use tutor_core::time::Timestamp;
 use tutor_core::{Error, ErrorKind, Result};
+
+use super::token;
 
 const KIND: &str = "secret";
 const KEY: &str = "signing";
+
+/// Keys that verify at a time.
+const MAX_KEYS: usize = 16;
+
+/// How much longer than its tokens a key verifies: other instances may sign with it for a moment.
+const OVERLAP: Duration = Duration::from_secs(60);
 
 /// Random bytes, as URL-safe text.
 pub(super) fn random_text(bytes: usize) -> Result<String> {
@@ -28,7 +37,7 @@ fn random(bytes: usize) -> Result<Vec<u8>> {
 }
 
 /// The keys of a store.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Stored {
     /// Signing keys, the one that signs first; the others still verify.
     signing: Vec<SigningKey>,
@@ -43,6 +52,12 @@ pub(super) struct SigningKey {
     pub(super) id: String,
     /// PKCS #8, as URL-safe base64.
     pkcs8: String,
+    /// When it was made; not known of those of earlier releases.
+    #[serde(default)]
+    pub(super) created_at: Option<Timestamp>,
+    /// When it is gone; `None` for the one that signs.
+    #[serde(default)]
+    pub(super) until: Option<Timestamp>,
 }
 
 impl fmt::Debug for SigningKey {
@@ -54,13 +69,19 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    pub(super) fn generate() -> Result<Self> {
+    pub(super) fn generate(now: Timestamp) -> Result<Self> {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
             .map_err(|_| Error::internal("a signing key could not be made"))?;
         Ok(Self {
             id: random_text(6)?,
             pkcs8: BASE64_URL_SAFE_NO_PAD.encode(pkcs8),
+            created_at: Some(now),
+            until: None,
         })
+    }
+
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| until <= now)
     }
 
     pub(super) fn pkcs8(&self) -> Result<Vec<u8>> {
@@ -78,35 +99,94 @@ pub(super) struct Secrets {
     pub(super) refresh: Vec<u8>,
 }
 
+/// A key, without what is secret of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeyInfo {
+    /// How tokens name it (`kid`).
+    pub(crate) id: String,
+    /// When it was made, if that is known.
+    pub(crate) created_at: Option<Timestamp>,
+    /// When it is gone; `None` for the one that signs.
+    pub(crate) until: Option<Timestamp>,
+}
+
+impl From<&SigningKey> for KeyInfo {
+    fn from(key: &SigningKey) -> Self {
+        Self {
+            id: key.id.clone(),
+            created_at: key.created_at,
+            until: key.until,
+        }
+    }
+}
+
+/// Makes a key that signs from now on. The others verify until their tokens have run out, or not
+/// any more, if that is to be `at_once`. Returns all keys, the new one first.
+///
+/// # Errors
+/// `conflict` if so many keys verify already that there is no room for another one; errors of the
+/// store.
+pub(crate) async fn rotate(
+    documents: &Documents,
+    now: Timestamp,
+    at_once: bool,
+) -> Result<Vec<KeyInfo>> {
+    let (new, refresh) = (SigningKey::generate(now)?, random_text(32)?);
+    let until = now.saturating_add(token::LIFETIME).saturating_add(OVERLAP);
+    let changed = documents.change(KIND, KEY, |stored: Option<Stored>| {
+        let mut stored = stored.unwrap_or_else(|| Stored {
+            signing: Vec::new(),
+            refresh: refresh.clone(),
+        });
+        stored.signing.retain(|key| !at_once && !key.is_over(now));
+        if stored.signing.len() >= MAX_KEYS {
+            return Err(Error::conflict(format!(
+                "{MAX_KEYS} keys verify tokens already: wait until one is over, or end them at once"
+            )));
+        }
+        for key in &mut stored.signing {
+            key.until.get_or_insert(until);
+        }
+        stored.signing.insert(0, new.clone());
+        Ok(Some(stored))
+    });
+    let stored = changed.await?.after;
+    let keys = stored.iter().flat_map(|stored| &stored.signing);
+    Ok(keys.map(KeyInfo::from).collect())
+}
+
 impl Secrets {
-    /// The keys of the store; makes them if there are none.
-    pub(super) async fn load(documents: &Documents) -> Result<Self> {
-        let stored = match documents.get::<Stored>(KIND, KEY).await? {
+    /// The keys of the store, without those that are over, which are removed; makes them if there
+    /// are none.
+    pub(super) async fn load(documents: &Documents, now: Timestamp) -> Result<Self> {
+        let mut stored = match documents.get::<Stored>(KIND, KEY).await? {
             Some((stored, _)) => stored,
-            None => Self::create(documents).await?,
+            None => Self::create(documents, now).await?,
         };
+        if stored.signing.iter().any(|key| key.is_over(now)) {
+            let pruned = documents.update::<Stored>(KIND, KEY, |stored| {
+                stored.signing.retain(|key| !key.is_over(now));
+                Ok(())
+            });
+            stored = pruned.await?.unwrap_or(stored);
+        }
         Ok(Self {
             signing: stored.signing,
             refresh: stored.refresh.into_bytes(),
         })
     }
 
-    async fn create(documents: &Documents) -> Result<Stored> {
+    async fn create(documents: &Documents, now: Timestamp) -> Result<Stored> {
         let new = Stored {
-            signing: vec![SigningKey::generate()?],
+            signing: vec![SigningKey::generate(now)?],
             refresh: random_text(32)?,
         };
-        match documents
-            .commit(vec![put(KIND, KEY, &new, Expect::Absent)?])
-            .await
-        {
-            Ok(()) => Ok(new),
-            // Another instance was faster: its keys count.
-            Err(error) if error.kind() == ErrorKind::Conflict => {
-                let stored = documents.get(KIND, KEY).await?;
-                stored.map(|(stored, _)| stored).ok_or(error)
-            }
-            Err(error) => Err(error),
-        }
+        // Another instance may have been faster: then its keys count.
+        let made = documents.change(KIND, KEY, |stored: Option<Stored>| {
+            Ok(Some(stored.unwrap_or_else(|| new.clone())))
+        });
+        made.await?
+            .after
+            .ok_or_else(|| Error::internal("the keys were not made"))
     }
 }

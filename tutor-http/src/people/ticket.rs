@@ -38,6 +38,9 @@ struct Ticket {
     /// Or the API key.
     #[serde(default)]
     key: Option<String>,
+    /// Or the external issuer that the sign-in was made at.
+    #[serde(default)]
+    issuer: Option<String>,
     expires_at: Timestamp,
 }
 
@@ -47,6 +50,7 @@ pub(super) struct Holder {
     pub(super) owner: String,
     pub(super) family: Option<String>,
     pub(super) key: Option<String>,
+    pub(super) issuer: Option<String>,
 }
 
 #[derive(Debug)]
@@ -85,6 +89,7 @@ impl Tickets {
             turn: turn.to_string(),
             family: holder.family().map(str::to_owned),
             key: holder.key().map(str::to_owned),
+            issuer: holder.issuer().map(str::to_owned),
             expires_at: now.saturating_add(LIFETIME),
         };
         let mut writes: Vec<_> = over.iter().map(|(key, _)| remove(KIND, key)).collect();
@@ -122,6 +127,7 @@ impl Tickets {
             owner: owner.to_owned(),
             family: ticket.family,
             key: ticket.key,
+            issuer: ticket.issuer,
         })
     }
 }

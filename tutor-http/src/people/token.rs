@@ -7,27 +7,22 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use tutor_core::time::Timestamp;
 use tutor_core::{Error, ErrorKind, Result};
 
 use super::account::Account;
+use super::head::Head;
 use super::secret::SigningKey;
 use super::signature;
 
 /// How long a token is good for.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// The longest token that is looked at, in bytes.
-const MAX_BYTES: usize = 4096;
-
 /// How far the clocks of two instances may be apart, in seconds.
-const LEEWAY: i64 = 30;
+pub(super) const LEEWAY: i64 = 30;
 
 const TYPE: &str = "at+jwt";
 const ISSUER: &str = "neuro-tutor";
@@ -75,14 +70,14 @@ impl Claims {
     }
 }
 
-fn seconds(time: Timestamp) -> i64 {
+pub(super) fn seconds(time: Timestamp) -> i64 {
     time.as_micros().div_euclid(1_000_000)
 }
 
 /// Signs tokens by one key, and verifies those of all of them.
 pub(super) struct Issuer {
     signing: (String, EncodingKey),
-    verifying: HashMap<String, DecodingKey>,
+    verifying: HashMap<String, (DecodingKey, Option<Timestamp>)>,
     validation: Validation,
 }
 
@@ -109,7 +104,7 @@ impl Issuer {
                 )
             })?;
             let public = DecodingKey::from_ed_der(pair.public_key().as_ref());
-            verifying.insert(key.id.clone(), public);
+            verifying.insert(key.id.clone(), (public, key.until));
             signing.get_or_insert((key.id, EncodingKey::from_ed_der(&pkcs8)));
         }
         let mut validation = Validation::new(Algorithm::EdDSA);
@@ -134,27 +129,30 @@ impl Issuer {
             .map_err(|_| Error::internal("a token could not be signed"))
     }
 
-    /// What a token says; `None` for every token that we would not have made.
-    pub(super) fn verify(&self, token: &str, now: Timestamp) -> Option<Claims> {
-        if token.len() > MAX_BYTES {
+    /// True if a token with this head may be ours.
+    pub(super) fn knows(&self, head: &Head<'_>) -> bool {
+        self.verifying.contains_key(&*head.key)
+    }
+
+    /// What a token with this head says; `None` for every token that we would not have made.
+    pub(super) fn verify(&self, head: &Head<'_>, now: Timestamp) -> Option<Claims> {
+        if head.has_more || head.kind.as_deref() != Some(TYPE) || head.algorithm != "EdDSA" {
             return None;
         }
-        let header = token.split('.').next()?;
-        let header: Map<String, Value> =
-            serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
-        let text = |name: &str| header.get(name).and_then(Value::as_str);
-        if header.len() != 3 || text("typ") != Some(TYPE) || text("alg") != Some("EdDSA") {
+        let (key, until) = self.verifying.get(&*head.key)?;
+        if until.is_some_and(|until| until <= now) {
             return None;
         }
-        let key = self.verifying.get(text("kid")?)?;
-        let claims = jsonwebtoken::decode::<Claims>(token, key, &self.validation).ok()?;
+        let claims = jsonwebtoken::decode::<Claims>(head.token, key, &self.validation).ok()?;
         Some(claims.claims).filter(|claims| claims.is_valid_at(seconds(now)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use base64::Engine;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -164,8 +162,18 @@ mod tests {
         Timestamp::from_micros(seconds * 1_000_000)
     }
 
+    impl Issuer {
+        fn verified(&self, token: &str, now: Timestamp) -> Option<Claims> {
+            self.verify(&Head::read(token)?, now)
+        }
+    }
+
+    fn key() -> SigningKey {
+        SigningKey::generate(at(NOW)).unwrap()
+    }
+
     fn issuer() -> (Issuer, SigningKey) {
-        let key = SigningKey::generate().unwrap();
+        let key = key();
         (Issuer::new(vec![key.clone()]).unwrap(), key)
     }
 
@@ -191,9 +199,9 @@ mod tests {
     fn our_own_token_is_good_until_it_expires() {
         let (issuer, key) = issuer();
         let token = forge(&key, &header(&key), &claims());
-        assert_eq!(issuer.verify(&token, at(NOW)).unwrap().sub, "a1");
-        assert!(issuer.verify(&token, at(NOW + 899)).is_some());
-        assert!(issuer.verify(&token, at(NOW + 900)).is_none());
+        assert_eq!(issuer.verified(&token, at(NOW)).unwrap().sub, "a1");
+        assert!(issuer.verified(&token, at(NOW + 899)).is_some());
+        assert!(issuer.verified(&token, at(NOW + 900)).is_none());
     }
 
     #[test]
@@ -212,7 +220,7 @@ mod tests {
             let mut header = header(&key);
             header[name] = value;
             let token = forge(&key, &header, &claims());
-            assert!(issuer.verify(&token, at(NOW)).is_none(), "{name}");
+            assert!(issuer.verified(&token, at(NOW)).is_none(), "{name}");
         }
         for (name, values) in [
             (
@@ -241,7 +249,7 @@ mod tests {
                 let mut header = header(&key);
                 header[name] = value;
                 let token = forge(&key, &header, &claims());
-                assert!(issuer.verify(&token, at(NOW)).is_none(), "{header}");
+                assert!(issuer.verified(&token, at(NOW)).is_none(), "{header}");
             }
         }
     }
@@ -274,7 +282,7 @@ mod tests {
                 let mut claims = claims();
                 claims[name] = value;
                 let token = forge(&key, &header(&key), &claims);
-                assert!(issuer.verify(&token, at(NOW)).is_none(), "{claims}");
+                assert!(issuer.verified(&token, at(NOW)).is_none(), "{claims}");
             }
         }
     }
@@ -291,7 +299,7 @@ mod tests {
             let flipped = BASE64_URL_SAFE_NO_PAD.encode(flipped);
             assert!(
                 issuer
-                    .verify(&format!("{message}.{flipped}"), at(NOW))
+                    .verified(&format!("{message}.{flipped}"), at(NOW))
                     .is_none()
             );
         }
@@ -305,20 +313,19 @@ mod tests {
             "...".to_owned(),
             "x".repeat(8192),
         ] {
-            assert!(issuer.verify(&bad, at(NOW)).is_none());
+            assert!(issuer.verified(&bad, at(NOW)).is_none());
         }
     }
 
     #[test]
-    fn a_key_that_no_longer_signs_still_verifies() {
-        let (old, new) = (
-            SigningKey::generate().unwrap(),
-            SigningKey::generate().unwrap(),
-        );
+    fn a_key_that_no_longer_signs_still_verifies_until_it_is_over() {
+        let (mut old, new) = (key(), key());
+        old.until = Some(at(NOW + 100));
         let issuer = Issuer::new(vec![new.clone(), old.clone()]).unwrap();
         let token = forge(&old, &header(&old), &claims());
-        assert!(issuer.verify(&token, at(NOW)).is_some());
+        assert!(issuer.verified(&token, at(NOW)).is_some());
+        assert!(issuer.verified(&token, at(NOW + 100)).is_none());
         let without = Issuer::new(vec![new]).unwrap();
-        assert!(without.verify(&token, at(NOW)).is_none());
+        assert!(without.verified(&token, at(NOW)).is_none());
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct User {
     /// `user` or `admin`.
     role: crate::people::Role,
     disabled: bool,
+    /// The external issuer that the person signs in at; null for accounts of this server.
+    issuer: Option<String>,
     #[schema(format = DateTime)]
     created_at: String,
 }
@@ -47,6 +49,7 @@ impl From<Account> for User {
             email: account.email,
             role: account.role,
             disabled: account.disabled,
+            issuer: account.issuer,
             created_at: account.created_at.to_string(),
         }
     }
@@ -204,6 +207,8 @@ pub(super) async fn password(
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents what `delete` reads")]
 pub(super) struct ConfirmationBody {
+    /// People of an external issuer have none, and send `{}`.
+    #[schema(required = false)]
     password: String,
 }
 
@@ -223,7 +228,11 @@ pub(super) async fn delete(
     JsonBody(body): JsonBody,
 ) -> Result<StatusCode, ApiError> {
     person.principal.require_person()?;
-    let [password] = texts(&body, ["password"])?;
+    // An external issuer's people have none here.
+    let password = match person.principal.issuer() {
+        Some(_) => None,
+        None => Some(texts(&body, ["password"])?).map(|[password]| password),
+    };
     let Person {
         people,
         principal,
@@ -239,7 +248,7 @@ pub(super) async fn delete(
                 None => Ok(()),
             }
         };
-        people.delete(&principal, &password, stop).await
+        people.delete(&principal, password.as_deref(), stop).await
     };
     to_the_end(work).await?;
     Ok(StatusCode::NO_CONTENT)

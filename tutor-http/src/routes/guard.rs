@@ -86,6 +86,24 @@ impl FromRequestParts<AppState> for Person {
     }
 }
 
+/// Whoever looks after the server: an administrator, or anybody where nobody is asked who they are.
+#[derive(Debug)]
+pub(super) struct Operator(pub(super) AppState);
+
+impl FromRequestParts<AppState> for Operator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        if state.people.is_some() {
+            let person = Person::from_request_parts(parts, state).await?;
+            person.principal.require_admin()?;
+            return Ok(Self(person.state));
+        }
+        state.limiter.at_address(&address_of(parts)).await?;
+        Ok(Self(state.clone()))
+    }
+}
+
 /// The people, for who has not signed in yet.
 #[derive(Debug)]
 pub(super) struct Accounts(pub(super) People);
@@ -105,7 +123,7 @@ impl FromRequestParts<AppState> for Accounts {
     }
 }
 
-/// Where a connection comes from.
+/// Where a request comes from: the other end of its connection, or whom a trusted proxy names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 

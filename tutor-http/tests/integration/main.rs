@@ -23,6 +23,7 @@ mod edge;
 mod files;
 mod hostile;
 mod instances;
+mod issuers;
 mod opinions;
 mod quotas;
 mod strangers;

@@ -192,6 +192,57 @@ async fn a_backup_is_restored_into_an_empty_place_only() {
     assert!(!binary.path("new").exists());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploaded_files_are_backed_up_once_and_restored_whole() {
+    let binary = Binary::new();
+    let server = binary.serve(&["--data", "d"]);
+    let upload = async |name: &str, text: &str| {
+        let form = crate::files::form(name, text.as_bytes());
+        let told = form.send(server.address).await.expect(201);
+        told["id"].as_str().unwrap().to_owned()
+    };
+    let backup = |more: &'static [&'static str]| {
+        let args = [&["backup", "--data", "d", "backups"], more].concat();
+        tokio::task::block_in_place(|| binary.run(&args).text().trim().to_owned())
+    };
+    let held = || {
+        let mut found = Vec::new();
+        files(&binary.path("backups/files"), &mut found);
+        String::from_utf8(found).unwrap()
+    };
+    let first = upload("one.txt", "the first text").await;
+    let one = backup(&[]);
+    let second = upload("two.txt", "the second text").await;
+    let gone = Request::new("DELETE", &format!("/api/files/{first}"));
+    gone.send(server.address).await.expect_empty(204);
+    let two = backup(&[]);
+    // What was deleted meanwhile is still in the older backup.
+    assert!(held().contains("the first text") && held().contains("the second text"));
+    let restored = Binary::new();
+    let from = |name: &str| binary.path(name).to_str().unwrap().to_owned();
+    let said = restored.run(&["restore", &from(&one), "--data", "d"]);
+    assert!(said.err.contains("1 uploaded files"), "{}", said.err);
+    said.ok();
+    let there = restored.serve(&["--data", "d"]);
+    let path = format!("/api/files/{first}");
+    let content = Request::get(&path).send(there.address).await;
+    assert_eq!(content.text(), "the first text");
+    drop(there);
+    // The oldest backup goes, and with it what only it had.
+    let three = backup(&["--keep", "2"]);
+    assert!(!binary.path(&one).exists());
+    assert!(!held().contains("the first text") && held().contains("the second text"));
+    assert_ne!(two, three);
+    // A file that was changed is found before anything is written.
+    let place = binary.path("backups/files/local").join(&second);
+    std::fs::write(place, "the changed tex").unwrap();
+    let said = restored
+        .run(&["restore", &from(&three), "--data", "new"])
+        .refused(5);
+    assert!(said.contains("damaged"), "{said}");
+    assert!(!restored.path("new").exists());
+}
+
 #[tokio::test]
 async fn where_no_data_is_none_is_made() {
     let binary = Binary::new();

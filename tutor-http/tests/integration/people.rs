@@ -27,7 +27,7 @@ impl Town {
         let bounds = PeopleBounds {
             sign_ins_per_minute: 1000,
             registrations_per_hour: 1000,
-            open_registration: true,
+            ..PeopleBounds::default()
         };
         Self::with(bounds).await
     }

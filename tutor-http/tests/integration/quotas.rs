@@ -33,7 +33,7 @@ async fn town(builder: TutorBuilder, allowances: Allowances) -> Town {
     let bounds = PeopleBounds {
         sign_ins_per_minute: 1000,
         registrations_per_hour: 1000,
-        open_registration: true,
+        ..PeopleBounds::default()
     };
     let people = People::open(Arc::clone(&store), Arc::new(SystemRuntime), bounds).await;
     Town::allowing(builder, store, people.unwrap(), allowances).await

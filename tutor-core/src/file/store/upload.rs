@@ -7,7 +7,7 @@ use object_store::{MultipartUpload, ObjectStoreExt};
 
 use super::{FileInfo, FileStore, KIND, key, place, too_large, unavailable};
 use crate::error::{Error, Result};
-use crate::file::{IMAGE_TYPES, sniff};
+use crate::file::{IMAGE_TYPES, PDF, sniff};
 use crate::id::OwnerId;
 use crate::store::Expect;
 use crate::store::document::put;
@@ -18,8 +18,6 @@ const HEAD_BYTES: usize = 8 << 10;
 
 /// The longest name of a file, in characters.
 const MAX_NAME_CHARS: usize = 255;
-
-const PDF: &str = "application/pdf";
 
 /// What file names promise.
 const EXTENSIONS: [(&str, &str); 8] = [

@@ -66,9 +66,24 @@ impl Command {
     }
 }
 
+/// What a line says that is no command: of two slashes at its beginning, one is said.
+pub(super) fn message(line: &str) -> &str {
+    match line.strip_prefix('/') {
+        Some(rest) if rest.starts_with('/') => rest,
+        _ => line,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_can_begin_with_a_slash() {
+        assert_eq!(message("//etc/hosts"), "/etc/hosts");
+        assert_eq!(message("What is 1/2?"), "What is 1/2?");
+        assert_eq!(message("///"), "//");
+    }
 
     #[test]
     fn a_slash_begins_a_command_and_two_begin_a_message() {

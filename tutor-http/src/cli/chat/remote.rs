@@ -1,14 +1,18 @@
 //! A server, talked to by its own API.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use reqwest::{Client, Method, RequestBuilder, Response, Url, header};
 use serde_json::{Map, Value, json};
+use tutor_core::provider::sse::{Decoder, Frame, LimitExceeded};
 use tutor_core::{Error, ErrorKind, Event, Result, Role, SessionId, TurnEvent, TurnId};
+
+use crate::outbound::{self, Unread};
 
 use super::talk::{Brief, Replying, Said, Say};
 
@@ -17,9 +21,6 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// How long nothing may come: a server that lives says so every 15 seconds.
 const SILENCE: Duration = Duration::from_secs(60);
-
-/// The longest event that is read, in bytes.
-const MAX_EVENT_BYTES: usize = 4 << 20;
 
 /// The longest answer that is no stream, in bytes.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
@@ -44,12 +45,9 @@ impl Remote {
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
             return Err(Error::new(ErrorKind::Config, wrong));
         }
-        // Fails only if the process has one already.
-        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
+        let client = outbound::client()
             .connect_timeout(CONNECT_TIME)
             .read_timeout(SILENCE)
-            .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| {
                 Error::internal("the client cannot be made").with_source(error.without_url())
@@ -140,13 +138,14 @@ impl Remote {
         }
         let request = self.request(Method::POST, &["api", "chat"])?;
         let response = self.send(request, Some(body)).await?;
-        let lines = Lines {
+        let events = Events {
             body: response.bytes_stream().boxed(),
-            buffer: BytesMut::new(),
+            decoder: Decoder::default(),
+            events: VecDeque::new(),
         };
-        Ok(stream::unfold(lines, async |mut lines| {
-            let event = lines.event().await.transpose()?;
-            Some((event, lines))
+        Ok(stream::unfold(events, async |mut events| {
+            let event = events.next().await.transpose()?;
+            Some((event, events))
         })
         .boxed())
     }
@@ -186,49 +185,55 @@ impl Remote {
     }
 }
 
-/// An event stream that is read line by line.
-struct Lines {
+/// An event stream as it comes.
+struct Events {
     body: BoxStream<'static, reqwest::Result<Bytes>>,
-    buffer: BytesMut,
+    decoder: Decoder,
+    events: VecDeque<TurnEvent>,
 }
 
-impl Lines {
-    /// The next event; `None` at the end. Comments and the other fields are passed over: the data
-    /// says all that they say.
-    async fn event(&mut self) -> Result<Option<Event>> {
+impl Events {
+    /// The next event; `None` at the end. Signs of life are passed over, and so is all that is no
+    /// data: the data says all of it.
+    async fn next(&mut self) -> Result<Option<Event>> {
         loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line = self.buffer.split_to(end + 1);
-                let Some(data) = line.strip_prefix(b"data: ") else {
-                    continue;
-                };
-                let event: TurnEvent = serde_json::from_slice(data).map_err(|_| strange())?;
+            if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event.event));
             }
-            if self.buffer.len() > MAX_EVENT_BYTES {
-                return Err(strange());
-            }
-            match self.body.next().await {
-                Some(bytes) => self.buffer.extend_from_slice(&bytes.map_err(unreachable)?),
-                None => return Ok(None),
-            }
+            let Some(bytes) = self.body.next().await else {
+                return Ok(None);
+            };
+            let events = &mut self.events;
+            let pushed = self.decoder.push(&bytes.map_err(unreachable)?, &mut |frame| {
+                if let Frame::Event { data, .. } = frame {
+                    events.push_back(serde_json::from_str(data).map_err(|_| Strange)?);
+                }
+                Ok(())
+            });
+            pushed.map_err(|Strange| strange())?;
         }
+    }
+}
+
+/// The server says what no server of ours says.
+struct Strange;
+
+impl From<LimitExceeded> for Strange {
+    fn from(_: LimitExceeded) -> Self {
+        Self
     }
 }
 
 async fn read(response: Response) -> Result<Value> {
-    let mut body = response.bytes_stream();
-    let mut read = BytesMut::new();
-    while let Some(bytes) = body.next().await {
-        read.extend_from_slice(&bytes.map_err(unreachable)?);
-        if read.len() > MAX_ANSWER_BYTES {
-            return Err(strange());
-        }
-    }
-    if read.is_empty() {
+    let body = outbound::read(response, MAX_ANSWER_BYTES).await;
+    let body = body.map_err(|unread| match unread {
+        Unread::Broken(error) => unreachable(error),
+        Unread::TooLong => strange(),
+    })?;
+    if body.is_empty() {
         return Ok(Value::Null);
     }
-    serde_json::from_slice(&read).map_err(|_| strange())
+    serde_json::from_slice(&body).map_err(|_| strange())
 }
 
 fn list<T>(list: &Value, of: impl Fn(&Value) -> Option<T>) -> Result<Vec<T>> {

@@ -21,8 +21,9 @@ const TLS_CHECK: Duration = Duration::from_secs(5);
 
 /// Settings that a running server takes over, for new connections; providers are among them. The
 /// others take effect at the next start.
-const LIVE: [&str; 9] = [
+const LIVE: [&str; 10] = [
     "cors_origins",
+    "trusted_proxies",
     "log_level",
     "default_provider",
     "max_connections",
@@ -151,6 +152,10 @@ impl<'a> Reload<'a> {
                 later.push(new.key);
             }
         }
+        let issuers = |settings: &Settings| settings.people.as_ref().map(|p| p.issuers.clone());
+        if issuers(&settings) != issuers(&self.settings) {
+            later.push("issuers");
+        }
         // Whichever is louder tells of it.
         if settings.log_level > self.settings.log_level {
             self.logs.set_level(settings.log_level);
@@ -161,7 +166,8 @@ impl<'a> Reload<'a> {
                 .state
                 .clone()
                 .with_bounds(settings.bounds.clone())
-                .with_origins(settings.origins.clone());
+                .with_origins(settings.origins.clone())
+                .with_proxies(settings.proxies.clone());
             *served = Served::new(state, tls);
         });
         self.settings.providers = settings.providers;
