@@ -17,7 +17,7 @@ use super::*;
 const NOW: i64 = 1_800_000_000;
 const ISSUER: &str = "https://id.school.example";
 
-/// A key made for these tests, in PKCS #8.
+/// A key made for these tests, in PKCS #1.
 const RSA: &str = "\
     MIIEoQIBAAKCAQEAp+dTaaUvSa8QXyzGc9sjucJQszKcshRtAPYdk2l3v4tfHQWGBsqPGggpx5P6U9uhKlZv6hf89a\
     KpuxB5yD3N3ZsFsHemvHtwM2F6N9+e1DcSQAPyHuUOL/+CYT1d2vXhdaGN7otoWs5oZUodVg0bOFYMsV2XKHW7arNk\
@@ -64,7 +64,7 @@ impl Signer {
     fn rsa() -> Self {
         let text: String = RSA.split_whitespace().collect();
         let der = BASE64_STANDARD.decode(text).unwrap();
-        Self::Rsa(Box::new(RsaKeyPair::from_pkcs8(&der).unwrap()))
+        Self::Rsa(Box::new(RsaKeyPair::from_der(&der).unwrap()))
     }
 
     fn algorithm(&self) -> &'static str {
