@@ -14,7 +14,7 @@ export type Upload = Bytes | string | URL | AsyncIterable<Uint8Array> | Iterable
 
 /**
  * The uploaded files of one owner: images (PNG, JPEG, GIF, WebP), PDFs and texts in UTF-8. Messages name
- * them: `attachments: [file]`. A model is shown images and texts, and of a PDF the name.
+ * them: `attachments: [file]`. A model is shown images, and the text of texts and PDFs.
  */
 export class Files {
   readonly #native: NativeFiles
