@@ -51,6 +51,12 @@ impl FromRequest<AppState> for OptionalJsonBody {
 /// The body as JSON; `None` if there is none.
 async fn read(request: Request, state: &AppState) -> Result<Option<Value>, ApiError> {
     let (parts, body) = request.into_parts();
+    if is_encoded(&parts.headers) {
+        return Err(ApiError::Http(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "send the body as it is, without a Content-Encoding",
+        ));
+    }
     let max = state.bounds.max_body_bytes;
     let announced = parts.headers.get(header::CONTENT_LENGTH);
     let announced: Option<u64> = announced.and_then(|length| length.to_str().ok()?.parse().ok());
@@ -120,6 +126,12 @@ fn is_json(headers: &HeaderMap) -> bool {
     let essence = essence.to_ascii_lowercase();
     essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// What is compressed has no size that could be bounded before it is unpacked.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).into_iter();
+    encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 fn parse(bytes: &[u8], is_json: bool) -> Result<Value, ApiError> {

@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::path::{Operation, Parameter};
 use utoipa::openapi::schema::{Object, Schema, SchemaType, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, ResponseBuilder,
 };
@@ -127,6 +129,117 @@ enum LocationItem {
     Index(u64),
 }
 
+/// What needs no token even where people sign in.
+const PUBLIC: [&str; 6] = [
+    "root__get",
+    "alive",
+    "ready",
+    "register",
+    "login",
+    "refresh",
+];
+
+/// The name of how one signs in.
+const BEARER: &str = "bearer";
+
+/// From an answer to what can be done with an id in it: the operation, its status, where the id is,
+/// and the parameter that takes it, of these operations.
+const LINKS: [(&str, &str, &str, &str, &[&str]); 9] = [
+    ("create_session", "201", "/id", "session_id", &OF_SESSION),
+    (
+        "get_sessions_api_sessions_get",
+        "200",
+        "/sessions/0/id",
+        "session_id",
+        &OF_SESSION,
+    ),
+    (
+        "chat_endpoint_api_chat_post",
+        "200",
+        "/session_id",
+        "session_id",
+        &OF_SESSION,
+    ),
+    (
+        "chat_endpoint_api_chat_post",
+        "200",
+        "/turn_id",
+        "turn_id",
+        &OF_TURN,
+    ),
+    (
+        "chat_endpoint_api_chat_post",
+        "200",
+        "/reply_message/id",
+        "message_id",
+        &["rate_message", "unrate_message"],
+    ),
+    (
+        "upload_file",
+        "201",
+        "/id",
+        "file_id",
+        &["read_file", "delete_file"],
+    ),
+    (
+        "list_files",
+        "200",
+        "/files/0/id",
+        "file_id",
+        &["read_file", "delete_file"],
+    ),
+    ("create_key", "201", "/id", "key_id", &["delete_key"]),
+    (
+        "openai_models",
+        "200",
+        "/data/0/id",
+        "model",
+        &["openai_model"],
+    ),
+];
+
+const OF_SESSION: [&str; 8] = [
+    "read_session",
+    "update_session",
+    "list_messages",
+    "session_context",
+    "export_session",
+    "resume_chat",
+    "stop_chat",
+    "delete_session",
+];
+
+const OF_TURN: [&str; 4] = ["read_turn", "turn_events", "turn_ticket", "cancel_turn"];
+
+/// Says what can be done with an answer.
+fn lead_on(operation: &mut Operation, id: &str) {
+    for (_, status, pointer, parameter, targets) in LINKS.iter().filter(|link| link.0 == id) {
+        let Some(RefOr::T(response)) = operation.responses.responses.get_mut(*status) else {
+            continue;
+        };
+        for target in *targets {
+            let link = LinkBuilder::new()
+                .operation_id(*target)
+                .parameter(*parameter, format!("$response.body#{pointer}"))
+                .build();
+            response.links.insert((*target).to_owned(), link.into());
+        }
+    }
+}
+
+/// Says of a route that people sign in for it, where they do: nobody needs to elsewhere.
+fn guarded(operation: &mut Operation, dialect: Dialect) {
+    let scopes: [&str; 0] = [];
+    let bearer = SecurityRequirement::new(BEARER, scopes);
+    operation.security = Some(vec![bearer, SecurityRequirement::default()]);
+    for (status, description) in [
+        ("401", "Nobody is signed in by this token"),
+        ("403", "You, or your key, may not do that"),
+    ] {
+        answer(operation, status, description, body_of(dialect));
+    }
+}
+
 /// Adds what every route can answer.
 pub(crate) fn complete(openapi: &mut OpenApi) {
     for (path, item) in &mut openapi.paths.paths {
@@ -138,8 +251,12 @@ pub(crate) fn complete(openapi: &mut OpenApi) {
             &mut item.delete,
         ];
         for operation in operations.into_iter().flatten() {
-            common(operation, dialect);
             let id = operation.operation_id.clone().unwrap_or_default();
+            if !PUBLIC.contains(&id.as_str()) {
+                guarded(operation, dialect);
+            }
+            common(operation, dialect);
+            lead_on(operation, &id);
             for parameter in operation.parameters.iter_mut().flatten() {
                 if let RefOr::T(parameter) = parameter {
                     refine(parameter, &id);
@@ -148,6 +265,15 @@ pub(crate) fn complete(openapi: &mut OpenApi) {
         }
     }
     let components = openapi.components.get_or_insert_default();
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some(
+            "An access token or an API key; needed where the server runs with `--auth required`.",
+        ))
+        .build();
+    components
+        .security_schemes
+        .insert(BEARER.to_owned(), SecurityScheme::Http(bearer).into());
     let mut nested = vec![
         (ErrorBody::name().into_owned(), ErrorBody::schema()),
         (LimitBody::name().into_owned(), LimitBody::schema()),
@@ -211,6 +337,10 @@ fn refine(parameter: &mut Parameter, operation: &str) {
             schema,
             "^[0-9a-f]{1,15}[.][A-Za-z0-9_~@:+-][A-Za-z0-9._~@:+-]{0,127}$",
         ),
+        ("cursor", "usage") => pattern(
+            schema,
+            "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])[.][A-Za-z0-9_~@:+-][A-Za-z0-9._~@:+-]{0,127}$",
+        ),
         ("from" | "to", _) => pattern(
             schema,
             "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])$",
@@ -219,12 +349,32 @@ fn refine(parameter: &mut Parameter, operation: &str) {
     }
 }
 
-fn common(operation: &mut Operation, dialect: Dialect) {
-    let body = match dialect {
+/// The schema of an error.
+fn body_of(dialect: Dialect) -> &'static str {
+    match dialect {
         Dialect::Native => "ErrorBody",
         Dialect::OpenAi => "OpenAiError",
         Dialect::Anthropic => "AnthropicError",
-    };
+    }
+}
+
+/// Documents an answer, unless the route did so itself.
+fn answer(operation: &mut Operation, status: &str, description: &str, schema: &str) {
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name(schema)))
+        .build();
+    let response = ResponseBuilder::new()
+        .description(description)
+        .content("application/json", content)
+        .build();
+    let responses = &mut operation.responses.responses;
+    responses
+        .entry(status.to_owned())
+        .or_insert_with(|| response.into());
+}
+
+fn common(operation: &mut Operation, dialect: Dialect) {
+    let body = body_of(dialect);
     let mut answers = vec![
         ("400", "The request is no proper HTTP", body),
         ("500", "Something is broken inside the server", body),
@@ -243,6 +393,11 @@ fn common(operation: &mut Operation, dialect: Dialect) {
         answers.extend([
             ("408", "The body took too long to arrive", body),
             ("413", "The body, or something in it, is too large", body),
+            (
+                "415",
+                "The body is compressed, or not of the right kind",
+                body,
+            ),
         ]);
         // Other protocols say 400.
         if dialect == Dialect::Native {
@@ -250,16 +405,6 @@ fn common(operation: &mut Operation, dialect: Dialect) {
         }
     }
     for (status, description, schema) in answers {
-        let content = ContentBuilder::new()
-            .schema(Some(Ref::from_schema_name(schema)))
-            .build();
-        let response = ResponseBuilder::new()
-            .description(description)
-            .content("application/json", content)
-            .build();
-        let responses = &mut operation.responses.responses;
-        responses
-            .entry(status.to_owned())
-            .or_insert_with(|| response.into());
+        answer(operation, status, description, schema);
     }
 }

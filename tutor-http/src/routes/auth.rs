@@ -25,6 +25,7 @@ pub(super) struct Credentials {
     #[schema(example = "ada@example.org")]
     email: String,
     /// At least 8 characters.
+    #[schema(min_length = 1)]
     password: String,
 }
 
@@ -123,6 +124,7 @@ pub(super) async fn login(
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents what `refresh` reads")]
 pub(super) struct RefreshBody {
+    #[schema(min_length = 1)]
     refresh_token: String,
 }
 
@@ -173,8 +175,10 @@ pub(super) async fn me(person: Person) -> Result<Json<User>, ApiError> {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents what `password` reads")]
 pub(super) struct PasswordBody {
+    #[schema(min_length = 1)]
     current_password: String,
     /// At least 8 characters.
+    #[schema(min_length = 1)]
     new_password: String,
 }
 
@@ -208,7 +212,7 @@ pub(super) async fn password(
 #[expect(dead_code, reason = "documents what `delete` reads")]
 pub(super) struct ConfirmationBody {
     /// People of an external issuer have none, and send `{}`.
-    #[schema(required = false)]
+    #[schema(required = false, min_length = 1)]
     password: String,
 }
 

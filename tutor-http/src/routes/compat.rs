@@ -1,7 +1,5 @@
 //! Conversations in the words of other protocols, so that their stock clients work unmodified.
 
-use std::collections::BTreeMap;
-
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use tutor_core::message::Part;
@@ -21,11 +19,51 @@ pub(super) mod openai;
 /// The model that stands for whatever the server answers by when nobody asks for a model.
 pub(super) const OWN_MODEL: &str = "neuro-tutor";
 
-/// A body that is described by its own protocol's documents.
+/// What a chat completion cannot do without; the rest is in OpenAI's document.
 #[derive(ToSchema)]
-#[schema(value_type = Object)]
+#[schema(as = CompletionRequest)]
 #[expect(dead_code, reason = "documents a body that is read member by member")]
-pub(crate) struct ForeignBody(BTreeMap<String, Value>);
+pub(crate) struct CompletionBody {
+    model: String,
+    /// What was said, oldest first.
+    #[schema(value_type = Vec<Object>)]
+    messages: Vec<Value>,
+}
+
+/// What a message cannot do without; the rest is in Anthropic's document.
+#[derive(ToSchema)]
+#[schema(as = MessageRequest)]
+#[expect(dead_code, reason = "documents a body that is read member by member")]
+pub(crate) struct MessageBody {
+    model: String,
+    #[schema(minimum = 1)]
+    max_tokens: u32,
+    /// What was said, oldest first.
+    #[schema(value_type = Vec<Object>)]
+    messages: Vec<Value>,
+}
+
+/// What a count cannot do without; the rest is in Anthropic's document.
+#[derive(ToSchema)]
+#[schema(as = CountRequest)]
+#[expect(dead_code, reason = "documents a body that is read member by member")]
+pub(crate) struct CountBody {
+    /// What was said, oldest first.
+    #[schema(value_type = Vec<Object>)]
+    messages: Vec<Value>,
+}
+
+/// What a run cannot do without; the rest is in AG-UI's document.
+#[derive(ToSchema)]
+#[schema(as = RunInput, rename_all = "camelCase")]
+#[expect(dead_code, reason = "documents a body that is read member by member")]
+pub(crate) struct RunBody {
+    thread_id: String,
+    run_id: String,
+    /// What was said, oldest first.
+    #[schema(value_type = Vec<Object>)]
+    messages: Vec<Value>,
+}
 
 /// Puts the members together that all protocols have in some form.
 fn chat_request(

@@ -84,6 +84,7 @@ pub(super) struct NewKey {
     #[schema(min_length = 1, max_length = 100)]
     name: String,
     /// What it may do; everything if absent.
+    #[schema(min_items = 1)]
     scopes: Option<Vec<Scope>>,
     /// How long it is good; for ever if absent.
     #[schema(minimum = 1, maximum = 3650)]

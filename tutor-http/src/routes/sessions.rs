@@ -111,7 +111,7 @@ pub(super) async fn read(
 /// Changes to a conversation. What is absent stays as it is.
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = SessionChanges)]
+#[schema(as = SessionChanges, min_properties = 1)]
 pub(super) struct SessionChangesBody {
     #[schema(min_length = 1, max_length = 200, nullable = false)]
     title: Option<String>,

@@ -1,9 +1,11 @@
 //! The real binary, in a directory of its own and without this process's environment.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use tempfile::TempDir;
@@ -13,6 +15,16 @@ use crate::client::PATIENCE;
 /// A place to run `neuro-tutor` in.
 pub(crate) struct Binary {
     directory: TempDir,
+}
+
+/// A new file in the directory whose files are looked through after the test run, if there is one.
+fn looked_through() -> Option<File> {
+    static FILES: AtomicUsize = AtomicUsize::new(0);
+    let directory = PathBuf::from(std::env::var_os("TUTOR_TEST_LOGS")?);
+    std::fs::create_dir_all(&directory).unwrap();
+    let (process, number) = (std::process::id(), FILES.fetch_add(1, Ordering::Relaxed));
+    let file = File::create(directory.join(format!("rust-{process}-{number}.log")));
+    Some(file.unwrap())
 }
 
 /// What a command ended with.
@@ -73,10 +85,15 @@ impl Binary {
         self.serve_with(args, &[])
     }
 
-    /// Serves in this environment.
+    /// Serves in this environment. Where all output of the test run is looked through, it logs all
+    /// that it can.
     pub(crate) fn serve_with(&self, args: &[&str], vars: &[(&str, &str)]) -> Serving {
-        let args = [&["--log-level", "error"], args].concat();
-        Serving::spawn(self, &args, vars, Stdio::inherit())
+        let (level, log) = match looked_through() {
+            Some(file) => ("trace", file.into()),
+            None => ("error", Stdio::inherit()),
+        };
+        let args = [&["--log-level", level], args].concat();
+        Serving::spawn(self, &args, vars, log)
     }
 
     /// Serves in this environment, and gives the lines of its log as they come.

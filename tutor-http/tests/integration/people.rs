@@ -9,8 +9,8 @@ use tutor_core::provider::DemoProvider;
 use tutor_core::store::{MemoryStore, Store};
 use tutor_core::time::SystemRuntime;
 use tutor_core::{Tutor, TutorBuilder};
-use tutor_http::Allowances;
 use tutor_http::people::{People, PeopleBounds, Role};
+use tutor_http::{Allowances, Bounds};
 
 use crate::client::{Request, Response};
 use crate::server::Server;
@@ -52,8 +52,18 @@ impl Town {
         people: People,
         allowances: Allowances,
     ) -> Self {
+        Self::bounded(builder, store, people, allowances, Bounds::default()).await
+    }
+
+    pub(crate) async fn bounded(
+        builder: TutorBuilder,
+        store: Arc<dyn Store>,
+        people: People,
+        allowances: Allowances,
+        bounds: Bounds,
+    ) -> Self {
         let builder = builder.data(Arc::clone(&store));
-        let server = Server::for_people(builder, people.clone(), store, allowances).await;
+        let server = Server::for_people(builder, people.clone(), store, allowances, bounds).await;
         Self { server, people }
     }
 
@@ -65,7 +75,7 @@ impl Town {
         request.send(self.address()).await
     }
 
-    async fn post(&self, path: &str, body: Value) -> Response {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Response {
         self.send(Request::post(path, &body)).await
     }
 
@@ -80,7 +90,7 @@ impl Town {
         self.post("/api/auth/login", body).await
     }
 
-    async fn refresh(&self, token: &str) -> Response {
+    pub(crate) async fn refresh(&self, token: &str) -> Response {
         let body = json!({"refresh_token": token});
         self.post("/api/auth/refresh", body).await
     }
@@ -89,8 +99,8 @@ impl Town {
 /// Somebody with a token.
 pub(crate) struct Visitor<'a> {
     town: &'a Town,
-    token: String,
-    refresh: String,
+    pub(crate) token: String,
+    pub(crate) refresh: String,
     pub(crate) id: String,
 }
 

@@ -49,11 +49,12 @@ impl Server {
         people: People,
         store: Arc<dyn Store>,
         allowances: Allowances,
+        bounds: Bounds,
     ) -> Self {
         let records: Arc<dyn RecordStore> = Arc::new(store);
         Self::run(builder, Arc::clone(&records), |state| {
             let state = state.with_people(people).with_records(records);
-            state.with_allowances(allowances)
+            state.with_allowances(allowances).with_bounds(bounds)
         })
         .await
     }

@@ -9,7 +9,7 @@ use crate::people::{Town, Visitor};
 const CANARY: &str = "canary-words";
 
 /// Everything that one person has, by the names of path parameters.
-struct Belongings {
+pub(crate) struct Belongings {
     ids: Vec<(&'static str, String)>,
     cursor: String,
 }
@@ -22,7 +22,7 @@ fn text(value: &Value) -> String {
 }
 
 impl Belongings {
-    async fn of(owner: &Visitor<'_>) -> Self {
+    pub(crate) async fn of(owner: &Visitor<'_>) -> Self {
         let chat = owner.chat(&format!("Tell me of {CANARY}")).await;
         owner.chat("Another one").await;
         let session = text(&chat["session_id"]);
@@ -68,7 +68,7 @@ impl Belongings {
         }
     }
 
-    fn path(&self, template: &str) -> String {
+    pub(crate) fn path(&self, template: &str) -> String {
         let segments = template.split('/').map(|segment| {
             let name = segment.strip_prefix('{').and_then(|s| s.strip_suffix('}'));
             name.map_or(segment, |name| self.id(name))
@@ -77,7 +77,7 @@ impl Belongings {
     }
 
     /// What to send to an operation; several, if ids may be in several places of the body.
-    fn bodies(&self, operation: &str) -> Vec<Value> {
+    pub(crate) fn bodies(&self, operation: &str) -> Vec<Value> {
         let id = |name| self.id(name);
         let said = json!([{"role": "user", "content": "Hi"}]);
         match operation {

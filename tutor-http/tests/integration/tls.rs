@@ -15,14 +15,14 @@ use tutor_http::{AppState, Bounds, Served, TlsFiles, serve_as};
 use crate::binary::{Binary, line_with};
 use crate::client::PATIENCE;
 
-fn fixture(name: &str) -> PathBuf {
+pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures/tls")
         .join(name)
 }
 
 /// A client that trusts this certificate alone.
-fn client(certificate: &str, http1_only: bool) -> Client {
+pub(crate) fn client(certificate: &str, http1_only: bool) -> Client {
     // Fails if another test was first.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     let pem = std::fs::read(fixture(certificate)).unwrap();
@@ -35,7 +35,7 @@ fn client(certificate: &str, http1_only: bool) -> Client {
     builder.build().unwrap()
 }
 
-async fn start(bounds: Bounds) -> SocketAddr {
+pub(crate) async fn start(bounds: Bounds) -> SocketAddr {
     let demo = DemoProvider::new().with_delay(Duration::ZERO);
     let tutor = Tutor::builder().provider(demo).build().await.unwrap();
     let files = TlsFiles {
@@ -103,34 +103,11 @@ async fn who_does_not_speak_tls_or_says_nothing_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_silent_connection_of_http2_is_closed() {
-    use std::sync::Arc;
-    use tokio_rustls::rustls::pki_types::pem::PemObject;
-    use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-
     let mut bounds = Bounds::default();
     bounds.header_timeout = Duration::from_millis(100);
     let address = start(bounds).await;
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_file(fixture("one.pem")).unwrap())
-        .unwrap();
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let stream = TcpStream::connect(address).await.unwrap();
-    let name = ServerName::try_from("localhost").unwrap();
-    let mut stream = connector.connect(name, stream).await.unwrap();
     // The preface, an empty SETTINGS, and then nothing.
-    stream
-        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
-        .await
-        .unwrap();
+    let mut stream = crate::abuse::http2(address, &[]).await;
     let mut answer = Vec::new();
     let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
         .await

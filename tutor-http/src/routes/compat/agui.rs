@@ -12,7 +12,7 @@ use tutor_core::{ChatRequest, Content, MessageId, Messages, Role, SessionId, Too
 use super::super::chat::answered_before;
 use super::super::{App, following, to_the_end};
 use super::{
-    ForeignBody, chat_request, client_tool, client_tools, content, function_call, kind, list,
+    RunBody, chat_request, client_tool, client_tools, content, function_call, kind, list,
     text_part, unknown_part,
 };
 use crate::body::JsonBody;
@@ -32,7 +32,7 @@ use crate::wire::history;
 /// `tools` are run by the client: a run that asks for some ends with their calls, and the next one
 /// brings the results.
 #[utoipa::path(post, path = "/agui", tag = "compatibility", operation_id = "agui_run",
-    request_body = ForeignBody,
+    request_body = RunBody,
     responses((status = 200, description = "AG-UI's events", body = String,
             content_type = "text/event-stream"),
         (status = 404, description = "There is no such message", body = crate::openapi::ErrorBody),

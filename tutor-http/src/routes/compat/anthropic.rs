@@ -10,8 +10,8 @@ use tutor_core::{ChatRequest, Content, Role, ToolSpec};
 
 use super::super::{App, answer, following, to_the_end};
 use super::{
-    ForeignBody, chat_request, client_tool, client_tools, content, kind, list, named_session,
-    text_part, unknown_part,
+    CountBody, MessageBody, chat_request, client_tool, client_tools, content, kind, list,
+    named_session, text_part, unknown_part,
 };
 use crate::body::JsonBody;
 use crate::bounds::Bounds;
@@ -31,7 +31,7 @@ use crate::validate::Checker;
 /// `tools` are run by the client: a message that asks for some ends with `tool_use`, and the next
 /// request brings their results.
 #[utoipa::path(post, path = "/v1/messages", tag = "compatibility",
-    operation_id = "create_message", request_body = ForeignBody,
+    operation_id = "create_message", request_body = MessageBody,
     responses((status = 200, description = "The message, or its events", content(
         (Value = "application/json"), (String = "text/event-stream"))),
         (status = 404, description = "There is no such message", body = AnthropicError),
@@ -262,7 +262,7 @@ const BYTES_PER_TOKEN: usize = 4;
 ///
 /// About how many tokens a request has: an estimate, as no model is asked.
 #[utoipa::path(post, path = "/v1/messages/count_tokens", tag = "compatibility",
-    operation_id = "count_message_tokens", request_body = ForeignBody,
+    operation_id = "count_message_tokens", request_body = CountBody,
     responses((status = 200, description = "The estimate", body = Value)))]
 pub(in crate::routes) async fn count_tokens(
     App(state): App,

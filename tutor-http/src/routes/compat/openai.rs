@@ -11,8 +11,8 @@ use tutor_core::{ChatRequest, Content, Error, ErrorKind, OutputSchema, Role, Too
 use super::super::models::listed;
 use super::super::{App, answer, following, to_the_end};
 use super::{
-    ForeignBody, OWN_MODEL, chat_request, client_tool, client_tools, content, function_call, kind,
-    list, named_session, text_part, unknown_part,
+    CompletionBody, OWN_MODEL, chat_request, client_tool, client_tools, content, function_call,
+    kind, list, named_session, text_part, unknown_part,
 };
 use crate::body::JsonBody;
 use crate::bounds::Bounds;
@@ -32,7 +32,7 @@ use crate::validate::Checker;
 /// `tools` are run by the client: a completion that asks for some ends with `tool_calls`, and the
 /// next request brings their results.
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "compatibility",
-    operation_id = "create_chat_completion", request_body = ForeignBody,
+    operation_id = "create_chat_completion", request_body = CompletionBody,
     responses((status = 200, description = "The completion, or its chunks", content(
         (Value = "application/json"), (String = "text/event-stream"))),
         (status = 404, description = "There is no such message", body = OpenAiError),
