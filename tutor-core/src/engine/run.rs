@@ -351,7 +351,16 @@ impl Engine {
             first_token: draft.first_token(),
         };
         self.ledger.settle(&turn, spent);
-        let stored = self.store.finish_turn(&live.key, end.clone()).await;
+        let stored = async { self.store.finish_turn(&live.key, end.clone()).await };
+        let stored = AssertUnwindSafe(stored)
+            .catch_unwind()
+            .await
+            // Whoever follows the turn must be told that it is over.
+            .unwrap_or_else(|_| {
+                Err(Error::internal(
+                    "the store panicked: this is a bug in the store",
+                ))
+            });
         let terminal = match stored {
             Ok(turn) => {
                 match &error {

@@ -45,6 +45,9 @@ fn body(operation: &str, email: &str, caller: &Visitor<'_>, of: &Belongings) -> 
     }
 }
 
+/// Answers whose head is sent before all is read: they are cut short, which their readers see.
+const STREAMED: &[&str] = &["export"];
+
 #[tokio::test]
 async fn a_panic_at_any_access_of_any_route_is_a_500_and_leaves_nothing_held() {
     let faulty = FaultyStore::new(MemoryStore::new());
@@ -52,7 +55,7 @@ async fn a_panic_at_any_access_of_any_route_is_a_500_and_leaves_nothing_held() {
     let bounds = PeopleBounds {
         sign_ins_per_minute: 10_000,
         registrations_per_hour: 10_000,
-        open_registration: true,
+        ..PeopleBounds::default()
     };
     let people = People::open(Arc::clone(&store), Arc::new(SystemRuntime), bounds);
     let people = people.await.unwrap();
@@ -66,8 +69,7 @@ async fn a_panic_at_any_access_of_any_route_is_a_500_and_leaves_nothing_held() {
     .await;
     let document = serde_json::to_value(tutor_http::openapi()).unwrap();
     let mut panics = BTreeMap::<String, u32>::new();
-    // Whoever asked before may have signed out.
-    let (mut number, mut must_be_new) = (0, false);
+    let mut number = 0;
     let mut email = String::from("p0@example.org");
     let mut caller = newcomer(&town, &email).await;
     for (template, item) in document["paths"].as_object().unwrap() {
@@ -75,8 +77,8 @@ async fn a_panic_at_any_access_of_any_route_is_a_500_and_leaves_nothing_held() {
             let name = operation["operationId"].as_str().unwrap();
             let count = panics.entry(name.to_owned()).or_default();
             for nth in 1.. {
-                if must_be_new || ENDS_SIGN_IN.contains(&name) {
-                    must_be_new = ENDS_SIGN_IN.contains(&name);
+                // Whoever asked before may have signed out, and nobody may have many keys.
+                if nth % 50 == 1 || ENDS_SIGN_IN.contains(&name) {
                     number += 1;
                     email = format!("p{number}@example.org");
                     caller = newcomer(&town, &email).await;
@@ -92,9 +94,19 @@ async fn a_panic_at_any_access_of_any_route_is_a_500_and_leaves_nothing_held() {
                     None => request,
                 };
                 faulty.panic_in(nth);
-                let answer = tokio::time::timeout(PATIENCE, request.send(town.address())).await;
+                let answer = tokio::time::timeout(PATIENCE, request.try_send(town.address())).await;
                 let Ok(answer) = answer else {
                     panic!("{name}: no answer after a panic at access {nth}");
+                };
+                let answer = match answer {
+                    Ok(answer) => answer,
+                    Err(error) => {
+                        assert!(STREAMED.contains(&name), "{name} {nth}: {error}");
+                        assert!(faulty.has_failed());
+                        faulty.panic_in(0);
+                        *count += 1;
+                        continue;
+                    }
                 };
                 let happened = faulty.has_failed();
                 faulty.panic_in(0);

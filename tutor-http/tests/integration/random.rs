@@ -13,8 +13,11 @@ use proptest::prelude::*;
 )]
 mod read;
 
+/// What reads bytes of strangers, by name.
+type Target = (&'static str, fn(&[u8]));
+
 /// Every target, and inputs that lead it further than random bytes do.
-const TARGETS: [(&str, fn(&[u8])); 6] = [
+const TARGETS: [Target; 6] = [
     ("json", read::json),
     ("query", read::query),
     ("token", read::token),

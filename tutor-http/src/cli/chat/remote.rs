@@ -204,12 +204,14 @@ impl Events {
                 return Ok(None);
             };
             let events = &mut self.events;
-            let pushed = self.decoder.push(&bytes.map_err(unreachable)?, &mut |frame| {
-                if let Frame::Event { data, .. } = frame {
-                    events.push_back(serde_json::from_str(data).map_err(|_| Strange)?);
-                }
-                Ok(())
-            });
+            let pushed = self
+                .decoder
+                .push(&bytes.map_err(unreachable)?, &mut |frame| {
+                    if let Frame::Event { data, .. } = frame {
+                        events.push_back(serde_json::from_str(data).map_err(|_| Strange)?);
+                    }
+                    Ok(())
+                });
             pushed.map_err(|Strange| strange())?;
         }
     }
