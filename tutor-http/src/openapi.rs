@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::path::{Operation, Parameter};
-use utoipa::openapi::schema::{Object, Schema, SchemaType, Type};
+use utoipa::openapi::schema::{AdditionalProperties, Object, Schema, SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, ResponseBuilder,
@@ -240,6 +240,16 @@ fn guarded(operation: &mut Operation, dialect: Dialect) {
     }
 }
 
+/// Bodies that may have no other member. (What is read by serde says so itself.)
+const CLOSED: [&str; 6] = [
+    "ConfirmationBody",
+    "Credentials",
+    "NewKey",
+    "PasswordBody",
+    "RefreshBody",
+    "UserChange",
+];
+
 /// Adds what every route can answer.
 pub(crate) fn complete(openapi: &mut OpenApi) {
     for (path, item) in &mut openapi.paths.paths {
@@ -291,6 +301,12 @@ pub(crate) fn complete(openapi: &mut OpenApi) {
     OpenAiError::schemas(&mut nested);
     AnthropicError::schemas(&mut nested);
     components.schemas.extend(nested);
+    for body in CLOSED {
+        if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(body) {
+            let no_more = AdditionalProperties::FreeForm(false);
+            object.additional_properties = Some(Box::new(no_more));
+        }
+    }
 }
 
 /// The characters of an id. One of dots alone never reaches a server.
@@ -318,6 +334,7 @@ fn refine(parameter: &mut Parameter, operation: &str) {
         ) if schema.schema_type == SchemaType::Type(Type::String) => {
             pattern(schema, ID_PATTERN);
         }
+        ("Last-Event-ID", _) => pattern(schema, "^[0-9]{0,19}$"),
         ("Idempotency-Key", _) => pattern(schema, "^[!#-~][!-~]{0,254}$"),
         ("sdk", _) => words(schema, &["5", "5.0.92", "6", "7", "7.0.77"]),
         ("protocol", _) => words(

@@ -366,6 +366,17 @@ impl Checker {
         }
     }
 
+    /// A number of digits alone, of 19 at most.
+    pub(crate) fn digits(&mut self, text: &str) -> Option<u64> {
+        let is_number = text.len() <= 19 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse().ok().filter(|_| is_number);
+        if number.is_none() {
+            let msg = "Input should be a valid integer, unable to parse string as an integer";
+            self.fail("int_parsing", msg, &Value::from(text));
+        }
+        number
+    }
+
     /// A whole number from `min` to `max` as a query string has it.
     pub(crate) fn integer_text(&mut self, text: &str, min: u64, max: u64) -> Option<u64> {
         let input = Value::from(text);

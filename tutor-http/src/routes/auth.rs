@@ -22,10 +22,10 @@ const MAX_CHARS: usize = 4096;
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents what `credentials` reads")]
 pub(super) struct Credentials {
-    #[schema(example = "ada@example.org")]
+    #[schema(example = "ada@example.org", min_length = 1, max_length = 4096)]
     email: String,
     /// At least 8 characters.
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 4096)]
     password: String,
 }
 
@@ -124,7 +124,7 @@ pub(super) async fn login(
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents what `refresh` reads")]
 pub(super) struct RefreshBody {
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 4096)]
     refresh_token: String,
 }
 
@@ -175,10 +175,10 @@ pub(super) async fn me(person: Person) -> Result<Json<User>, ApiError> {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents what `password` reads")]
 pub(super) struct PasswordBody {
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 4096)]
     current_password: String,
     /// At least 8 characters.
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 4096)]
     new_password: String,
 }
 
@@ -212,7 +212,7 @@ pub(super) async fn password(
 #[expect(dead_code, reason = "documents what `delete` reads")]
 pub(super) struct ConfirmationBody {
     /// People of an external issuer have none, and send `{}`.
-    #[schema(required = false, min_length = 1)]
+    #[schema(required = false, min_length = 1, max_length = 4096)]
     password: String,
 }
 

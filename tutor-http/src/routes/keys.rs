@@ -84,12 +84,15 @@ pub(super) struct NewKey {
     #[schema(min_length = 1, max_length = 100)]
     name: String,
     /// What it may do; everything if absent.
-    #[schema(min_items = 1)]
+    #[schema(min_items = 1, max_items = 16)]
     scopes: Option<Vec<Scope>>,
     /// How long it is good; for ever if absent.
     #[schema(minimum = 1, maximum = 3650)]
     expires_in_days: Option<u64>,
 }
+
+/// How many scopes may be named, with repetitions.
+const MAX_SCOPES: usize = 16;
 
 /// Make an API key
 #[utoipa::path(post, path = "/api/keys", tag = "people", operation_id = "create_key",
@@ -187,8 +190,12 @@ fn scopes(c: &mut Checker, value: &Value) -> Option<Vec<Scope>> {
     if list.is_empty() {
         c.fail_value("a key has at least one scope", value);
     }
+    if list.len() > MAX_SCOPES {
+        c.fail_value("a key is given 16 scopes at most", value);
+        return None;
+    }
     let mut scopes = Vec::new();
-    for (i, value) in list.iter().enumerate().take(ALL_SCOPES.len() + 1) {
+    for (i, value) in list.iter().enumerate() {
         let scope = match value.as_str() {
             Some("read") => Scope::Read,
             Some("write") => Scope::Write,

@@ -43,7 +43,7 @@ pub(super) async fn read(
         ("turn_id" = String, Path),
         ("ticket" = Option<String>, Query, description = "From `POST /api/turns/{turn_id}/ticket`, in place of a token"),
         ("after" = Option<u64>, Query, description = "The number of the last event that is known; 0 for none"),
-        ("Last-Event-ID" = Option<u64>, Header, description = "The same, as browsers send it; wins over `after`")),
+        ("Last-Event-ID" = Option<String>, Header, description = "The same, as browsers send it; wins over `after` unless it is empty")),
     responses(
         (status = 200, description = "Server-sent events", body = TurnEvent,
             content_type = "text/event-stream"),
@@ -121,7 +121,7 @@ fn place(query: &Query, headers: &HeaderMap) -> Result<u64, ApiError> {
     match header(headers, "last-event-id")? {
         Some(text) if !text.is_empty() => {
             checker = Checker::new("header");
-            place = checker.within("last-event-id", |c| c.integer_text(text, 0, u64::MAX));
+            place = checker.within("last-event-id", |c| c.digits(text));
         }
         _ => {
             checker = Checker::new("query");

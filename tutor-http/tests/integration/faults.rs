@@ -76,7 +76,9 @@ async fn a_panic_at_any_access_of_any_route_is_a_500_and_leaves_nothing_held() {
         for (method, operation) in item.as_object().unwrap() {
             let name = operation["operationId"].as_str().unwrap();
             let count = panics.entry(name.to_owned()).or_default();
-            for nth in 1.. {
+            let mut nth = 0;
+            loop {
+                nth += 1;
                 // Whoever asked before may have signed out, and nobody may have many keys.
                 if nth % 50 == 1 || ENDS_SIGN_IN.contains(&name) {
                     number += 1;
@@ -113,6 +115,9 @@ async fn a_panic_at_any_access_of_any_route_is_a_500_and_leaves_nothing_held() {
                 if happened {
                     contained(name, nth, &answer);
                     *count += u32::from(answer.status == 500);
+                } else if answer.status == 503 {
+                    // Other tests hash passwords, too: it did not come so far.
+                    nth -= 1;
                 } else {
                     assert_ne!(answer.status, 500, "{name}: {}", answer.text());
                     break;

@@ -1,3 +1,5 @@
+//! Text out of PDFs, good ones and such as are made to do harm.
+
 use std::io::Write;
 use std::time::Instant;
 

@@ -1,3 +1,5 @@
+//! Tokens of other issuers: which are let in, and which never.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
