@@ -79,6 +79,21 @@
 //!
 //! A feature only adds modules and what they need; it changes no behavior and no default.
 
+// What stores and protocols share is not all needed by each of them alone.
+#![cfg_attr(
+    not(all(
+        feature = "store-sled",
+        feature = "store-sqlite",
+        feature = "provider-openai",
+        feature = "provider-responses",
+        feature = "provider-anthropic",
+        feature = "provider-gemini",
+        feature = "provider-ollama",
+        feature = "conformance"
+    )),
+    allow(dead_code, unused_imports, reason = "other features use it")
+)]
+
 // In suggested reading order.
 pub mod message;
 pub mod session;
