@@ -300,6 +300,14 @@ impl Checker {
         }
     }
 
+    /// True or false, and no word or number for it.
+    pub(crate) fn yes_or_no(&mut self, value: &Value) -> Option<bool> {
+        if value.as_bool().is_none() {
+            self.fail("bool_type", "Input should be a valid boolean", value);
+        }
+        value.as_bool()
+    }
+
     /// True or false, also in the words of query strings.
     pub(crate) fn boolean(&mut self, value: &Value) -> Option<bool> {
         let word = match value {

@@ -87,7 +87,7 @@ fn disabled(body: &Value) -> Result<bool, ApiError> {
     let mut checker = Checker::new("body");
     let disabled = checker.model(body).and_then(|object| {
         checker.only(object, &["disabled"]);
-        checker.required(object, "disabled", Checker::boolean)
+        checker.required(object, "disabled", Checker::yes_or_no)
     });
     checker.finish(disabled)
 }
