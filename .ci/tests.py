@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -244,6 +245,8 @@ def look_for_canaries() -> Total:
 
 
 def main() -> int:
+    # Who is started in the background is told to ignore it, and so would be what the tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     shutil.rmtree(LOGS, ignore_errors=True)
     if not PYTHON.exists() and not need("venv", [sys.executable, "-m", "venv", str(VENV)]):
         return 1
