@@ -217,7 +217,8 @@ test('a provider is no further ahead than its buffer while the engine is busy', 
   })
   t.after(() => tutor.close())
   await assert.rejects(tutor.chat('hello'), { code: 'too_large' })
-  assert.ok(yielded < 200 + 200, `${yielded}`)
+  // What the engine took, what its buffer holds, and a batch on its way.
+  assert.ok(yielded <= 200 + 256 + 64 + 1, `${yielded}`)
 })
 
 test('characters that a provider tears apart are joined', async (t) => {
