@@ -11,11 +11,11 @@ import glob
 import os
 import pwd
 import shutil
-import socket
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
+
+import service
 
 USER = "tutor"
 PASSWORD = "only-for-tests"
@@ -32,11 +32,8 @@ def programs() -> Path | None:
 
 def install() -> Path | None:
     """The programs, installed by the package manager if they are missing and we may."""
-    if programs() is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        # Without a cluster of its own, and without a service.
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "postgresql"]):
-            subprocess.run(["apt-get", *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment, check=False)
+    if programs() is None:
+        service.install("postgresql")
     return programs()
 
 
@@ -58,9 +55,7 @@ class Server:
             for path in (self.directory, password):
                 os.chown(path, self.user.pw_uid, self.user.pw_gid)
         self._run("initdb", "-D", str(self.data), "-U", USER, "-E", "UTF8", "--locale=C", "-A", "scram-sha-256", "--pwfile", str(password), "--no-sync")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = service.free_port()
         self.start()
         environment = {"PGPASSWORD": PASSWORD}
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, DATABASE, environment=environment)
@@ -103,20 +98,5 @@ class Server:
             raise SystemExit(f"{program} failed: {done.stderr}")
 
 
-def main() -> None:
-    server = Server()
-    try:
-        print(server.url, flush=True)
-        for line in sys.stdin:
-            command = line.strip()
-            if command == "end":
-                break
-            if command in ("start", "stop"):
-                getattr(server, command)()
-                print(command, flush=True)
-    finally:
-        server.end()
-
-
 if __name__ == "__main__":
-    main()
+    service.obey(Server(), ("start", "stop"))

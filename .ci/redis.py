@@ -8,15 +8,15 @@ behind.
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
+
+import service
 
 PASSWORD = "only-for-tests"
 PATIENCE = 30
@@ -24,11 +24,8 @@ PATIENCE = 30
 
 def program() -> str | None:
     """The server, installed by the package manager if it is missing and we may."""
-    if shutil.which("redis-server") is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        # Without a service.
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "redis-server"]):
-            subprocess.run(["apt-get", *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment, check=False)
+    if shutil.which("redis-server") is None:
+        service.install("redis-server")
     return shutil.which("redis-server")
 
 
@@ -41,9 +38,7 @@ class Server:
             raise SystemExit("the tests need Redis: install the package redis-server and run again")
         self.program = found
         self.directory = Path(tempfile.mkdtemp(prefix="tutor-redis-"))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = service.free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -89,20 +84,5 @@ class Server:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def main() -> None:
-    server = Server()
-    try:
-        print(server.url, flush=True)
-        for line in sys.stdin:
-            command = line.strip()
-            if command == "end":
-                break
-            if command in ("start", "stop", "hang", "go"):
-                getattr(server, command)()
-                print(command, flush=True)
-    finally:
-        server.end()
-
-
 if __name__ == "__main__":
-    main()
+    service.obey(Server(), ("start", "stop", "hang", "go"))
