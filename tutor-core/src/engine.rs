@@ -27,6 +27,7 @@ pub(crate) mod hub;
 mod draft;
 mod follow;
 mod history;
+mod log;
 pub(crate) mod output;
 pub(crate) mod peers;
 pub(crate) mod prepare;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tutor_core::{Error, ErrorKind, OwnerId, Result};
 
+use crate::people::throttle::AddressName;
 use crate::shared::Shared;
 use crate::shared::buckets::Buckets;
 
@@ -52,35 +53,37 @@ impl Limiter {
     }
 
     /// Counts a request from this address.
-    pub(crate) async fn at_address(&self, address: &str) -> Result<()> {
+    pub(crate) async fn at_address(&self, address: AddressName) -> Result<()> {
         let allowed = self.0.allowances.address_requests_per_minute;
-        self.request(
-            "address_requests_per_minute",
-            &format!("address {address}"),
-            allowed,
-        )
-        .await
+        let name = || format!("address {address}");
+        self.request("address_requests_per_minute", name, allowed)
+            .await
     }
 
     /// Counts a request of this person.
     pub(crate) async fn of_person(&self, owner: &OwnerId) -> Result<()> {
         let allowed = self.0.allowances.requests_per_minute;
-        self.request("requests_per_minute", &format!("person {owner}"), allowed)
-            .await
+        let name = || format!("person {owner}");
+        self.request("requests_per_minute", name, allowed).await
     }
 
     /// Counts a request by this API key.
     pub(crate) async fn by_key(&self, key: &str) -> Result<()> {
         let allowed = self.0.allowances.requests_per_minute;
-        self.request("requests_per_minute", &format!("key {key}"), allowed)
-            .await
+        let name = || format!("key {key}");
+        self.request("requests_per_minute", name, allowed).await
     }
 
-    async fn request(&self, limit: &'static str, name: &str, allowed: Option<u32>) -> Result<()> {
+    async fn request(
+        &self,
+        limit: &'static str,
+        name: impl FnOnce() -> String,
+        allowed: Option<u32>,
+    ) -> Result<()> {
         let Some(allowed) = allowed else {
             return Ok(());
         };
-        let taken = self.0.requests.take(name, allowed, MINUTE).await;
+        let taken = self.0.requests.take(&name(), allowed, MINUTE).await;
         taken.map_err(|wait| {
             let seconds = wait.as_millis().div_ceil(1000).max(1);
             Error::new(
@@ -170,6 +173,7 @@ mod tests {
 
     #[tokio::test]
     async fn persons_keys_and_addresses_are_counted_apart() {
+        const ADA: AddressName = AddressName(None);
         let limiter = Limiter::new(Allowances {
             requests_per_minute: Some(1),
             address_requests_per_minute: Some(2),
@@ -180,8 +184,8 @@ mod tests {
         limiter.by_key("ada").await.unwrap();
         let refused = limiter.of_person(&ada).await.unwrap_err();
         assert_eq!(refused.context_value("quota"), Some("1"));
-        limiter.at_address("ada").await.unwrap();
-        limiter.at_address("ada").await.unwrap();
-        limiter.at_address("ada").await.unwrap_err();
+        limiter.at_address(ADA).await.unwrap();
+        limiter.at_address(ADA).await.unwrap();
+        limiter.at_address(ADA).await.unwrap_err();
     }
 }

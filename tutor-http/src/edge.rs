@@ -15,12 +15,12 @@ use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method, header};
 use tokio::time::Instant;
 use tower_service::Service;
-use tracing::{Instrument, Span};
+use tracing::{Instrument, Span, field};
 use tutor_core::Error;
 
 use crate::error::dialect::Dialect;
 use crate::error::{self, ApiError};
-use crate::people::throttle::name_of;
+use crate::people::throttle::AddressName;
 use crate::routes::Peer;
 use crate::state::AppState;
 use crate::traces;
@@ -53,7 +53,7 @@ impl Edge {
         let id = request_id::of(request.headers(), &*self.state.runtime);
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let client = request.extensions().get::<Peer>();
-        let client = client.map(|Peer(address)| name_of(*address));
+        let client = client.map(|Peer(address)| field::display(AddressName(Some(*address))));
         let origin = request.headers().get(header::ORIGIN).cloned();
         let mut response = match self.state.origins.preflight(&request) {
             Some(response) => response,

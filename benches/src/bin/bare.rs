@@ -1,5 +1,7 @@
 //! The least that a server in Rust can do for a turn: hyper reads the body as JSON, and answers
-//! with fixed JSON. Keeps nothing. `bare PORT`
+//! with fixed JSON. Keeps nothing. `bare PORT`; it says where it serves.
+
+#![expect(clippy::print_stdout, reason = "its output is its address")]
 
 use std::convert::Infallible;
 use std::io;
@@ -18,6 +20,7 @@ const REPLY: &str = r#"{"reply_message":{"id":"00000000-0000-7000-8000-000000000
 async fn main() -> io::Result<()> {
     let port = std::env::args().nth(1).and_then(|port| port.parse().ok());
     let listener = TcpListener::bind(("127.0.0.1", port.unwrap_or(8001))).await?;
+    println!("{}", listener.local_addr()?);
     loop {
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;

@@ -9,13 +9,15 @@
 #![expect(clippy::print_stdout, reason = "its output is its result")]
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use neuro_tutor_benches::load::{Client, Server, all, events, turn};
-use neuro_tutor_benches::{disk, millis, percentile};
+use neuro_tutor_benches::process::Process;
+use neuro_tutor_benches::{disk, millis, percentile, raw_turns};
 use tempfile::tempdir;
 use tokio::sync::Barrier;
 
@@ -121,7 +123,7 @@ struct Told {
 }
 
 /// Clients that ask again and again until they are told to end.
-async fn storm(server: &Server, clients: usize, time: Duration) -> Told {
+async fn storm(server: &Server, clients: usize, time: Duration, streamed: bool) -> Told {
     let (address, end) = (server.address, Arc::new(AtomicBool::new(false)));
     let flag = Arc::clone(&end);
     tokio::spawn(async move {
@@ -146,7 +148,7 @@ async fn storm(server: &Server, clients: usize, time: Duration) -> Told {
                 };
                 let asked = Instant::now();
                 let answered = async {
-                    let head = connected.chat("What is light?", false).await?;
+                    let head = connected.chat("What is light?", streamed).await?;
                     let took = asked.elapsed();
                     connected.body(head).await?;
                     io::Result::Ok((head, took))
@@ -179,17 +181,23 @@ async fn storm(server: &Server, clients: usize, time: Duration) -> Told {
     })
 }
 
-/// Five times as many as are served at a time.
+/// Five times as many as are served at a time: first with replies that take their time, as those of
+/// models do, then with replies that take none, so that the processor is what there is too little of.
 async fn overload() -> io::Result<()> {
+    overloaded("replies that take their time", true).await?;
+    overloaded("replies at once", false).await
+}
+
+async fn overloaded(what: &str, streamed: bool) -> io::Result<()> {
     const SERVED: usize = 64;
     const TIME: Duration = Duration::from_secs(15);
     let directory = disk()?;
     let most = SERVED.to_string();
     let arguments = ["--data", "store", "--max-live-turns", &most];
     let server = Server::start(directory.path(), &arguments, 5).await?;
-    let calm = storm(&server, SERVED, TIME).await;
+    let calm = storm(&server, SERVED, TIME, streamed).await;
     let before = server.resident()?;
-    let mut busy = storm(&server, 5 * SERVED, TIME).await;
+    let mut busy = storm(&server, 5 * SERVED, TIME, streamed).await;
     let after = server.resident()?;
     let recovering = Instant::now();
     let mut client = Client::connect(server.address).await?;
@@ -198,8 +206,7 @@ async fn overload() -> io::Result<()> {
     }
     let recovered = recovering.elapsed();
     println!(
-        "{SERVED} replies at a time; {} clients for {} s, then {}",
-        SERVED,
+        "{what}, {SERVED} at a time; {SERVED} clients for {} s, then {}",
         TIME.as_secs(),
         5 * SERVED
     );
@@ -350,46 +357,77 @@ async fn idle(count: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Durable turns at a steady rate, whatever the answers take.
+/// What the server adds, at so many turns a second, to what a server costs that does nothing: bare
+/// hyper is asked in the same way, so that what the network, the timers and the clients take is in both.
 async fn latency(per_second: u64) -> io::Result<()> {
-    const TIME: u64 = 10;
-    let mut results = Vec::new();
+    const TIME: Duration = Duration::from_secs(10);
+    const KEPT: usize = 1024;
+    let beside = std::env::current_exe()?.with_file_name("bare");
+    let bare = Process::start(&beside, &["0"])?;
+    let [least50, least99] = asked_in_time(bare.address, per_second, TIME).await?;
+    drop(bare);
+    let mut syncs = raw_turns(1, KEPT, TIME / 5).await;
+    let [sync50, sync99] = [50, 99].map(|p| millis(percentile(&mut syncs, p)));
+    println!("{per_second} turns a second for {} s", TIME.as_secs());
+    row("bare hyper, p50", least50, "ms", "");
+    row("bare hyper, p99", least99, "ms", "");
+    row("two appends, each synced, p50", sync50, "ms", "");
+    row("two appends, each synced, p99", sync99, "ms", "");
     for data in ["memory:", "store"] {
         let directory = disk()?;
         let server = Server::start(directory.path(), &["--data", data], 0).await?;
-        let address = server.address;
-        let began = tokio::time::Instant::now() + Duration::from_millis(100);
-        let count = usize::try_from(per_second * TIME).unwrap_or(usize::MAX);
-        let mut took: Vec<Duration> = all(count, |nth| async move {
-            // Each begins when it should, so that a stall is seen by all who would have asked.
-            let due = began + Duration::from_secs_f64(nth as f64 / per_second as f64);
-            tokio::time::sleep_until(due - Duration::from_millis(50)).await;
-            let mut client = Client::connect(address).await.ok()?;
-            tokio::time::sleep_until(due).await;
-            let head = client.chat("What is light?", false).await.ok()?;
-            client.body(head).await.ok()?;
-            (head.status == 200).then(|| due.elapsed())
-        })
-        .await
-        .into_iter()
-        .flatten()
-        .collect();
-        let answered = took.len();
-        results.push((
-            data,
-            answered,
-            [50, 99].map(|p| millis(percentile(&mut took, p))),
-        ));
-    }
-    println!("{per_second} turns a second for {TIME} s");
-    for (data, answered, [p50, p99]) in results {
-        let promised = |ms| match data {
-            "memory:" => format!("<= {ms}"),
-            _ => format!("<= {ms}, and the disk's own sync"),
+        let [p50, p99] = asked_in_time(server.address, per_second, TIME).await?;
+        let [disk50, disk99] = if data == "store" {
+            [sync50, sync99]
+        } else {
+            [0.0; 2]
         };
-        println!("{data}: {answered} answered");
-        row("p50", p50, "ms", &promised(1));
-        row("p99", p99, "ms", &promised(10));
+        row(&format!("{data} p50"), p50, "ms", "");
+        row(&format!("{data} p99"), p99, "ms", "");
+        row(
+            &format!("{data} added to the p50"),
+            p50 - least50 - disk50,
+            "ms",
+            "<= 1",
+        );
+        row(
+            &format!("{data} added to the p99"),
+            p99 - least99 - disk99,
+            "ms",
+            "<= 10",
+        );
     }
     Ok(())
+}
+
+/// How long the answers to so many turns a second take: the median, and what one in a hundred
+/// exceeds, in milliseconds.
+async fn asked_in_time(
+    address: SocketAddr,
+    per_second: u64,
+    time: Duration,
+) -> io::Result<[f64; 2]> {
+    let began = tokio::time::Instant::now() + Duration::from_millis(100);
+    let count = usize::try_from(per_second * time.as_secs()).unwrap_or(usize::MAX);
+    let mut took: Vec<Duration> = all(count, |nth| async move {
+        // Each begins when it should, so that a stall is seen by all who would have asked.
+        let due = began + Duration::from_secs_f64(nth as f64 / per_second as f64);
+        tokio::time::sleep_until(due - Duration::from_millis(50)).await;
+        let mut client = Client::connect(address).await.ok()?;
+        tokio::time::sleep_until(due).await;
+        let head = client.chat("What is light?", false).await.ok()?;
+        client.body(head).await.ok()?;
+        (head.status == 200).then(|| due.elapsed())
+    })
+    .await
+    .into_iter()
+    .flatten()
+    .collect();
+    if took.len() < count {
+        return Err(io::Error::other(format!(
+            "{} of {count} were answered",
+            took.len()
+        )));
+    }
+    Ok([50, 99].map(|p| millis(percentile(&mut took, p))))
 }

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::log::EventLog;
 use super::peers::{MAX_EVENTS, Outbox};
 use crate::bus::News;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,12 +23,6 @@ use crate::id::{OwnerId, SessionId};
 use crate::limits::Limits;
 use crate::store::TurnEnd;
 use crate::turn::TurnKey;
-
-/// Events that a subscriber takes from the log at a time.
-const BATCH: usize = 64;
-
-/// What an event costs in memory besides its text, in bytes.
-const EVENT_OVERHEAD: usize = 128;
 
 /// All turns that run here, and those that ended lately.
 #[derive(Debug)]
@@ -131,7 +126,7 @@ impl Hub {
     /// Publishes the terminal event, and keeps the log for a while. The turn makes room for
     /// another one before anybody can know that it has ended.
     pub(crate) fn end(&self, live: &LiveTurn, terminal: Event, bytes: usize) {
-        let all = live.log().bytes + bytes;
+        let all = live.log().events.bytes() + bytes;
         {
             let mut state = self.state();
             state.leave(&live.key.owner);
@@ -226,8 +221,7 @@ pub(crate) struct LiveTurn {
 
 #[derive(Debug, Default)]
 struct Log {
-    events: Vec<Arc<TurnEvent>>,
-    bytes: usize,
+    events: EventLog,
     ended: bool,
     /// The events that other instances were told, counted from the first.
     told: usize,
@@ -259,18 +253,14 @@ impl LiveTurn {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends an event and wakes the subscribers. `bytes` is the size of its text. Returns its
+    /// Appends an event and wakes the subscribers. `bytes` is the size of what it holds. Returns its
     /// index.
     pub(crate) fn publish(&self, event: Event, bytes: usize) -> usize {
         let index = {
             let mut log = self.log();
             debug_assert!(!log.ended, "nothing follows a terminal event");
             log.ended = event.is_terminal();
-            log.bytes += bytes + EVENT_OVERHEAD;
-            let index = log.events.len();
-            let seq = index as u64 + 1;
-            log.events.push(Arc::new(TurnEvent { seq, event }));
-            index
+            log.events.push(event, bytes)
         };
         self.published.notify_waiters();
         if let Some(outbox) = &self.outbox
@@ -284,22 +274,16 @@ impl LiveTurn {
 
     /// The text of the `text.delta`s among the events with these indices.
     pub(crate) fn text(&self, events: Range<usize>) -> String {
-        let log = self.log();
-        let events = log.events.get(events).unwrap_or_default();
-        let texts = events.iter().filter_map(|event| match &event.event {
-            Event::TextDelta { text } => Some(text.as_str()),
-            _ => None,
-        });
-        let mut all = String::with_capacity(texts.clone().map(str::len).sum());
-        all.extend(texts);
-        all
+        self.log().events.text(events)
     }
 
     /// What other instances are to be told next, if anything.
     pub(super) fn news(&self, keep_running: Duration, keep_ended: Duration) -> Option<News> {
         let log = self.log();
-        let untold = log.events.get(log.told..)?;
-        let events = untold[..untold.len().min(MAX_EVENTS)].to_vec();
+        let end = log.events.len().min(log.told.saturating_add(MAX_EVENTS));
+        let events: Vec<_> = (log.told..end)
+            .filter_map(|at| log.events.get(at))
+            .collect();
         let ends = events.last()?.event.is_terminal();
         Some(News {
             turn: self.key.clone(),
@@ -377,7 +361,6 @@ impl LiveTurn {
         let subscriber = Subscriber {
             live: self,
             next: usize::try_from(after).unwrap_or(usize::MAX),
-            batch: VecDeque::new(),
             ended: false,
         };
         stream::unfold(subscriber, |mut subscriber| async move {
@@ -394,46 +377,39 @@ struct Subscriber {
     live: Arc<LiveTurn>,
     /// The index of the next event to take.
     next: usize,
-    batch: VecDeque<Arc<TurnEvent>>,
     ended: bool,
 }
 
 impl Subscriber {
     async fn next(&mut self) -> Option<Arc<TurnEvent>> {
+        if self.ended {
+            return None;
+        }
+        if let Some(event) = self.take() {
+            return Some(event);
+        }
+        let live = Arc::clone(&self.live);
         loop {
-            if let Some(event) = self.batch.pop_front() {
-                return Some(event);
-            }
-            if self.ended {
-                return None;
-            }
-            if self.take() {
-                continue;
-            }
-            let live = Arc::clone(&self.live);
             // Before looking again, so that nothing is missed in between.
             let published = live.published.notified();
-            if !self.take() {
-                published.await;
+            if let Some(event) = self.take() {
+                return Some(event);
             }
+            published.await;
         }
     }
 
-    /// Takes the next batch; false if there is nothing yet.
-    fn take(&mut self) -> bool {
+    /// Takes the next event, if it is there.
+    fn take(&mut self) -> Option<Arc<TurnEvent>> {
         let log = self.live.log();
-        let mut from = self.next;
-        if log.ended {
-            from = from.min(log.events.len() - 1);
-        }
-        let Some(events) = log.events.get(from..).filter(|events| !events.is_empty()) else {
-            return false;
+        let at = match log.ended {
+            true => self.next.min(log.events.len() - 1),
+            false => self.next,
         };
-        let events = &events[..events.len().min(BATCH)];
-        self.next = from + events.len();
+        let event = log.events.get(at)?;
+        self.next = at + 1;
         self.ended = log.ended && self.next == log.events.len();
-        self.batch.extend(events.iter().cloned());
-        true
+        Some(event)
     }
 }
 

@@ -149,8 +149,15 @@ impl Catalog {
     /// What is known of a model.
     pub fn find(&self, model: &str) -> Option<&ModelCard> {
         let without_vendor = model.rsplit('/').next().unwrap_or(model);
-        let dashed = without_vendor.replace('.', "-");
-        [model, without_vendor, &dashed].into_iter().find_map(|id| {
+        let dashed = without_vendor
+            .contains('.')
+            .then(|| without_vendor.replace('.', "-"));
+        let names = [
+            Some(model),
+            (without_vendor != model).then_some(without_vendor),
+            dashed.as_deref(),
+        ];
+        names.into_iter().flatten().find_map(|id| {
             self.models
                 .get(id)
                 .or_else(|| self.models.get(without_version(id)?))

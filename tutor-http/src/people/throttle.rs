@@ -1,6 +1,7 @@
 //! Who did too much lately: by address, or by account.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -112,13 +113,20 @@ impl Throttle {
     }
 }
 
-/// The name under which an address is counted. Of IPv6 the network: one person has a whole one.
-pub(crate) fn name_of(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+/// The name under which an address is counted: of IPv6 the network, as one person has a whole one;
+/// one name for all whose address is not known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AddressName(pub(crate) Option<IpAddr>);
+
+impl fmt::Display for AddressName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.map(|address| address.to_canonical()) {
+            None => f.write_str("unknown"),
+            Some(IpAddr::V4(address)) => address.fmt(f),
+            Some(IpAddr::V6(address)) => {
+                let [a, b, c, d, ..] = address.segments();
+                write!(f, "{a:x}:{b:x}:{c:x}:{d:x}::/64")
+            }
         }
     }
 }
@@ -174,7 +182,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_is_one_name() {
-        let name = |text: &str| name_of(text.parse().unwrap());
+        let name = |text: &str| AddressName(Some(text.parse().unwrap())).to_string();
         assert_eq!(name("2001:db8:1:2:3::4"), name("2001:db8:1:2:ffff::"));
         assert_ne!(name("2001:db8:1:2::"), name("2001:db8:1:3::"));
         assert_eq!(name("::ffff:10.0.0.1"), name("10.0.0.1"));

@@ -11,7 +11,7 @@ use crate::error::ApiError;
 use crate::params::{PathId, Query};
 use crate::people::People;
 use crate::people::principal::{Principal, Scope};
-use crate::people::throttle::name_of;
+use crate::people::throttle::AddressName;
 use crate::state::AppState;
 
 /// The state, narrowed to the caller: its tutor reads and writes the caller's data and nobody
@@ -23,7 +23,7 @@ impl FromRequestParts<AppState> for App {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        state.limiter.at_address(&address_of(parts)).await?;
+        state.limiter.at_address(name_of(parts)).await?;
         let Some(people) = &state.people else {
             return Ok(Self(state.clone()));
         };
@@ -51,7 +51,7 @@ impl FromRequestParts<AppState> for Follower {
             let App(state) = App::from_request_parts(parts, state).await?;
             return Ok(Self(state));
         };
-        state.limiter.at_address(&address_of(parts)).await?;
+        state.limiter.at_address(name_of(parts)).await?;
         let PathId(turn) = PathId::<TurnId>::from_request_parts(parts, state).await?;
         let principal = people.admit(ticket, &turn).await?;
         admit(state, &principal).await?;
@@ -73,7 +73,7 @@ impl FromRequestParts<AppState> for Person {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let Accounts(people) = Accounts::from_request_parts(parts, state).await?;
-        state.limiter.at_address(&address_of(parts)).await?;
+        state.limiter.at_address(name_of(parts)).await?;
         let principal = people.identify(&parts.headers).await?;
         admit(state, &principal).await?;
         let mut state = state.clone();
@@ -99,7 +99,7 @@ impl FromRequestParts<AppState> for Operator {
             person.principal.require_admin()?;
             return Ok(Self(person.state));
         }
-        state.limiter.at_address(&address_of(parts)).await?;
+        state.limiter.at_address(name_of(parts)).await?;
         Ok(Self(state.clone()))
     }
 }
@@ -127,7 +127,7 @@ impl FromRequestParts<AppState> for Accounts {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
-/// The caller's address as it is counted; one name for all where it is not known.
+/// The name under which the caller's address is counted.
 #[derive(Debug)]
 pub(super) struct Address(pub(super) String);
 
@@ -135,13 +135,13 @@ impl<S: Sync> FromRequestParts<S> for Address {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self(address_of(parts)))
+        Ok(Self(name_of(parts).to_string()))
     }
 }
 
-fn address_of(parts: &Parts) -> String {
+fn name_of(parts: &Parts) -> AddressName {
     let peer = parts.extensions.get::<Peer>();
-    peer.map_or_else(|| "unknown".to_owned(), |Peer(address)| name_of(*address))
+    AddressName(peer.map(|Peer(address)| *address))
 }
 
 /// Counts a request of somebody.
