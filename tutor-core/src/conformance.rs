@@ -34,6 +34,8 @@ use crate::bus::LiveBus;
 use crate::provider::Provider;
 use crate::store::{RecordStore, SessionStore};
 
+#[cfg(feature = "files-cloud")]
+pub mod bucket;
 pub mod bus;
 pub mod faulty;
 pub mod provider;

@@ -22,6 +22,8 @@ mod store;
 #[cfg(feature = "files")]
 pub use place::FilePlace;
 #[cfg(feature = "files")]
+#[cfg(feature = "files-cloud")]
+pub use store::URL_SCHEMES;
 pub use store::{FILE_RECORDS, FileBounds, FileInfo, FileStore, Upload};
 
 /// The image types that models can look at.

@@ -24,6 +24,8 @@ pub mod location;
 mod lock;
 pub mod memory;
 pub mod migration;
+#[cfg(any(feature = "files", feature = "store-sled"))]
+pub(crate) mod private;
 pub(crate) mod rules;
 #[cfg(feature = "store-sled")]
 pub mod sled;

@@ -96,15 +96,7 @@ async fn receive<'a>(
         if bytes.len() + data.remaining() > max {
             return Err(too_large(max));
         }
-        // Fits: `max` does.
-        let size = u32::try_from(data.remaining()).unwrap_or(u32::MAX);
-        let permit = state.body_budget.try_acquire_many(size).map_err(|_| {
-            Error::new(
-                ErrorKind::Overloaded,
-                "too many large requests arrive at once: try again in a moment",
-            )
-        })?;
-        budget.push(permit);
+        budget.push(state.hold(data.remaining())?);
         bytes.extend_from_slice(&data);
     }
     Ok(bytes.freeze())

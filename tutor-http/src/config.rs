@@ -38,6 +38,7 @@ pub use layers::{Effective, Origin};
 pub use providers::Configured;
 pub use vars::Vars;
 
+use args::BucketVars;
 use layers::{Layers, Setting};
 
 /// The directory in which conversations are kept when nothing else is said.
@@ -62,6 +63,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Where uploaded files are kept.
     pub files: FilesPlace,
+    /// What a bucket's account needs: names as in the environment, and values.
+    bucket: BucketVars,
     /// What other instances on the same data share with this one; `None` for nothing.
     pub redis: Option<RedisUrl>,
     /// How much each owner may use in a day.
@@ -323,6 +326,7 @@ impl Settings {
             },
             limits,
             files,
+            bucket: BucketVars::of(vars),
             redis,
             quota,
             allowances,
@@ -392,7 +396,7 @@ impl Settings {
         }
         let store = MeteredStore::new(self.data.open().await?, metrics.clone());
         let store: Arc<dyn Store> = Arc::new(store);
-        let files = self.files.open(Arc::clone(&store))?;
+        let files = self.open_files(Arc::clone(&store))?;
         let mut builder = builder.data(Arc::clone(&store)).files(files.clone());
         let shared = self.redis.as_ref().map(Shared::new).transpose()?;
         if let Some(shared) = &shared {
@@ -404,6 +408,15 @@ impl Settings {
             files,
             shared,
         })
+    }
+
+    /// Opens the place of uploaded files, whose records are in `store`.
+    ///
+    /// # Errors
+    /// `config` for a bucket whose account is not given right; `store_unavailable` for a directory
+    /// that cannot be used.
+    pub fn open_files(&self, store: Arc<dyn Store>) -> Result<FileStore> {
+        self.files.open(&self.bucket, store)
     }
 
     /// Says in the log which providers cannot be used as they are configured: a wrong key, a host

@@ -23,6 +23,7 @@ pub mod logs;
 pub mod traces;
 pub mod metrics;
 mod outbound;
+mod paced;
 mod probe;
 mod shared;
 pub mod people;

@@ -114,12 +114,11 @@ impl People {
     ) -> Result<Self> {
         let documents = Documents::new(store.clone());
         let secrets = Secrets::load(&documents, runtime.now()).await?;
-        let refresh = secrets.refresh.clone();
         let issuers = bounds.issuers.iter().cloned().map(ExternalIssuer::new);
         let issuers = issuers.collect::<Result<_>>()?;
         Ok(Self(Arc::new(Inner {
             accounts: Accounts::new(documents.clone()),
-            sign_ins: SignIns::new(documents.clone(), &refresh),
+            sign_ins: SignIns::new(documents.clone()),
             keys: ApiKeys::new(documents.clone()),
             tickets: Tickets::new(documents.clone()),
             passwords: Passwords::new()?,

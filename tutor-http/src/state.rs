@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tutor_core::file::FileStore;
 use tutor_core::store::RecordStore;
 use tutor_core::time::{Runtime, SystemRuntime};
-use tutor_core::{Result, Tutor};
+use tutor_core::{Error, ErrorKind, Result, Tutor};
 
 use crate::allowance::{Allowances, Limiter, StreamPlace};
 use crate::bounds::Bounds;
@@ -201,6 +201,20 @@ impl AppState {
     pub fn hide_metrics(mut self, hide: bool) -> Self {
         self.hides_metrics = hide;
         self
+    }
+
+    /// Counts bytes that are held of requests' bodies, for as long as what is returned.
+    ///
+    /// # Errors
+    /// `overloaded` if so many are held already that these do not fit.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<SemaphorePermit<'_>> {
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.body_budget.try_acquire_many(permits).map_err(|_| {
+            Error::new(
+                ErrorKind::Overloaded,
+                "too many large requests arrive at once: try again in a moment",
+            )
+        })
     }
 
     /// From now on the server takes no new work: it says that it is not ready, and its event

@@ -327,6 +327,8 @@ export interface Imported {
   kept: number
   /** Records that were left out since everything becomes one owner's. */
   leftOut: number
+  /** Uploaded files that messages name, if any. No export has their bytes. */
+  files?: number
 }
 
 /** A chunk of the AI SDK's UI message stream. */

@@ -20,13 +20,18 @@ use crate::hidden::Hidden;
 use crate::id::OwnerId;
 use crate::session::{Cursor, MAX_PAGE, Page};
 use crate::store::document::{Documents, remove};
+use crate::store::private::make_private;
 use crate::store::{KeyRange, RecordStore};
 use crate::time::{SharedRuntime, SystemRuntime, Timestamp};
 
+#[cfg(feature = "files-cloud")]
+mod cloud;
 mod copy;
 mod texts;
 mod upload;
 
+#[cfg(feature = "files-cloud")]
+pub use cloud::URL_SCHEMES;
 pub use copy::FILE_RECORDS;
 pub use upload::Upload;
 
@@ -194,6 +199,12 @@ impl FileStore {
         self
     }
 
+    /// How many bytes of an upload are in memory at most: those that are not enough yet for the object
+    /// store.
+    pub fn part_bytes(&self) -> usize {
+        self.part_bytes
+    }
+
     /// The bounds.
     pub fn bounds(&self) -> &FileBounds {
         &self.bounds
@@ -307,11 +318,11 @@ impl FileStore {
         };
         let place = place(owner, &info.id);
         let object = self.objects.get_opts(&place, options).await;
-        let object = object.map_err(|error| unavailable(error, &info.id))?;
+        let object = object.map_err(|error| unavailable(&error, &info.id))?;
         let id = info.id.clone();
         Ok(object
             .into_stream()
-            .map_err(move |error| unavailable(error, &id))
+            .map_err(move |error| unavailable(&error, &id))
             .boxed())
     }
 
@@ -333,7 +344,7 @@ impl FileStore {
     async fn remove(&self, place: &Path) -> Result<()> {
         match self.objects.delete(place).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(unavailable(error, "")),
+            Err(error) => Err(unavailable(&error, "")),
         }
     }
 
@@ -356,7 +367,7 @@ impl FileStore {
         let prefix = Path::from_iter([owner.as_str()]);
         let mut objects = self.objects.list(Some(&prefix));
         while let Some(object) = objects.next().await {
-            let object = object.map_err(|error| unavailable(error, ""))?;
+            let object = object.map_err(|error| unavailable(&error, ""))?;
             self.remove(&object.location).await?;
         }
         Ok(erased)
@@ -481,24 +492,65 @@ fn too_large(message: String) -> Error {
     Error::new(ErrorKind::TooLarge, message)
 }
 
-fn unavailable(error: object_store::Error, id: &str) -> Error {
+/// What an error of reading means.
+fn unavailable(error: &object_store::Error, id: &str) -> Error {
     match error {
         object_store::Error::NotFound { .. } => Error::not_found("file", id),
-        error => Error::new(
-            ErrorKind::StoreUnavailable,
-            "files cannot be read or written at the moment",
-        )
-        .with_source(error),
+        error => unusable(error),
     }
 }
 
-/// Makes a directory that nobody else can read.
-fn make_private(path: &FsPath) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+/// What an error of writing means. Without the library's own words: they quote what a bucket answered,
+/// and that may quote a key.
+fn unusable(error: &object_store::Error) -> Error {
+    let message = match error {
+        object_store::Error::NotFound { .. } => {
+            "the place of files is not there: check its name, and make it"
+        }
+        object_store::Error::PermissionDenied { .. }
+        | object_store::Error::Unauthenticated { .. } => {
+            "the place of files refuses this server: check its account's keys, and what it may do"
+        }
+        error if is_unreachable(error) => {
+            "the place of files cannot be reached: check its URL, the network, and that its account's keys are set"
+        }
+        _ => "files cannot be read or written at the moment",
+    };
+    let shown = Error::new(ErrorKind::StoreUnavailable, message);
+    match find::<std::io::Error>(error) {
+        Some(io) => shown.with_source(io.to_string()),
+        None => shown,
+    }
+}
+
+#[cfg(feature = "files-cloud")]
+fn is_unreachable(error: &object_store::Error) -> bool {
+    use object_store::client::{HttpError, HttpErrorKind};
+
+    let failed = find::<HttpError>(error);
+    failed.is_some_and(|error| {
+        matches!(
+            error.kind(),
+            HttpErrorKind::Connect | HttpErrorKind::Timeout
+        )
+    })
+}
+
+#[cfg(not(feature = "files-cloud"))]
+fn is_unreachable(_: &object_store::Error) -> bool {
+    false
+}
+
+/// What an error comes of, if it is of this type.
+fn find<E: std::error::Error + 'static>(error: &object_store::Error) -> Option<&E> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use futures_util::stream::BoxStream;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
 };
-use reqwest::{Client, Method, Proxy, Response, StatusCode, Url, redirect};
+use reqwest::{Client, ClientBuilder, Method, Proxy, Response, StatusCode, Url, redirect};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
@@ -52,6 +52,12 @@ pub(crate) const MAX_DOCUMENT_BYTES: usize = 16 << 20;
 const SYSTEM_PROXY: &str = "system";
 
 const USER_AGENT: &str = concat!("tutor-core/", env!("CARGO_PKG_VERSION"));
+
+/// How long a connection of [`plain_client`] may take, and a piece of an answer.
+#[cfg(feature = "files-cloud")]
+const PLAIN_CONNECT_TIME: Duration = Duration::from_secs(5);
+#[cfg(feature = "files-cloud")]
+const PLAIN_READ_TIME: Duration = Duration::from_secs(15);
 
 /// Where providers put the id of a request.
 const REQUEST_ID_HEADERS: &[&str] = &[
@@ -118,20 +124,7 @@ impl HttpClient {
             .connect_timeout(config.timeouts.unwrap_or_default().connect)
             .redirect(redirect::Policy::none())
             .referer(false);
-        let builder = match config.proxy.as_deref() {
-            Some(SYSTEM_PROXY) => builder,
-            Some(proxy) => builder.no_proxy().proxy(Proxy::all(proxy).map_err(|_| {
-                Error::new(
-                    ErrorKind::Config,
-                    "the proxy is not a URL: write it like http://proxy.example:3128",
-                )
-            })?),
-            None => builder.no_proxy(),
-        };
-        let client = builder.build().map_err(|error| {
-            Error::new(ErrorKind::Config, "the HTTP client could not be made")
-                .with_source(error.without_url())
-        })?;
+        let client = build(builder, config.proxy.as_deref())?;
         Ok(Self {
             client,
             base,
@@ -437,6 +430,38 @@ fn request_id(headers: &HeaderMap) -> Option<String> {
         .iter()
         .find_map(|name| headers.get(HeaderName::from_static(name)))?;
     value.to_str().ok().map(str::to_owned)
+}
+
+/// A client of this project's TLS for what is no provider. It does not follow redirects, speaks
+/// plain HTTP only where that is allowed, and uses only the proxy that it is given.
+#[cfg(feature = "files-cloud")]
+pub(crate) fn plain_client(allows_http: bool, proxy: Option<&str>) -> Result<Client> {
+    let builder = Client::builder()
+        .https_only(!allows_http)
+        .tls_backend_preconfigured(tls(!allows_http)?)
+        .user_agent(USER_AGENT)
+        .connect_timeout(PLAIN_CONNECT_TIME)
+        .read_timeout(PLAIN_READ_TIME)
+        .redirect(redirect::Policy::none())
+        .referer(false);
+    build(builder, proxy)
+}
+
+fn build(builder: ClientBuilder, proxy: Option<&str>) -> Result<Client> {
+    let builder = match proxy {
+        Some(SYSTEM_PROXY) => builder,
+        Some(proxy) => builder.no_proxy().proxy(Proxy::all(proxy).map_err(|_| {
+            Error::new(
+                ErrorKind::Config,
+                "the proxy is not a URL: write it like http://proxy.example:3128",
+            )
+        })?),
+        None => builder.no_proxy(),
+    };
+    builder.build().map_err(|error| {
+        Error::new(ErrorKind::Config, "the HTTP client could not be made")
+            .with_source(error.without_url())
+    })
 }
 
 /// TLS with ring, said explicitly: the process may have another default, or none.

@@ -11,6 +11,7 @@ use super::Counts;
 use super::reader::{Item, Reader};
 use crate::error::{Error, Result};
 use crate::id::OwnerId;
+use crate::message::{Content, Part};
 use crate::store::{Existing, Expect, RecordStore, RecordWrite, SessionStore, Store, WholeSession};
 
 /// The most writes that are made at a time, so that a store can make them durable together.
@@ -56,6 +57,29 @@ pub struct Imported {
     pub kept: u64,
     /// Records that were left out since everything becomes one owner's.
     pub left_out: u64,
+    /// Uploaded files that messages name. No export has their bytes: they are in a backup of the
+    /// server, or have to be uploaded again.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub files: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// How many uploaded files messages name.
+fn named_files(whole: &WholeSession) -> u64 {
+    let parts = whole
+        .messages
+        .iter()
+        .filter_map(|message| match &message.content {
+            Content::Parts(parts) => Some(parts),
+            Content::Text(_) => None,
+        });
+    let named = parts
+        .flatten()
+        .filter(|part| matches!(part, Part::File { .. }));
+    named.count() as u64
 }
 
 /// An import that is being made.
@@ -176,6 +200,7 @@ impl Importer {
         let on_conflict = self.options.on_conflict;
         match (item, &self.records) {
             (Item::Session(mut whole), _) => {
+                self.imported.files += named_files(&whole);
                 if let Some(owner) = &self.options.owner {
                     whole.session.owner = owner.clone();
                     whole

@@ -31,7 +31,7 @@ A backup is an export, written to the disk and read again before it gets its nam
 A running server goes on meanwhile: each session is as it was at one moment, and everything that was
 acknowledged before the backup began is in it.
 Uploaded files are copied once for all backups in a directory, into its `files`; a list beside each
-backup says which are its own.";
+backup says which are its own. Files in a bucket are copied from there.";
 
 /// How the names of backups begin and end. In between is the time, so that names sort like times.
 const NAME: (&str, &str) = ("neuro-tutor-", ".ndjson");
@@ -127,8 +127,8 @@ fn check(path: &Path) -> Result<Mentioned, Failure> {
 
 /// Reads a backup and the files that belong to it, all of them.
 pub(super) async fn check_all(path: &Path) -> Result<Files, Failure> {
-    check(path)?;
-    Files::of(path).await
+    let mentioned = check(path)?;
+    Files::of(path, mentioned).await
 }
 
 /// The newest backup in a directory.

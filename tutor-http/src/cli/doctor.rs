@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{self, Settings, Vars};
@@ -10,7 +11,7 @@ use futures_util::StreamExt;
 use tutor_core::provider::{
     CompletionRequest, Delta, Provider, ProviderConfig, ProviderKind, SharedProvider,
 };
-use tutor_core::store::{Expect, Location, RecordStore, RecordWrite, SessionStore};
+use tutor_core::store::{Expect, Location, MemoryStore, RecordStore, RecordWrite, SessionStore};
 use tutor_core::time::{Runtime, SystemRuntime, Timestamp};
 use tutor_core::{Error, ErrorKind, LiveBus, Result as TutorResult};
 
@@ -94,6 +95,7 @@ async fn check(settings: Settings, offline: bool) -> Report {
             privacy(path, 0o077),
         );
     }
+    report.add(&format!("files {}", settings.files), files(&settings).await);
     if let Some(url) = &settings.redis {
         report.add(&format!("redis {url}"), redis(url, &settings.data).await);
     }
@@ -213,6 +215,19 @@ async fn store(location: &Location) -> Outcome {
             "in use, as by a server that runs ({})",
             said(&error)
         )),
+        Err(error) => Outcome::Wrong(DATA_NOT_USABLE, said(&error)),
+    }
+}
+
+/// Writes, reads and removes something where uploaded files are.
+async fn files(settings: &Settings) -> Outcome {
+    // Whose records are elsewhere; here is no file.
+    let tried = async {
+        let files = settings.open_files(Arc::new(MemoryStore::new()))?;
+        files.try_out().await
+    };
+    match tried.await {
+        Ok(()) => Outcome::Fine("can be written and read".to_owned()),
         Err(error) => Outcome::Wrong(DATA_NOT_USABLE, said(&error)),
     }
 }

@@ -101,6 +101,12 @@ pub(super) fn told(done: &Value) -> String {
             text.push_str(&format!(", {} {what}", done[name]));
         }
     }
+    if let Some(files @ 1..) = done["files"].as_u64() {
+        text.push_str(&format!(
+            "; messages name {files} uploaded files, whose bytes no export has: \
+             `neuro-tutor backup` and `restore` carry them"
+        ));
+    }
     text
 }
 

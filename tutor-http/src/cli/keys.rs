@@ -15,11 +15,12 @@ use super::runtime;
 pub(super) const EXAMPLES: &str = "\
 Examples:
   neuro-tutor keys rotate             nobody notices: what the old key signed is good until it ends
-  neuro-tutor keys rotate --at-once   after a leak: what the old keys signed is good no more
+  neuro-tutor keys rotate --at-once   after a leak: everybody has to sign in again
   0 4 1 * *  neuro-tutor keys rotate --data /srv/tutor                       (a line of a crontab)
 
 Access tokens are signed by the newest key and good for 15 minutes; who signed in goes on by a refresh
-token. A running server takes the new key at once, and others on the same database within 5 seconds.
+token. --at-once ends both, of everybody, and replaces what they are made with. API keys stay good: no
+copy of the data has them. A running server takes the new key at once, and others on the same database within 5 seconds.
 Prints all keys that are good: name, when it was made, and until when it verifies.";
 
 #[derive(Debug, clap::Args)]
@@ -39,7 +40,7 @@ enum Command {
 struct Rotate {
     #[command(flatten)]
     data: DataArgs,
-    /// Let no token be good that another key signed
+    /// End every sign-in: no token that was made before is good any more
     #[arg(long)]
     at_once: bool,
 }

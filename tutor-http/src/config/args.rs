@@ -1,9 +1,10 @@
 //! What can be set on the command line.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tutor_core::file::FileStore;
+use tutor_core::file::{FileStore, URL_SCHEMES};
 use tutor_core::store::{Location, Store};
 use tutor_core::{Error, ErrorKind, Result};
 
@@ -99,7 +100,7 @@ const DATA: Setting = Setting {
 const FILES: Setting = Setting {
     key: "files",
     var: "FILES",
-    form: "a directory",
+    form: "a directory, or a URL such as s3://bucket/path",
 };
 
 /// Where uploaded files are kept.
@@ -109,32 +110,59 @@ pub enum FilesPlace {
     Memory,
     /// A directory.
     Directory(PathBuf),
+    /// A bucket, by its URL.
+    Bucket(String),
+}
+
+impl fmt::Display for FilesPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("in memory"),
+            Self::Directory(path) => path.display().fmt(f),
+            Self::Bucket(url) => f.write_str(url),
+        }
+    }
+}
+
+/// What a bucket's account needs, by the names that the makers' own tools read. Some are keys.
+#[derive(Clone)]
+pub(super) struct BucketVars(Vec<(String, String)>);
+
+impl BucketVars {
+    pub(super) fn of(vars: &Vars) -> Self {
+        Self(
+            vars.beginning_with(&["AWS_", "GOOGLE_", "AZURE_"])
+                .collect(),
+        )
+    }
+}
+
+impl fmt::Debug for BucketVars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BucketVars({} of them)", self.0.len())
+    }
 }
 
 impl FilesPlace {
     fn parse(text: &str) -> Result<Self> {
         match text.split_once("://") {
             None => Ok(Self::Directory(PathBuf::from(text))),
-            Some(_) => Err(Error::new(
+            Some((scheme, _)) if URL_SCHEMES.contains(&scheme) => Ok(Self::Bucket(text.to_owned())),
+            // What is behind the scheme may be a key.
+            Some((scheme, _)) => Err(Error::new(
                 ErrorKind::Config,
-                format!("{text:?} is no place for files: write {}", FILES.form),
+                format!("{scheme}:// is no place for files: write {}", FILES.form),
             )),
         }
     }
 
-    fn shown(&self) -> String {
-        match self {
-            Self::Memory => String::new(),
-            Self::Directory(path) => path.display().to_string(),
-        }
-    }
-
     /// Opens it.
-    pub(super) fn open(&self, records: Arc<dyn Store>) -> Result<FileStore> {
+    pub(super) fn open(&self, bucket: &BucketVars, records: Arc<dyn Store>) -> Result<FileStore> {
         let records = Arc::new(records);
         match self {
             Self::Memory => Ok(FileStore::in_memory(records)),
             Self::Directory(path) => FileStore::directory(path, records),
+            Self::Bucket(url) => FileStore::at_url(url, bucket.0.iter().cloned(), records),
         }
     }
 }
@@ -145,7 +173,13 @@ pub(super) fn pick_files(layers: &mut Layers<'_>, data: &Location) -> Result<Fil
         FILES,
         None,
         FilesPlace::parse,
-        |place| place.shown().into(),
+        |place| {
+            match place {
+                FilesPlace::Memory => String::new(),
+                place => place.to_string(),
+            }
+            .into()
+        },
         || {
             data.files()
                 .map_or(FilesPlace::Memory, FilesPlace::Directory)
@@ -168,11 +202,9 @@ impl DataArgs {
     /// # Errors
     /// `config` for a setting that cannot be used; `store_unavailable` for the directory.
     pub fn files(&self, vars: &Vars, store: Arc<dyn Store>) -> Result<Option<FileStore>> {
-        let mut layers = Layers::new(vars);
-        let data = self.pick(&mut layers)?;
-        match pick_files(&mut layers, &data)? {
+        match self.files_place(vars)? {
             FilesPlace::Directory(path) if !path.exists() => Ok(None),
-            place => place.open(store).map(Some),
+            place => place.open(&BucketVars::of(vars), store).map(Some),
         }
     }
 
@@ -185,14 +217,22 @@ impl DataArgs {
         url.as_ref().map(Shared::new).transpose()
     }
 
+    /// Where the server keeps uploaded files.
+    ///
+    /// # Errors
+    /// `config` for a setting that cannot be used.
+    pub fn files_place(&self, vars: &Vars) -> Result<FilesPlace> {
+        let mut layers = Layers::new(vars);
+        let data = self.pick(&mut layers)?;
+        pick_files(&mut layers, &data)
+    }
+
     /// Where the server keeps uploaded files, made if need be.
     ///
     /// # Errors
     /// As of [`files`](Self::files).
     pub fn make_files(&self, vars: &Vars, store: Arc<dyn Store>) -> Result<FileStore> {
-        let mut layers = Layers::new(vars);
-        let data = self.pick(&mut layers)?;
-        pick_files(&mut layers, &data)?.open(store)
+        self.files_place(vars)?.open(&BucketVars::of(vars), store)
     }
 
     pub(super) fn pick(&self, layers: &mut Layers<'_>) -> Result<Location> {

@@ -86,6 +86,16 @@ impl Vars {
         value.filter(|value| !value.is_empty())
     }
 
+    /// The variables whose names begin with one of these, and their values.
+    pub(super) fn beginning_with(
+        &self,
+        prefixes: &[&str],
+    ) -> impl Iterator<Item = (String, String)> {
+        let names = self.values.keys();
+        let names = names.filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)));
+        names.filter_map(|name| Some((name.clone(), self.get(name)?.to_owned())))
+    }
+
     pub(super) fn is_true(&self, name: &str) -> Result<bool> {
         let Some(text) = self.get(name) else {
             return Ok(false);

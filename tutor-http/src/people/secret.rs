@@ -12,7 +12,7 @@ use tutor_core::store::Documents;
 use tutor_core::time::Timestamp;
 use tutor_core::{Error, ErrorKind, Result};
 
-use super::token;
+use super::{sign_in, token};
 
 const KIND: &str = "secret";
 const KEY: &str = "signing";
@@ -120,8 +120,9 @@ impl From<&SigningKey> for KeyInfo {
     }
 }
 
-/// Makes a key that signs from now on. The others verify until their tokens have run out, or not
-/// any more, if that is to be `at_once`. Returns all keys, the new one first.
+/// Makes a key that signs from now on. The others verify until their tokens have run out; or, if
+/// all is to end `at_once`, not any more, and nor is any refresh token good: whoever could read the
+/// keys could make both. Returns all keys, the new one first.
 ///
 /// # Errors
 /// `conflict` if so many keys verify already that there is no room for another one; errors of the
@@ -139,6 +140,9 @@ pub(crate) async fn rotate(
             refresh: refresh.clone(),
         });
         stored.signing.retain(|key| !at_once && !key.is_over(now));
+        if at_once {
+            stored.refresh.clone_from(&refresh);
+        }
         if stored.signing.len() >= MAX_KEYS {
             return Err(Error::conflict(format!(
                 "{MAX_KEYS} keys verify tokens already: wait until one is over, or end them at once"
@@ -151,6 +155,9 @@ pub(crate) async fn rotate(
         Ok(Some(stored))
     });
     let stored = changed.await?.after;
+    if at_once {
+        sign_in::end_everybodys(documents).await?;
+    }
     let keys = stored.iter().flat_map(|stored| &stored.signing);
     Ok(keys.map(KeyInfo::from).collect())
 }

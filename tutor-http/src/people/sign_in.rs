@@ -15,6 +15,8 @@ use tutor_core::store::document::{Documents, put, remove};
 use tutor_core::time::Timestamp;
 use tutor_core::{Error, ErrorKind, Result};
 
+use super::secret::Secrets;
+
 /// A sign-in, by its account and family.
 const SIGN_IN: &str = "sign-in";
 
@@ -67,15 +69,17 @@ impl SignIn {
 
 pub(super) struct SignIns {
     documents: Documents,
-    key: hmac::Key,
 }
 
 impl SignIns {
-    pub(super) fn new(documents: Documents, secret: &[u8]) -> Self {
-        Self {
-            documents,
-            key: hmac::Key::new(hmac::HMAC_SHA256, secret),
-        }
+    pub(super) fn new(documents: Documents) -> Self {
+        Self { documents }
+    }
+
+    /// What makes tokens, as it is in the store now: after a leak it is another one.
+    async fn key(&self, now: Timestamp) -> Result<hmac::Key> {
+        let secrets = Secrets::load(&self.documents, now).await?;
+        Ok(hmac::Key::new(hmac::HMAC_SHA256, &secrets.refresh))
     }
 
     /// Begins a sign-in and returns its first refresh token.
@@ -92,7 +96,7 @@ impl SignIns {
         };
         let write = put(SIGN_IN, &key(account, family), &sign_in, Expect::Absent)?;
         self.documents.commit(vec![write]).await?;
-        Ok(self.token(account, family, 1))
+        Ok(token(&self.key(now).await?, account, family, 1))
     }
 
     /// True if the sign-in belongs to the account and was not ended.
@@ -111,8 +115,9 @@ impl SignIns {
     ///
     /// # Errors
     /// `unauthorized` for a token that is not the newest; then the sign-in is ended.
-    pub(super) async fn rotate(&self, token: &str, now: Timestamp) -> Result<Rotated> {
-        let (account, family, number) = self.read(token).ok_or_else(refused)?;
+    pub(super) async fn rotate(&self, old: &str, now: Timestamp) -> Result<Rotated> {
+        let code = self.key(now).await?;
+        let (account, family, number) = read(&code, old).ok_or_else(refused)?;
         let mut is_stolen = false;
         let changed = self
             .documents
@@ -139,7 +144,7 @@ impl SignIns {
         }
         let sign_in = changed?.ok_or_else(refused)?;
         Ok(Rotated {
-            token: self.token(account, family, sign_in.newest),
+            token: token(&code, account, family, sign_in.newest),
             account: account.to_owned(),
             family: family.to_owned(),
         })
@@ -162,22 +167,30 @@ impl SignIns {
         }
         Ok(())
     }
+}
 
-    fn token(&self, account: &str, family: &str, number: u64) -> String {
-        let signed = format!("{account}.{family}.{number}");
-        let code = hmac::sign(&self.key, signed.as_bytes());
-        format!("nr_{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(code))
+/// Ends all sign-ins: who has one has to give a password again.
+pub(super) async fn end_everybodys(documents: &Documents) -> Result<()> {
+    for key in documents.keys(SIGN_IN, "").await? {
+        documents.commit(vec![remove(SIGN_IN, &key)]).await?;
     }
+    Ok(())
+}
 
-    /// The account, the family and the number of a token that we made.
-    fn read<'a>(&self, token: &'a str) -> Option<(&'a str, &'a str, u64)> {
-        let (signed, code) = token.strip_prefix("nr_")?.rsplit_once('.')?;
-        let code = BASE64_URL_SAFE_NO_PAD.decode(code).ok()?;
-        hmac::verify(&self.key, signed.as_bytes(), &code).ok()?;
-        let (rest, number) = signed.rsplit_once('.')?;
-        let (account, family) = rest.rsplit_once('.')?;
-        Some((account, family, number.parse().ok()?))
-    }
+fn token(code: &hmac::Key, account: &str, family: &str, number: u64) -> String {
+    let signed = format!("{account}.{family}.{number}");
+    let code = hmac::sign(code, signed.as_bytes());
+    format!("nr_{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(code))
+}
+
+/// The account, the family and the number of a token that we made.
+fn read<'a>(key: &hmac::Key, token: &'a str) -> Option<(&'a str, &'a str, u64)> {
+    let (signed, code) = token.strip_prefix("nr_")?.rsplit_once('.')?;
+    let code = BASE64_URL_SAFE_NO_PAD.decode(code).ok()?;
+    hmac::verify(key, signed.as_bytes(), &code).ok()?;
+    let (rest, number) = signed.rsplit_once('.')?;
+    let (account, family) = rest.rsplit_once('.')?;
+    Some((account, family, number.parse().ok()?))
 }
 
 fn key(account: &str, family: &str) -> String {
@@ -204,7 +217,7 @@ mod tests {
 
     fn sign_ins() -> SignIns {
         let documents = Documents::new(Arc::new(MemoryStore::new()));
-        SignIns::new(documents, b"secret")
+        SignIns::new(documents)
     }
 
     fn after(wait: Duration) -> Timestamp {

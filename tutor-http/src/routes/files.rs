@@ -15,12 +15,13 @@ use utoipa::ToSchema;
 use super::{App, to_the_end};
 use crate::error::ApiError;
 use crate::openapi::{ErrorBody, HTTPValidationError};
+use crate::paced::{MAX_HEAD_BYTES, Paced, Unread};
 use crate::params::{PathText, Query};
 use crate::state::AppState;
 use crate::validate::{Checker, Problem};
 
-/// Bytes around a file in the body that brings it: boundaries, and the heads of parts.
-const FRAME_BYTES: u64 = 64 << 10;
+/// Bytes around a file in the body that brings it: boundaries, the heads of parts, and other parts.
+const FRAME_BYTES: u64 = MAX_HEAD_BYTES as u64;
 
 /// An uploaded file.
 #[derive(Serialize, ToSchema)]
@@ -82,7 +83,7 @@ fn files(state: &AppState) -> Result<FileStore, ApiError> {
         (status = 415, description = "The body is no form", body = ErrorBody)))]
 pub(super) async fn upload(
     App(state): App,
-    mut request: Request,
+    request: Request,
 ) -> Result<(StatusCode, Json<File>), ApiError> {
     let files = files(&state)?;
     let max = files.bounds().max_file_bytes;
@@ -93,6 +94,13 @@ pub(super) async fn upload(
         return Err(Error::new(ErrorKind::TooLarge, message).into());
     }
     let most = usize::try_from(max + FRAME_BYTES).unwrap_or(usize::MAX);
+    // What waits until it is enough for the object store, and what was read of the form.
+    let held = files.part_bytes() + MAX_HEAD_BYTES;
+    let announced = announced.and_then(|length| usize::try_from(length).ok());
+    let _held = state.hold(held.min(announced.unwrap_or(held)))?;
+    let (head, body) = request.into_parts();
+    let (body, unread) = Paced::new(body);
+    let mut request = Request::from_parts(head, Body::new(body));
     DefaultBodyLimit::max(most).apply(&mut request);
     let mut form = Multipart::from_request(request, &()).await.map_err(|_| {
         ApiError::Http(
@@ -100,9 +108,10 @@ pub(super) async fn upload(
             "send a form with the file, as multipart/form-data with a boundary",
         )
     })?;
-    let taken = tokio::time::timeout(state.bounds.upload_timeout, take(&mut form, &files, &state));
+    let taking = take(&mut form, &unread, &files, &state);
+    let taken = tokio::time::timeout(state.bounds.upload_timeout, taking);
     let upload = taken.await.map_err(|_| TOO_SLOW)??;
-    let tutor = state.tutor;
+    let tutor = state.tutor.clone();
     let kept = to_the_end(async move { upload.finish_for(&tutor).await });
     Ok((StatusCode::CREATED, Json(kept.await?.into())))
 }
@@ -113,11 +122,13 @@ const TOO_SLOW: ApiError =
 /// Takes the part `file`, piece by piece.
 async fn take(
     form: &mut Multipart,
+    unread: &Unread,
     files: &FileStore,
     state: &AppState,
 ) -> Result<Upload, ApiError> {
     let patience = state.bounds.body_timeout;
     loop {
+        // Other parts count as what is around the file.
         let field = tokio::time::timeout(patience, form.next_field()).await;
         let field = field.map_err(|_| TOO_SLOW)?;
         let field = field.map_err(|_| ApiError::BAD_BODY)?;
@@ -132,13 +143,17 @@ async fn take(
         if field.name() != Some("file") {
             continue;
         }
+        unread.taken();
         let name = field.file_name().map(str::to_owned);
         let mut upload = files.upload(state.tutor.owner(), name).await?;
         loop {
             let piece = tokio::time::timeout(patience, field.chunk()).await;
             let failed = match piece {
                 Ok(Ok(Some(piece))) => match upload.write(&piece).await {
-                    Ok(()) => continue,
+                    Ok(()) => {
+                        unread.taken();
+                        continue;
+                    }
                     Err(error) => error.into(),
                 },
                 Ok(Ok(None)) => return Ok(upload),

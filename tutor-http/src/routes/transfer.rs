@@ -114,6 +114,9 @@ pub(super) struct ImportResult {
     replaced: u64,
     /// Conversations that were there, differ, and were kept.
     kept: u64,
+    /// Uploaded files that the messages name. Their bytes are not in an export: upload again what
+    /// is not here.
+    files: u64,
 }
 
 /// Import conversations
@@ -162,6 +165,7 @@ pub(super) async fn import(
         unchanged: done.unchanged,
         replaced: done.replaced,
         kept: done.kept,
+        files: done.files,
     }))
 }
 
@@ -193,14 +197,7 @@ async fn receive(
             let message = format!("an import has at most {max} bytes: send it in parts");
             return Err(Error::new(ErrorKind::TooLarge, message).into());
         }
-        let size = u32::try_from(data.remaining()).unwrap_or(u32::MAX);
-        let permit = state.body_budget.try_acquire_many(size).map_err(|_| {
-            Error::new(
-                ErrorKind::Overloaded,
-                "too many large requests arrive at once: try again in a moment",
-            )
-        })?;
-        budget.push(permit);
+        budget.push(state.hold(data.remaining())?);
         importer.write(&data).await.map_err(with_line)?;
     }
 }

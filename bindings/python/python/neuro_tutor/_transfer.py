@@ -53,6 +53,8 @@ class Imported(Record):
     """Those that were there, differ, and were kept."""
     left_out: int = 0
     """Records that were left out since everything becomes one owner's."""
+    files: int = 0
+    """Uploaded files that messages name. No export has their bytes."""
 
 
 @record(frozen=True)

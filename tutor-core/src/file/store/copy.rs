@@ -5,7 +5,7 @@ use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
-use super::{FileInfo, FileStore, is_id, place, unavailable, unescaped};
+use super::{FileInfo, FileStore, is_id, place, unavailable, unescaped, unusable};
 use crate::error::{Error, Result};
 use crate::id::OwnerId;
 
@@ -20,7 +20,7 @@ impl FileStore {
     /// of the object store.
     pub async fn read(&self, owner: &OwnerId, info: &FileInfo) -> Result<Bytes> {
         let found = self.objects.get(&place(owner, &info.id)).await;
-        let found = found.map_err(|error| unavailable(error, &info.id))?;
+        let found = found.map_err(|error| unavailable(&error, &info.id))?;
         if found.meta.size != info.bytes {
             return Err(Error::new(
                 crate::error::ErrorKind::DataCorrupt,
@@ -29,7 +29,7 @@ impl FileStore {
             .with_context("file", &info.id));
         }
         let bytes = found.bytes().await;
-        bytes.map_err(|error| unavailable(error, &info.id))
+        bytes.map_err(|error| unavailable(&error, &info.id))
     }
 
     /// Puts the bytes of a file to where its record expects them. Durable when it returns.
@@ -41,7 +41,30 @@ impl FileStore {
             return Err(Error::invalid_input("this is no id of a file"));
         }
         let put = self.objects.put(&place(owner, id), bytes.into()).await;
-        put.map(drop).map_err(|error| unavailable(error, id))
+        put.map(drop).map_err(|error| unusable(&error))
+    }
+
+    /// Writes something, reads it, and removes it.
+    ///
+    /// # Errors
+    /// Errors of the object store; `data_corrupt` if it is not what was written.
+    pub async fn try_out(&self) -> Result<()> {
+        // No file has such a place: it has one part.
+        let place = Path::from(format!("probe-{}", self.runtime.new_id()));
+        let fail = |error| unusable(&error);
+        let written = Bytes::from_static(b"?");
+        let put = self.objects.put(&place, written.clone().into()).await;
+        put.map_err(fail)?;
+        let found = self.objects.get(&place).await.map_err(fail)?;
+        let read = found.bytes().await.map_err(fail)?;
+        self.remove(&place).await?;
+        if read != written {
+            return Err(Error::new(
+                crate::error::ErrorKind::DataCorrupt,
+                "the place of files does not keep what it is given",
+            ));
+        }
+        Ok(())
     }
 
     /// Whose bytes are here, and how many, whether there is a record of them or not.
@@ -67,7 +90,7 @@ impl FileStore {
         &self,
     ) -> BoxStream<'static, Result<(ObjectMeta, OwnerId, String)>> {
         let objects = self.objects.list(None);
-        let objects = objects.map_err(|error| unavailable(error, ""));
+        let objects = objects.map_err(|error| unavailable(&error, ""));
         let named = objects.try_filter_map(async |object| {
             let named = named(&object.location);
             Ok(named.map(|(owner, id)| (object, owner, id)))

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::BytesMut;
 use object_store::{MultipartUpload, ObjectStoreExt};
 
-use super::{FileInfo, FileStore, KIND, key, place, too_large, unavailable};
+use super::{FileInfo, FileStore, KIND, key, place, too_large, unusable};
 use crate::error::{Error, Result};
 use crate::file::{IMAGE_TYPES, PDF, sniff};
 use crate::id::OwnerId;
@@ -66,7 +66,7 @@ impl Upload {
         let id = files.runtime.new_id();
         let target = files.objects.put_multipart(&place(&owner, &id)).await;
         Ok(Self {
-            target: target.map_err(|error| unavailable(error, &id))?,
+            target: target.map_err(|error| unusable(&error))?,
             files,
             owner,
             id,
@@ -121,7 +121,7 @@ impl Upload {
     async fn hand_on(&mut self, bytes: usize) -> Result<()> {
         let part = self.part.split_to(bytes).freeze();
         let written = self.target.put_part(part.into()).await;
-        written.map_err(|error| unavailable(error, &self.id))
+        written.map_err(|error| unusable(&error))
     }
 
     /// What the file is.
@@ -171,7 +171,7 @@ impl Upload {
         let rest = self.part.len();
         self.hand_on(rest).await?;
         let completed = self.target.complete().await;
-        completed.map_err(|error| unavailable(error, &self.id))?;
+        completed.map_err(|error| unusable(&error))?;
         let info = FileInfo {
             id: self.id.clone(),
             name: self.name.take(),

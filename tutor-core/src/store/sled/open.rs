@@ -29,6 +29,7 @@ use super::tails::Tails;
 use super::{keys, unavailable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::lock;
+use crate::store::private::make_private;
 
 /// The version of keys and rows that this program writes.
 const FORMAT: u32 = 1;
@@ -115,7 +116,7 @@ fn create_directory(directory: &Path) -> Result<()> {
         .ancestors()
         .take_while(|path| !path.exists())
         .collect();
-    fs::create_dir_all(directory).map_err(|error| lock::unusable(directory, error))?;
+    make_private(directory).map_err(|error| lock::unusable(directory, error))?;
     for parent in missing.iter().filter_map(|path| path.parent()) {
         sync_directory(parent)?;
     }

@@ -180,20 +180,48 @@ pub(super) async fn prune(directory: &Path) -> Result<(), Failure> {
 pub(in crate::cli) struct Files {
     directory: PathBuf,
     listed: Vec<Listed>,
+    /// What its data speaks of.
+    mentioned: Mentioned,
+    has_list: bool,
 }
 
 impl Files {
     /// Reads and checks all files that belong to a backup.
-    pub(in crate::cli) async fn of(backup: &Path) -> Result<Self, Failure> {
-        let listed = read(&list_of(backup))?;
-        let directory = backup.parent().unwrap_or(Path::new("")).to_owned();
-        let files = Self { directory, listed };
+    pub(in crate::cli) async fn of(backup: &Path, mentioned: Mentioned) -> Result<Self, Failure> {
+        let list = list_of(backup);
+        let files = Self {
+            directory: backup.parent().unwrap_or(Path::new("")).to_owned(),
+            listed: read(&list)?,
+            has_list: list.exists(),
+            mentioned,
+        };
         files.each(async |_, _| Ok(())).await?;
         Ok(files)
     }
 
     pub(in crate::cli) fn len(&self) -> usize {
         self.listed.len()
+    }
+
+    /// True if the data speaks of files, and their bytes were left out of the backup.
+    pub(in crate::cli) fn are_elsewhere(&self) -> bool {
+        !self.has_list && !self.mentioned.0.is_empty()
+    }
+
+    /// Removes all bytes of files that the data does not speak of. Says how many there were.
+    pub(in crate::cli) async fn drop_others(&self, from: &FileStore) -> Result<usize, Failure> {
+        let known = self.mentioned.0.iter();
+        let known: BTreeSet<_> = known
+            .map(|(owner, info)| (owner, info.id.as_str()))
+            .collect();
+        let mut dropped = 0;
+        for (owner, id, _) in from.held_bytes().await? {
+            if !known.contains(&(&owner, id.as_str())) {
+                from.drop_bytes(&owner, &id).await?;
+                dropped += 1;
+            }
+        }
+        Ok(dropped)
     }
 
     /// Puts them to where the server looks for them.
