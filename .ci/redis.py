@@ -3,7 +3,7 @@
 `python3 .ci/redis.py` starts one and prints its URL. On standard input it takes `stop` (it is killed,
 with all that it has), `start`, `hang` (it takes connections and answers nobody), `go` (it answers
 again) and `end`, and answers each with a line; at the end of the input it stops and leaves nothing
-behind.
+behind. `python3 .ci/redis.py CERTIFICATE KEY` speaks TLS, and nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -32,7 +34,8 @@ def program() -> str | None:
 class Server:
     """A server of one's own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *tls: str) -> None:
+        self.tls = [str(Path(path).resolve()) for path in tls]
         found = program()
         if found is None:
             raise SystemExit("the tests need Redis: install the package redis-server and run again")
@@ -44,12 +47,17 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
+        scheme, host = ("rediss", "localhost") if self.tls else ("redis", "127.0.0.1")
+        return f"{scheme}://:{PASSWORD}@{host}:{self.port}/0"
 
     def start(self) -> None:
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--dir", str(self.directory)]
+        plain, tls = ("0", self.port) if self.tls else (self.port, "0")
+        options = ["--port", str(plain), "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--dir", str(self.directory)]
         # It keeps nothing: that is the worst that may happen.
         memory = ["--save", "", "--appendonly", "no", "--daemonize", "no", "--logfile", str(self.directory / "log")]
+        if self.tls:
+            certificate, key = self.tls
+            options += ["--tls-port", str(tls), "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-auth-clients", "no"]
         self.process = subprocess.Popen([self.program, *options, *memory], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
         deadline = time.monotonic() + PATIENCE
         while not self.answers():
@@ -59,11 +67,18 @@ class Server:
 
     def answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            with self.connect() as connection:
                 connection.sendall(f"AUTH {PASSWORD}\r\nPING\r\n".encode())
                 return b"+" in connection.recv(64)
         except OSError:
             return False
+
+    def connect(self) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=1)
+        if not self.tls:
+            return connection
+        context = ssl.create_default_context(cafile=self.tls[0])
+        return context.wrap_socket(connection, server_hostname="localhost")
 
     def stop(self) -> None:
         if self.process is not None:
@@ -85,4 +100,4 @@ class Server:
 
 
 if __name__ == "__main__":
-    service.obey(Server(), ("start", "stop", "hang", "go"))
+    service.obey(Server(*sys.argv[1:]), ("start", "stop", "hang", "go"))

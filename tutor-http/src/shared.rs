@@ -21,14 +21,59 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Where Redis is. It is shown without its password.
 #[derive(Clone, PartialEq, Eq)]
-pub struct RedisUrl(String);
+pub struct RedisUrl {
+    url: String,
+    /// Whose certificates are trusted, as PEM, instead of those of the machine's authorities.
+    authorities: Option<Arc<[u8]>>,
+}
+
+impl RedisUrl {
+    /// Trusts those alone whose certificates one of these authorities signed: PEM.
+    ///
+    /// # Errors
+    /// `config` if they are none, or the URL is not one of TLS.
+    pub fn trusting(self, authorities: &[u8]) -> Result<Self> {
+        let place = Self {
+            authorities: Some(authorities.into()),
+            ..self
+        };
+        match place.client() {
+            Ok(_) => Ok(place),
+            Err(_) => Err(Error::new(
+                ErrorKind::Config,
+                "write a PEM file of certificates, and a Redis URL that begins with rediss://",
+            )),
+        }
+    }
+
+    fn client(&self) -> redis::RedisResult<redis::Client> {
+        let Some(authorities) = &self.authorities else {
+            return redis::Client::open(self.url.as_str());
+        };
+        let certificates = redis::TlsCertificates {
+            client_tls: None,
+            root_cert: Some(authorities.to_vec()),
+        };
+        redis::Client::build_with_tls(self.url.as_str(), certificates)
+    }
+
+    fn bus(&self) -> Result<RedisBus> {
+        match &self.authorities {
+            Some(authorities) => RedisBus::trusting(&self.url, authorities),
+            None => RedisBus::new(&self.url),
+        }
+    }
+}
 
 impl FromStr for RedisUrl {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
         match redis::Client::open(text) {
-            Ok(_) => Ok(Self(text.to_owned())),
+            Ok(_) => Ok(Self {
+                url: text.to_owned(),
+                authorities: None,
+            }),
             Err(_) => Err(Error::new(
                 ErrorKind::Config,
                 "it is no URL of Redis: write one such as redis://127.0.0.1:6379, or \
@@ -40,8 +85,8 @@ impl FromStr for RedisUrl {
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = self.0.split("://").next().unwrap_or("redis");
-        match redis::Client::open(self.0.as_str()) {
+        let scheme = self.url.split("://").next().unwrap_or("redis");
+        match redis::Client::open(self.url.as_str()) {
             Ok(client) => write!(f, "{scheme}://{}", client.get_connection_info().addr()),
             Err(_) => f.write_str(scheme),
         }
@@ -75,7 +120,7 @@ impl Shared {
                 "Redis cannot be used as it is configured",
             )
         };
-        let client = redis::Client::open(url.0.as_str()).map_err(unusable)?;
+        let client = url.client().map_err(unusable)?;
         let connecting = ConnectionManagerConfig::new()
             .set_number_of_retries(0)
             .set_response_timeout(Some(PATIENCE))
@@ -84,7 +129,7 @@ impl Shared {
             ConnectionManager::new_lazy_with_config(client, connecting).map_err(unusable)?;
         let fallbacks = Arc::default();
         Ok(Self {
-            bus: RedisBus::new(&url.0)?,
+            bus: url.bus()?,
             buckets: SharedBuckets::new(connection, PATIENCE, Arc::clone(&fallbacks)),
             fallbacks,
         })

@@ -13,6 +13,12 @@ const REDIS: Setting = Setting {
     form: "a URL such as redis://127.0.0.1:6379",
 };
 
+const REDIS_CA: Setting = Setting {
+    key: "redis_ca",
+    var: "REDIS_CA",
+    form: "the path of a PEM file",
+};
+
 const LEASE: Setting = Setting {
     key: "lease_seconds",
     var: "LEASE_SECONDS",
@@ -21,7 +27,7 @@ const LEASE: Setting = Setting {
 
 /// Where Redis is, if there is one.
 pub(super) fn pick_redis(layers: &mut Layers<'_>) -> Result<Option<RedisUrl>> {
-    layers.pick_read(
+    let url = layers.pick_read(
         REDIS,
         None,
         |url| url.parse().map(Some),
@@ -30,7 +36,37 @@ pub(super) fn pick_redis(layers: &mut Layers<'_>) -> Result<Option<RedisUrl>> {
             shown.unwrap_or_default().into()
         },
         || None,
-    )
+    )?;
+    let authorities = layers.pick_read(
+        REDIS_CA,
+        None,
+        |path| match std::fs::read(path) {
+            Ok(pem) => Ok(Some((path.to_owned(), pem))),
+            Err(error) => Err(Error::new(
+                ErrorKind::Config,
+                format!("{path} cannot be read: {error}"),
+            )),
+        },
+        |read| {
+            let path = read.as_ref().map(|(path, _)| path.clone());
+            path.unwrap_or_default().into()
+        },
+        || None,
+    )?;
+    match (url, authorities) {
+        (Some(url), Some((path, pem))) => {
+            let trusting = url.trusting(&pem);
+            trusting.map(Some).map_err(|error| {
+                let said = format!("redis_ca is {path}: {}", error.message());
+                Error::new(error.kind(), said)
+            })
+        }
+        (None, Some(_)) => Err(Error::new(
+            ErrorKind::Config,
+            "redis_ca is of use only with REDIS_URL: set it, or leave redis_ca out",
+        )),
+        (url, None) => Ok(url),
+    }
 }
 
 /// Reads the settings.

@@ -56,6 +56,11 @@ async fn a_healthy_set_up_is_told_line_by_line() {
     assert_eq!(code, 0, "{out}{err}");
     assert!(line(&out, "clock").starts_with("ok"));
     assert!(line(&out, "data sled:").ends_with("can be opened and written"));
+    assert!(line(&out, "permissions of").starts_with("ok"), "{out}");
+    assert!(
+        line(&out, "files neuro-tutor-data-files").starts_with("ok"),
+        "{out}"
+    );
     assert!(line(&out, "main, key 1 of 2").contains("tiny answers"));
     assert!(line(&out, "main, key 2 of 2").starts_with("ok"));
     assert!(line(&out, "neuro-tutor.toml").starts_with("note"), "{out}");

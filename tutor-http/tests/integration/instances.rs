@@ -615,3 +615,41 @@ async fn servers_are_restarted_one_after_the_other_and_no_request_fails_or_is_do
     }
     assert_eq!(failed.load(Ordering::SeqCst), 0);
 }
+
+#[tokio::test]
+async fn redis_is_spoken_to_by_tls_with_who_has_a_certificate_of_the_named_authority() {
+    let [certificate, key, other] = ["one.pem", "one.key", "two.pem"].map(crate::tls::fixture);
+    let redis = Service::redis_with(&certificate, &key);
+    let certificate = certificate.to_str().unwrap();
+    let pair = Pair::start(&redis.url, &[], &[("REDIS_CA", certificate)]);
+    let [a, b] = pair.both();
+    assert_eq!(readiness(b).await["redis"], "ready");
+    let (stream, started) = begin(a).await;
+    let (original, followed) = tokio::join!(rest(stream), follow(&started, 0, b));
+    assert_eq!(followed[1..], original);
+    // Nobody else is believed: neither whom the machine trusts, nor another authority.
+    let strangers = [vec![], vec![("REDIS_CA", other.to_str().unwrap())]];
+    for vars in strangers {
+        let place = Binary::new();
+        let server = serve(&place, &redis.url, &[], &vars);
+        assert_eq!(readiness(server.address).await["redis"], "unavailable");
+        Request::chat("Hello")
+            .send(server.address)
+            .await
+            .expect(200);
+    }
+    // What cannot be meant is said.
+    let place = Binary::new();
+    for (redis, authority) in [
+        ("redis://127.0.0.1:1", certificate),
+        ("rediss://127.0.0.1:1", "none.pem"),
+        ("", certificate),
+        ("redis+cluster://127.0.0.1:1", ""),
+        ("redis-sentinel://127.0.0.1:1", ""),
+    ] {
+        let vars = format!("REDIS_URL={redis}\nREDIS_CA={authority}\n");
+        std::fs::write(place.path(".env"), vars).unwrap();
+        let said = place.run(&["config"]).refused(2);
+        assert!(said.to_lowercase().contains("redis"), "{said}");
+    }
+}

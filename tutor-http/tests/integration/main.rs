@@ -12,6 +12,7 @@ mod server;
 mod services;
 
 mod abuse;
+mod bucket;
 mod canaries;
 mod captures;
 mod chat;
@@ -31,6 +32,7 @@ mod identity;
 mod input;
 mod issuers;
 mod opinions;
+mod proxied;
 mod quotas;
 mod secrets;
 mod slow;

@@ -228,6 +228,32 @@ async fn uploaded_files_are_backed_up_once_and_restored_whole() {
     let content = Request::get(&path).send(there.address).await;
     assert_eq!(content.text(), "the first text");
     drop(there);
+    // What is replaced is set aside, with its files.
+    let old = crate::files::form("old.txt", b"the old text");
+    let there = restored.serve(&["--data", "d"]);
+    old.send(there.address).await.expect(201);
+    drop(there);
+    let bytes_of = |directory: &str| {
+        let mut found = Vec::new();
+        files(&restored.path(directory), &mut found);
+        String::from_utf8(found).unwrap()
+    };
+    let said = restored.run(&["restore", &from(&two), "--data", "d", "--replace"]);
+    let aside = said
+        .err
+        .split_whitespace()
+        .find(|word| word.contains("d-files.replaced"));
+    let aside = aside.unwrap_or_else(|| panic!("{}", said.err)).to_owned();
+    said.ok();
+    assert!(bytes_of(&aside).contains("the old text"));
+    assert_eq!(bytes_of("d-files"), "the second text");
+    // Whose files are kept safe in another way needs them where they are.
+    let bare = backup(&["--without-files"]);
+    let said = restored.run(&["restore", &from(&bare), "--data", "d", "--replace"]);
+    assert!(said.err.contains("have to be in d-files"), "{}", said.err);
+    said.ok();
+    assert_eq!(bytes_of("d-files"), "the second text");
+    std::fs::remove_file(binary.path(&bare)).unwrap();
     // The oldest backup goes, and with it what only it had.
     let three = backup(&["--keep", "2"]);
     assert!(!binary.path(&one).exists());

@@ -12,7 +12,8 @@ use tutor_core::{Tutor, TutorBuilder};
 use tutor_http::people::{People, PeopleBounds, Role};
 use tutor_http::{Allowances, Bounds};
 
-use crate::client::{Request, Response};
+use crate::binary::Binary;
+use crate::client::{PATIENCE, Request, Response};
 use crate::server::Server;
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
@@ -480,4 +481,50 @@ async fn another_ones_ids_are_like_ids_of_nothing_on_every_route() {
         .expect(200);
     assert_eq!(history["messages"].as_array().unwrap().len(), 2);
     ada.get("/api/auth/me").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accounts_are_made_listed_and_disabled_while_the_server_has_the_data() {
+    let binary = Binary::new();
+    let args = [
+        "--data",
+        "d",
+        "--auth",
+        "required",
+        "--registration",
+        "closed",
+    ];
+    let (server, log) = binary.serve_logged(&args, &[]);
+    let at = server.address;
+    let run = |args: &[&str], input: &str| {
+        let args = [&["users"], args, &["--data", "d"]].concat();
+        tokio::task::block_in_place(|| binary.run_with(&args, input.as_bytes()))
+    };
+    let password = "canary passphrase";
+    let made = run(&["add", "canary@example.org", "--admin"], password).text();
+    let again = run(&["add", "canary@example.org"], password);
+    assert_ne!(again.code, 0);
+    let body = json!({"email": "canary@example.org", "password": password});
+    let login = Request::post("/api/auth/login", &body);
+    let told = login.send(at).await.expect(200);
+    let bearer = format!("Bearer {}", told["access_token"].as_str().unwrap());
+    let users = Request::get("/api/admin/users").header("authorization", &bearer);
+    users.send(at).await.expect(200);
+    let line = format!("{}\tcanary@example.org\tadmin\tenabled\n", made.trim_end());
+    assert_eq!(run(&["list"], "").text(), line);
+    run(&["disable", "canary@example.org"], "").ok();
+    let dead = async { while users.send(at).await.status != 401 {} };
+    tokio::time::timeout(PATIENCE, dead).await.unwrap();
+    login.send(at).await.expect(401);
+    run(&["enable", made.trim_end()], "").ok();
+    login.send(at).await.expect(200);
+    let nobody = run(&["disable", "nobody@example.org"], "");
+    assert!(nobody.err.contains("no account"), "{}", nobody.err);
+    drop(server);
+    let said: Vec<_> = log.iter().collect();
+    assert!(
+        said.iter()
+            .any(|line| line.contains("add an administrator"))
+    );
+    assert_eq!(said.iter().find(|line| line.contains("canary")), None);
 }

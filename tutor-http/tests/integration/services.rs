@@ -1,6 +1,7 @@
 //! PostgreSQL and Redis for tests: those that the environment names, or our own.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
@@ -16,18 +17,29 @@ pub(crate) struct Service {
 impl Service {
     /// A new, empty database.
     pub(crate) fn postgres() -> Self {
-        Self::start("postgres.py", "postgresql://")
+        Self::start("postgres.py", "postgresql://", &[])
     }
 
     /// A Redis that keeps nothing.
     pub(crate) fn redis() -> Self {
-        Self::start("redis.py", "redis://")
+        Self::start("redis.py", "redis://", &[])
     }
 
-    fn start(script: &str, scheme: &str) -> Self {
+    /// One that speaks TLS alone.
+    pub(crate) fn redis_with(certificate: &Path, key: &Path) -> Self {
+        Self::start("redis.py", "rediss://", &[certificate, key])
+    }
+
+    /// nginx as the example configures it, in front of this server.
+    pub(crate) fn nginx(server: SocketAddr) -> Self {
+        let server = server.to_string();
+        Self::start("nginx.py", "http://", &[server.as_ref()])
+    }
+
+    fn start(script: &str, scheme: &str, args: &[&Path]) -> Self {
         let ci = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci");
         let mut started = Command::new("python3");
-        let started = started.arg(ci.join(script));
+        let started = started.arg(ci.join(script)).args(args);
         let piped = started.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = piped.spawn().unwrap();
         let commands = child.stdin.take();

@@ -49,14 +49,20 @@ impl Latencies {
         self.0[self.0.len() * percent / 100]
     }
 
-    /// Three of four are within `bound`, or, on a machine that is busy with something else, within
-    /// a few times of what was usual there without the crowd. What the slowest ones take is
-    /// measured on a quiet machine.
+    /// Nine of ten take at most `bound` more than nine of ten do when the crowd is not there, before
+    /// or afterwards: what else the machine does is in both. What the slowest one of a hundred takes
+    /// is measured on a quiet machine, see `benches`.
     #[track_caller]
-    fn assert_within(&self, bound: Duration, quiet: &Self) {
-        let allowed = bound.max(8 * quiet.percentile(75));
-        let took = self.percentile(75);
-        assert!(took <= allowed, "{took:?} > {allowed:?}");
+    fn assert_within(&self, bound: Duration, before: &Self, after: &Self) {
+        let quiet = before.percentile(90).max(after.percentile(90));
+        let took = self.percentile(90);
+        let told = format!(
+            "90 %: {took:?}, 99 %: {:?}; quiet {quiet:?}, {:?}",
+            self.percentile(99),
+            before.percentile(99).max(after.percentile(99)),
+        );
+        eprintln!("{told}");
+        assert!(took <= bound + quiet, "{told}");
     }
 }
 
@@ -122,12 +128,12 @@ async fn two_thousand_slow_clients_slow_nobody_else_and_are_all_closed() {
     let crowded = (SLOW_HEADS + SLOW_BODIES + SLOW_READERS) as f64;
     while open().await < crowded && crowd.try_join_next().is_none() {}
     let slowed = Latencies::of(&honest, address, 200).await;
-    slowed.assert_within(Duration::from_millis(200), &quiet);
-
     let closed = async { while crowd.join_next().await.transpose().unwrap().is_some() {} };
     tokio::time::timeout(ALL_CLOSED, closed).await.unwrap();
     // Only the one that asks is left.
     while open().await > 1.0 {}
+    let after = Latencies::of(&honest, address, 200).await;
+    slowed.assert_within(Duration::from_millis(200), &quiet, &after);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -148,8 +154,9 @@ async fn fifty_sign_ins_at_once_slow_no_other_route() {
         });
     }
     let during = Latencies::of(&honest, town.address(), 100).await;
-    during.assert_within(Duration::from_millis(50), &quiet);
     while flood.join_next().await.transpose().unwrap().is_some() {}
+    let after = Latencies::of(&honest, town.address(), 100).await;
+    during.assert_within(Duration::from_millis(50), &quiet, &after);
     ada.get("/api/auth/me").await.expect(200);
 }
 
