@@ -5,6 +5,7 @@
 
 #[cfg(not(unix))]
 mod absent;
+pub mod accounts;
 #[cfg(unix)]
 mod client;
 #[cfg(unix)]
@@ -62,6 +63,8 @@ pub enum Request {
         /// The others verify no more.
         at_once: bool,
     },
+    /// Do something with accounts.
+    Accounts(accounts::Accounts),
     /// Remove all that is somebody's.
     Erase {
         /// Whose.

@@ -59,6 +59,8 @@ fn targets(level: LevelFilter) -> Targets {
         .with_default(level.min(LevelFilter::WARN))
         // It quotes what it reads in files.
         .with_target("lopdf", LevelFilter::OFF)
+        // Who asked hears of it.
+        .with_target("rustls_platform_verifier", LevelFilter::OFF)
         .with_target("tutor_core", level)
         .with_target("tutor_http", level)
 }

@@ -44,5 +44,6 @@ pub fn imported(done: &Imported) -> Value {
         "replaced": done.replaced,
         "kept": done.kept,
         "left_out": done.left_out,
+        "files": done.files,
     })
 }

@@ -19,7 +19,7 @@ use tutor_core::{Error, Result, Tutor};
 
 use super::frame::{self, Kind};
 use super::report::{imported, verified};
-use super::{Refusal, Request, path};
+use super::{Refusal, Request, accounts, path};
 use crate::config::Opened;
 use crate::people::secret;
 use crate::usage::Pages;
@@ -166,6 +166,10 @@ async fn perform(
                 ..UsageQuery::default()
             };
             usage(&store, &tutor, query, stream).await
+        }
+        Request::Accounts(what) => {
+            let done = accounts::perform(store, what).await;
+            Ok(done.map(|accounts| json!({ "accounts": accounts })))
         }
         Request::RotateKeys { at_once } => Ok(rotate_keys(store, at_once).await),
         Request::Erase { owner } => {

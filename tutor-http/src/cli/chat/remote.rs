@@ -265,9 +265,27 @@ fn strange() -> Error {
     )
 }
 
+fn is_distrusted(error: &reqwest::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        // An error of the system passes over what it wraps.
+        let inner = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        cause = match inner {
+            Some(inner) => Some(inner),
+            None if error.is::<tokio_rustls::rustls::Error>() => return true,
+            None => error.source(),
+        };
+    }
+    false
+}
+
 fn unreachable(error: reqwest::Error) -> Error {
     let message = if error.is_timeout() {
         "the server did not answer in time"
+    } else if error.is_connect() && is_distrusted(&error) {
+        "the server's certificate is not trusted: if it is yours, name it by SSL_CERT_FILE"
     } else if error.is_connect() {
         "the server cannot be reached: is it running, and is the URL right?"
     } else {

@@ -1,17 +1,12 @@
 //! Accounts, seen from the machine that the server runs on.
 
 use std::io::{BufRead, Write};
-use std::sync::Arc;
 
-use crate::config::{DataArgs, Vars};
-use crate::people::{People, PeopleBounds, Role};
-use tutor_core::store::Store;
-use tutor_core::time::SystemRuntime;
-
+use crate::cli::data::{Data, nonsense, wait};
 use crate::cli::failure::{DONE, FAILED, Failure};
-
-/// Accounts that are read at a time.
-const PAGE: usize = 200;
+use crate::config::{DataArgs, Vars};
+use crate::control::Request;
+use crate::control::accounts::{self, Accounts, Told};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Add {
@@ -32,23 +27,19 @@ pub(super) struct Named {
     email: String,
 }
 
-/// The people of a store that no server has for itself.
-struct Open {
-    store: Arc<dyn Store>,
-    people: People,
-}
-
-impl Open {
-    async fn new(data: &DataArgs, vars: &Vars) -> Result<Self, Failure> {
-        let store = data.locate(vars)?.open().await?;
-        let runtime = Arc::new(SystemRuntime);
-        let people = People::open(Arc::clone(&store), runtime, PeopleBounds::default()).await?;
-        Ok(Self { store, people })
-    }
-
-    async fn close<T>(self, done: Result<T, Failure>) -> Result<u8, Failure> {
-        self.store.close().await?;
-        done.map(|_| DONE)
+/// Has the server that has the data do it, or does it.
+async fn perform(data: Data, what: Accounts) -> Result<Vec<Told>, Failure> {
+    match data {
+        Data::Store(store) => {
+            let done = accounts::perform(store.clone(), what).await;
+            store.close().await?;
+            Ok(done?)
+        }
+        Data::Server(mut client) => {
+            client.ask(&Request::Accounts(what)).await?;
+            let mut done = wait(&mut client, |_| ()).await?;
+            serde_json::from_value(done["accounts"].take()).map_err(|_| nonsense())
+        }
     }
 }
 
@@ -62,55 +53,44 @@ pub(super) async fn add(args: &Add, vars: &Vars) -> Result<u8, Failure> {
             "write the password to standard input, on one line".to_owned(),
         ));
     }
-    let role = if args.admin { Role::Admin } else { Role::User };
-    let open = Open::new(&args.data, vars).await?;
-    let done = match open.people.add(&args.email, password, role).await {
-        Ok(account) => say(&account.id),
-        Err(error) => Err(error.into()),
+    let what = Accounts::Add {
+        email: args.email.clone(),
+        password: password.to_owned(),
+        admin: args.admin,
     };
-    open.close(done).await
+    let data = Data::find_or_make(&args.data, vars).await?;
+    for account in perform(data, what).await? {
+        say(&account.id)?;
+    }
+    Ok(DONE)
 }
 
 pub(super) async fn list(data: &DataArgs, vars: &Vars) -> Result<u8, Failure> {
-    let open = Open::new(data, vars).await?;
-    let done = print_all(&open.people).await;
-    open.close(done).await
-}
-
-async fn print_all(people: &People) -> Result<(), Failure> {
     let mut after = None;
     loop {
-        let page = people.accounts(after, PAGE).await?;
+        let found = Data::find(data, vars).await?;
+        let page = perform(found, Accounts::List { after }).await?;
+        let Some(last) = page.last() else {
+            return Ok(DONE);
+        };
+        after = Some(last.id.clone());
         for account in &page {
-            let role = match account.role {
-                Role::Admin => "admin",
-                Role::User => "user",
+            let role = if account.admin { "admin" } else { "user" };
+            let state = match account.disabled {
+                true => "disabled",
+                false => "enabled",
             };
-            let state = if account.disabled {
-                "disabled"
-            } else {
-                "enabled"
-            };
-            say(&format!(
-                "{}\t{}\t{role}\t{state}",
-                account.id, account.email
-            ))?;
-        }
-        match page.last() {
-            Some(last) => after = Some(last.id.clone()),
-            None => return Ok(()),
+            let (id, email) = (&account.id, &account.email);
+            say(&format!("{id}\t{email}\t{role}\t{state}"))?;
         }
     }
 }
 
 pub(super) async fn set_disabled(args: &Named, vars: &Vars, disabled: bool) -> Result<u8, Failure> {
-    let open = Open::new(&args.data, vars).await?;
-    let done = async {
-        let account = open.people.find(&args.email).await?;
-        open.people.set_disabled(&account.id, disabled).await
-    };
-    let done = done.await.map_err(Failure::from);
-    open.close(done).await
+    let who = args.email.clone();
+    let data = Data::find(&args.data, vars).await?;
+    perform(data, Accounts::SetDisabled { who, disabled }).await?;
+    Ok(DONE)
 }
 
 fn say(line: &str) -> Result<(), Failure> {
