@@ -21,9 +21,9 @@ mod store;
 
 #[cfg(feature = "files")]
 pub use place::FilePlace;
-#[cfg(feature = "files")]
 #[cfg(feature = "files-cloud")]
 pub use store::URL_SCHEMES;
+#[cfg(feature = "files")]
 pub use store::{FILE_RECORDS, FileBounds, FileInfo, FileStore, Upload};
 
 /// The image types that models can look at.

@@ -3,7 +3,7 @@
 //! ```sh
 //! cargo build --release -p tutor-http -p neuro-tutor-benches
 //! ulimit -n 20000
-//! target/release/load streams | overload | drain | idle | latency
+//! target/release/load streams | overload | drain | idle | latency | slow
 //! ```
 
 #![expect(clippy::print_stdout, reason = "its output is its result")]
@@ -19,6 +19,8 @@ use neuro_tutor_benches::load::{Client, Server, all, events, turn};
 use neuro_tutor_benches::process::Process;
 use neuro_tutor_benches::{disk, millis, percentile, raw_turns};
 use tempfile::tempdir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -31,8 +33,9 @@ async fn main() -> io::Result<()> {
         Some("drain") => drain(500).await,
         Some("idle") => idle(10_000).await,
         Some("latency") => latency(500).await,
+        Some("slow") => slow(2_000).await,
         _ => {
-            println!("load streams | overload | drain | idle | latency");
+            println!("load streams | overload | drain | idle | latency | slow");
             Ok(())
         }
     }
@@ -430,4 +433,97 @@ async fn asked_in_time(
         )));
     }
     Ok([50, 99].map(|p| millis(percentile(&mut took, p))))
+}
+
+/// How long requests take, one after the other, each by a connection of its own.
+async fn waits(server: &Server, count: usize) -> io::Result<Vec<Duration>> {
+    let mut waits = Vec::with_capacity(count);
+    for _ in 0..count {
+        let asked = Instant::now();
+        Client::connect(server.address)
+            .await?
+            .get("/api/sessions")
+            .await?;
+        waits.push(asked.elapsed());
+    }
+    Ok(waits)
+}
+
+/// Clients that send their heads and bodies byte by byte, or read nothing, beside an honest one.
+async fn slow(count: usize) -> io::Result<()> {
+    const ASKED: usize = 3_000;
+    let server = Server::start(Path::new("."), &["--data", "memory:"], 0).await?;
+    let mut before = waits(&server, ASKED).await?;
+    let address = server.address;
+    let mut crowd = tokio::task::JoinSet::new();
+    for number in 0..count {
+        crowd.spawn(async move {
+            let mut stream = TcpStream::connect(address).await?;
+            let head = "POST /api/chat HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
+            match number % 10 {
+                0 => {
+                    let all = "GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
+                    while stream.write_all(all.as_bytes()).await.is_ok() {}
+                    return Ok(());
+                }
+                1..5 => stream.write_all(head.as_bytes()).await?,
+                _ => {
+                    let announced = format!("{head}Content-Length: 1000000\r\n\r\n");
+                    stream.write_all(announced.as_bytes()).await?;
+                }
+            }
+            let (mut reader, mut writer) = stream.into_split();
+            let drip = async {
+                while writer.write_all(b"1").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+            };
+            let mut answer = Vec::new();
+            tokio::select! {
+                () = drip => {}
+                read = reader.read_to_end(&mut answer) => drop(read?),
+            }
+            io::Result::Ok(())
+        });
+    }
+    // Longer than it takes them all to connect, and shorter than the first of them are kept.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let crowded = crowd.len();
+    let mut during = waits(&server, ASKED).await?;
+    let left = {
+        while crowd.try_join_next().is_some() {}
+        crowd.len()
+    };
+    let closing = Instant::now();
+    while crowd.join_next().await.is_some() {}
+    let closed = closing.elapsed();
+    let mut after = waits(&server, ASKED).await?;
+    println!("{crowded} slow clients, {left} of them at the end of the measurement");
+    for percent in [50, 99] {
+        for (when, waits) in [
+            ("before", &mut before),
+            ("beside them", &mut during),
+            ("afterwards", &mut after),
+        ] {
+            let promised = if when == "beside them" && percent == 99 {
+                "<= 200"
+            } else {
+                ""
+            };
+            let took = millis(percentile(waits, percent));
+            row(
+                &format!("a request {when}, p{percent}"),
+                took,
+                "ms",
+                promised,
+            );
+        }
+    }
+    row(
+        "all of them are closed after",
+        closed.as_secs_f64(),
+        "s more",
+        "",
+    );
+    Ok(())
 }

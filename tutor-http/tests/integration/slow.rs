@@ -61,7 +61,6 @@ impl Latencies {
             self.percentile(99),
             before.percentile(99).max(after.percentile(99)),
         );
-        eprintln!("{told}");
         assert!(took <= bound + quiet, "{told}");
     }
 }
