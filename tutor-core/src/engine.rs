@@ -18,7 +18,8 @@ use crate::session::{Branch, MessageQuery, MessageRange, SessionKey};
 use crate::store::{RecordStore, SharedStore, rules};
 use crate::time::{SharedRuntime, Timestamp};
 use crate::turn::{ChatRequest, Turn, TurnKey, TurnStatus};
-use crate::usage::ledger::Ledger;
+use crate::usage::ledger::{Charged, Ledger};
+use crate::usage::{Payer, Payers};
 
 mod background;
 pub(crate) mod branch;
@@ -125,6 +126,7 @@ impl Engine {
     pub(crate) async fn begin(
         self: &Arc<Self>,
         owner: crate::OwnerId,
+        payers: Payers,
         request: ChatRequest,
         cancel: CancellationToken,
     ) -> Result<(Asked, bool)> {
@@ -143,7 +145,7 @@ impl Engine {
                 return Ok((Box::pin(self.find(turn)).await?, false));
             }
             // A refusal costs next to nothing: that is how others are still served.
-            self.hub.check_room(&owner)?;
+            self.hub.check_room(&owner, &payers)?;
             let mut prepared = match self.prepare(&owner, &request, fingerprint).await {
                 Ok(prepared) => prepared,
                 Err(error)
@@ -154,14 +156,22 @@ impl Engine {
                 }
                 Err(error) => return Err(error),
             };
-            let (began, turn) = self.reserve(&mut prepared).await?;
+            let (began, turn) = self.reserve(&mut prepared, &payers).await?;
             let key = TurnKey::new(owner.clone(), turn.clone());
             let launched = match self.enter(&key).await {
-                Ok(()) => self.launch(prepared, &request, cancel.clone()).await,
+                Ok(()) => {
+                    let payers = Arc::clone(&payers);
+                    self.launch(prepared, payers, &request, cancel.clone())
+                        .await
+                }
                 Err(refused) => Err(refused),
             };
             if !matches!(launched, Ok(run::Launched::New(..))) {
-                self.ledger.release(&owner, began, &turn);
+                let charged = Charged {
+                    owner: &owner,
+                    payers: &payers,
+                };
+                self.ledger.release(charged, began, &turn);
                 self.leave(key);
             }
             match launched {
@@ -215,12 +225,20 @@ impl Engine {
     }
 
     /// Reserves what the turn may need, and bounds its reply by what there is.
-    async fn reserve(&self, prepared: &mut prepare::Prepared) -> Result<(Timestamp, TurnId)> {
+    async fn reserve(
+        &self,
+        prepared: &mut prepare::Prepared,
+        payers: &[Payer],
+    ) -> Result<(Timestamp, TurnId)> {
         let turn = &prepared.new_turn.turn;
         let (began, id, owner) = (turn.started_at, turn.id.clone(), turn.owner.clone());
         let wish = prepared.wish.clone();
         let wished = wish.output_tokens;
-        let granted = self.ledger.reserve(&owner, began, wish).await?;
+        let charged = Charged {
+            owner: &owner,
+            payers,
+        };
+        let granted = self.ledger.reserve(charged, began, wish).await?;
         if let Some(granted) = granted.filter(|granted| *granted < wished) {
             prepared.completion.max_tokens = Some(granted);
         }

@@ -22,7 +22,8 @@ use crate::session::{
 use crate::store::StoreInfo;
 use crate::trace::Trace;
 use crate::turn::{ChatRequest, Reply, Turn, TurnKey};
-use crate::usage::{self, DayUsage, Quota, UsageQuery};
+use crate::usage::ledger::Charged;
+use crate::usage::{self, DayUsage, Payer, Payers, Quota, UsageQuery};
 
 mod builder;
 mod feedback;
@@ -46,6 +47,7 @@ pub use stream::TurnStream;
 pub struct Tutor {
     engine: Arc<Engine>,
     owner: OwnerId,
+    payers: Payers,
 }
 
 impl Tutor {
@@ -69,8 +71,32 @@ impl Tutor {
     #[must_use]
     pub fn for_owner(&self, owner: OwnerId) -> Self {
         Self {
-            engine: Arc::clone(&self.engine),
             owner,
+            ..self.clone()
+        }
+    }
+
+    /// The same tutor, whose turns and uploads are charged to these too, and to no others. Turns that
+    /// run across a crash are charged to them when they are no longer reserved.
+    ///
+    /// ```
+    /// # async fn run() -> tutor_core::Result<()> {
+    /// use tutor_core::Tutor;
+    /// use tutor_core::usage::{Payer, Quota};
+    ///
+    /// let tutor = Tutor::builder().build().await?;
+    /// let mut quota = Quota::default();
+    /// quota.tokens_per_day = Some(100_000);
+    /// let visitor = Payer::new("address", "203.0.113.7").with_quota(quota);
+    /// tutor.charged_to([visitor]).chat("What is light?").await?;
+    /// # Ok(()) }
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run()).unwrap();
+    /// ```
+    #[must_use]
+    pub fn charged_to(&self, payers: impl IntoIterator<Item = Payer>) -> Self {
+        Self {
+            payers: payers.into_iter().collect(),
+            ..self.clone()
         }
     }
 
@@ -114,9 +140,12 @@ impl Tutor {
         let has_output = request.output.is_some();
         let cancel = CancellationToken::new();
         let guard = (!request.detached).then(|| cancel.clone().drop_guard());
-        let begin = self
-            .engine
-            .begin(self.owner.clone(), request, cancel.clone());
+        let begin = self.engine.begin(
+            self.owner.clone(),
+            Arc::clone(&self.payers),
+            request,
+            cancel.clone(),
+        );
         // A future of kilobytes would be moved into each that waits for it.
         let (asked, is_new) = Box::pin(begin).await?;
         let stream = match asked {
@@ -486,7 +515,11 @@ impl Tutor {
     /// # Errors
     /// `rate_limited` if they do not fit; errors of the store.
     pub async fn count_upload(&self, bytes: u64) -> Result<()> {
-        self.engine.ledger.upload(&self.owner, bytes).await
+        let charged = Charged {
+            owner: &self.owner,
+            payers: &self.payers,
+        };
+        self.engine.ledger.upload(charged, bytes).await
     }
 
     /// Closes the tutor and all its clones: takes no new turn, waits

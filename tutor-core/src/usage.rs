@@ -13,11 +13,17 @@ use crate::time::Timestamp;
 
 mod account;
 pub(crate) mod ledger;
+mod payer;
 
 use account::Account;
+pub use payer::Payer;
+pub(crate) use payer::Payers;
 
 /// The kind of the records. A key is `owner/day`.
 const KIND: &str = "usage";
+
+/// The kind of the records of payers. A key is `/day/payer`: no owner has an empty name.
+const PAYER_KIND: &str = "payer";
 
 const DAY_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 

@@ -2,9 +2,11 @@
 //! engine counts by the day is its [`Quota`](tutor_core::usage::Quota).
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tutor_core::usage::{Payer, Quota};
 use tutor_core::{Error, ErrorKind, OwnerId, Result};
 
 use crate::people::throttle::AddressName;
@@ -17,7 +19,7 @@ const MAX_WATCHED: usize = 100_000;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// How much each caller may do; `None` for any amount.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Allowances {
     /// Requests of one person, and of one API key, in a minute. More are answered `429`.
     pub requests_per_minute: Option<u32>,
@@ -25,6 +27,33 @@ pub struct Allowances {
     pub address_requests_per_minute: Option<u32>,
     /// Event streams of one person at a time. More are answered `429`.
     pub streams_per_person: Option<usize>,
+    /// What one API key may come to, as a part of what its person may.
+    pub key: Share,
+    /// What one address may come to, whoever uses it: of IPv6 a network of 64 bits.
+    pub address: Share,
+}
+
+/// What the turns and uploads of a part of the callers may come to; `None` for any amount.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Share {
+    /// Turns that run at the same time, on this instance.
+    pub live_turns: Option<usize>,
+    /// By the day.
+    pub quota: Quota,
+}
+
+impl Share {
+    /// Whom it is charged to, if it limits anything.
+    fn payer(&self, kind: &'static str, name: impl fmt::Display) -> Option<Payer> {
+        if *self == Self::default() {
+            return None;
+        }
+        let payer = Payer::new(kind, name.to_string()).with_quota(self.quota.clone());
+        Some(match self.live_turns {
+            Some(max) => payer.with_max_live_turns(max),
+            None => payer,
+        })
+    }
 }
 
 /// Counts what callers do. Cheap to clone; clones share everything.
@@ -72,6 +101,14 @@ impl Limiter {
         let allowed = self.0.allowances.requests_per_minute;
         let name = || format!("key {key}");
         self.request("requests_per_minute", name, allowed).await
+    }
+
+    /// Whom turns and uploads are charged to besides their owner.
+    pub(crate) fn payers(&self, key: Option<&str>, address: AddressName) -> Vec<Payer> {
+        let allowances = &self.0.allowances;
+        let key = key.and_then(|key| allowances.key.payer("key", key));
+        let address = allowances.address.payer("address", address);
+        key.into_iter().chain(address).collect()
     }
 
     async fn request(

@@ -47,7 +47,7 @@ mod sse;
 mod usage;
 mod wire;
 
-pub use allowance::Allowances;
+pub use allowance::{Allowances, Share};
 pub use bounds::Bounds;
 pub use edge::{Origins, TrustedProxies};
 pub use encode::ui::UiMessageChunks;

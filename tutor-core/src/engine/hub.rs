@@ -4,6 +4,7 @@
 //! nothing and stalls nobody.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -23,6 +24,7 @@ use crate::id::{OwnerId, SessionId};
 use crate::limits::Limits;
 use crate::store::TurnEnd;
 use crate::turn::TurnKey;
+use crate::usage::{Payer, Payers};
 
 /// All turns that run here, and those that ended lately.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ struct State {
     turns: HashMap<TurnKey, Arc<LiveTurn>>,
     live: usize,
     live_by_owner: HashMap<OwnerId, usize>,
+    /// Of payers that may have so many at a time.
+    live_by_payer: HashMap<String, usize>,
     /// Oldest first.
     ended: VecDeque<Ended>,
     ended_bytes: usize,
@@ -51,14 +55,38 @@ struct Ended {
 }
 
 impl State {
+    /// One turn more runs.
+    fn enter(&mut self, live: &LiveTurn) {
+        self.live += 1;
+        *self
+            .live_by_owner
+            .entry(live.key.owner.clone())
+            .or_default() += 1;
+        for payer in bound(&live.payers) {
+            *self.live_by_payer.entry(payer.id()).or_default() += 1;
+        }
+    }
+
     /// One turn less runs.
-    fn leave(&mut self, owner: &OwnerId) {
+    fn leave(&mut self, live: &LiveTurn) {
         self.live -= 1;
-        if let Some(own) = self.live_by_owner.get_mut(owner) {
-            *own -= 1;
-            if *own == 0 {
-                self.live_by_owner.remove(owner);
-            }
+        less(&mut self.live_by_owner, &live.key.owner);
+        for payer in bound(&live.payers) {
+            less(&mut self.live_by_payer, &payer.id());
+        }
+    }
+}
+
+/// Those whose turns at a time are bounded.
+fn bound(payers: &[Payer]) -> impl Iterator<Item = &Payer> {
+    payers.iter().filter(|payer| payer.max_live_turns.is_some())
+}
+
+fn less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }
@@ -81,26 +109,27 @@ impl Hub {
         &self,
         key: TurnKey,
         session: SessionId,
+        payers: Payers,
         cancel: CancellationToken,
     ) -> Result<Arc<LiveTurn>> {
         let mut state = self.state();
         self.forget_old(&mut state);
-        self.check(&state, &key.owner)?;
+        self.check(&state, &key.owner, &payers)?;
         let outbox = self.outbox.clone();
-        let live =
-            Arc::new_cyclic(|me| LiveTurn::new(key.clone(), session, cancel, me.clone(), outbox));
-        *state.live_by_owner.entry(key.owner.clone()).or_default() += 1;
+        let live = Arc::new_cyclic(|me| {
+            LiveTurn::new(key.clone(), session, payers, cancel, me.clone(), outbox)
+        });
+        state.enter(&live);
         state.turns.insert(key, Arc::clone(&live));
-        state.live += 1;
         Ok(live)
     }
 
     /// Fails if there is no room for another turn of `owner`, before anything is done for one.
-    pub(crate) fn check_room(&self, owner: &OwnerId) -> Result<()> {
-        self.check(&self.state(), owner)
+    pub(crate) fn check_room(&self, owner: &OwnerId, payers: &[Payer]) -> Result<()> {
+        self.check(&self.state(), owner, payers)
     }
 
-    fn check(&self, state: &State, owner: &OwnerId) -> Result<()> {
+    fn check(&self, state: &State, owner: &OwnerId, payers: &[Payer]) -> Result<()> {
         if state.live >= self.limits.max_live_turns {
             return Err(Error::new(
                 ErrorKind::Overloaded,
@@ -112,14 +141,25 @@ impl Hub {
         if own.unwrap_or(0) >= self.limits.max_live_turns_per_owner {
             return Err(too_many_of_one(self.limits.max_live_turns_per_owner));
         }
+        for payer in payers {
+            if let Some(max) = payer.max_live_turns
+                && state.live_by_payer.get(&payer.id()).copied().unwrap_or(0) >= max
+            {
+                return Err(too_many(
+                    &format!("for this {}", payer.kind),
+                    &format!("{}_live_turns", payer.kind),
+                    max,
+                ));
+            }
+        }
         Ok(())
     }
 
     /// Forgets a turn that never began.
     pub(crate) fn abandon(&self, key: &TurnKey) {
         let mut state = self.state();
-        if state.turns.remove(key).is_some() {
-            state.leave(&key.owner);
+        if let Some(live) = state.turns.remove(key) {
+            state.leave(&live);
         }
     }
 
@@ -129,7 +169,7 @@ impl Hub {
         let all = live.log().events.bytes() + bytes;
         {
             let mut state = self.state();
-            state.leave(&live.key.owner);
+            state.leave(live);
             state.ended_bytes += all;
             state.ended.push_back(Ended {
                 key: live.key.clone(),
@@ -189,12 +229,18 @@ impl Hub {
 
 /// The refusal of a turn of somebody who has as many as one may have.
 pub(super) fn too_many_of_one(max: usize) -> Error {
+    too_many("for you", "live_turns", max)
+}
+
+fn too_many(whose: &str, limit: &str, max: usize) -> Error {
     Error::new(
         ErrorKind::RateLimited,
-        "as many replies are being written for you as may be at a time: wait for one to end",
+        format!(
+            "as many replies are being written {whose} as may be at a time: wait for one to end"
+        ),
     )
     .retryable(Some(Duration::from_secs(1)))
-    .with_context("limit", "live_turns")
+    .with_context("limit", limit)
     .with_context("quota", max)
     .with_context("remaining", 0)
     .with_context("reset", 1)
@@ -204,6 +250,8 @@ pub(super) fn too_many_of_one(max: usize) -> Error {
 #[derive(Debug)]
 pub(crate) struct LiveTurn {
     pub(crate) key: TurnKey,
+    /// Who pays besides the owner.
+    pub(crate) payers: Payers,
     session: SessionId,
     pub(crate) cancel: CancellationToken,
     log: Mutex<Log>,
@@ -231,12 +279,14 @@ impl LiveTurn {
     fn new(
         key: TurnKey,
         session: SessionId,
+        payers: Payers,
         cancel: CancellationToken,
         me: Weak<Self>,
         outbox: Option<Arc<Outbox>>,
     ) -> Self {
         Self {
             key,
+            payers,
             session,
             cancel,
             me,
@@ -426,7 +476,7 @@ mod tests {
 
     fn open_of(hub: &Hub, key: TurnKey) -> Result<Arc<LiveTurn>> {
         let session = SessionId::new("s").unwrap();
-        hub.open(key, session, CancellationToken::new())
+        hub.open(key, session, Payers::default(), CancellationToken::new())
     }
 
     fn open(hub: &Hub, n: usize) -> Arc<LiveTurn> {
@@ -511,6 +561,31 @@ mod tests {
         hub.abandon(&second.key);
         open(&hub, 3);
         assert_eq!(hub.live_count(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_payer_has_its_own_bound_whoever_the_owners_are() {
+        let hub = Hub::new(Limits::default(), None);
+        let open = |n: usize, payers: &[&str]| {
+            let payers = payers
+                .iter()
+                .map(|name| Payer::new("address", *name).with_max_live_turns(1));
+            let owner = OwnerId::new(format!("o{n}")).unwrap();
+            let key = TurnKey::new(owner, TurnId::new("t").unwrap());
+            let session = SessionId::new("s").unwrap();
+            hub.open(key, session, payers.collect(), CancellationToken::new())
+        };
+        let first = open(0, &["a", "b"]).unwrap();
+        for payer in ["a", "b"] {
+            let error = open(1, &[payer]).unwrap_err();
+            assert_eq!(error.context_value("limit"), Some("address_live_turns"));
+        }
+        let other = open(2, &["c"]).unwrap();
+        hub.end(&first, end(), 0);
+        open(3, &["a", "b"]).unwrap();
+        hub.abandon(&other.key);
+        open(4, &["c"]).unwrap();
+        open(5, &[]).unwrap();
     }
 
     #[tokio::test(start_paused = true)]

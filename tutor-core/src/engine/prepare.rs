@@ -267,6 +267,7 @@ impl Engine {
             .saturating_add(timeout + self.limits.lease * 2);
         Wish {
             turn: turn.id.clone(),
+            owner: turn.owner.clone(),
             input_tokens,
             output_tokens,
             cost_usd: self.catalog.cost(&turn.model, &usage),

@@ -130,7 +130,8 @@ impl Engine {
                 usage: turn.usage.unwrap_or_default(),
                 first_token: None,
             };
-            self.ledger.settle(&turn, spent);
+            // Others who paid find it in the store, when their reservations are over.
+            self.ledger.settle(&turn, &[], spent);
             self.leave(key);
         }
         Ok(ended)

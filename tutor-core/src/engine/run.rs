@@ -29,6 +29,7 @@ use crate::store::{BegunTurn, Checkpoint, TurnEnd};
 use crate::tool::ToolCall;
 use crate::trace;
 use crate::turn::{ChatRequest, Turn, TurnStatus};
+use crate::usage::Payers;
 use crate::usage::ledger::Spent;
 
 /// How many steps a provider may take before time limits and checkpoints are looked after, however
@@ -49,13 +50,13 @@ impl Engine {
     pub(super) async fn launch(
         self: &Arc<Self>,
         mut prepared: Box<Prepared>,
+        payers: Payers,
         request: &ChatRequest,
         cancel: CancellationToken,
     ) -> Result<Launched> {
         let turn = prepared.new_turn.turn.clone();
-        let live = self
-            .hub
-            .open(turn.key(), turn.session_id.clone(), cancel.clone())?;
+        let (session, stop) = (turn.session_id.clone(), cancel.clone());
+        let live = self.hub.open(turn.key(), session, payers, stop)?;
         // A model's name is what a caller wrote; the provider's is the operator's.
         let span = tracing::info_span!("turn", turn = %turn.id, provider = turn.provider);
         prepared.completion.context.cancel = cancel;
@@ -350,7 +351,7 @@ impl Engine {
             usage: draft.spent(input_tokens),
             first_token: draft.first_token(),
         };
-        self.ledger.settle(&turn, spent);
+        self.ledger.settle(&turn, &live.payers, spent);
         let stored = async { self.store.finish_turn(&live.key, end.clone()).await };
         let stored = AssertUnwindSafe(stored)
             .catch_unwind()

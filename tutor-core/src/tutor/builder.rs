@@ -21,8 +21,8 @@ use crate::provider::{Catalog, DemoProvider, Provider, SharedProvider};
 use crate::store::{MemoryStore, RecordStore, SessionStore, SharedStore, Store};
 use crate::time::{Runtime, SharedRuntime, SystemRuntime};
 use crate::tool::{SharedTool, Tool};
-use crate::usage::Quota;
 use crate::usage::ledger::Ledger;
+use crate::usage::{Payers, Quota};
 
 /// Configures a [`Tutor`]. Everything has a default: conversations in memory, answered by the
 /// demo provider.
@@ -239,6 +239,7 @@ impl TutorBuilder {
         Ok(Tutor {
             engine,
             owner: self.owner,
+            payers: Payers::default(),
         })
     }
 }

@@ -1,6 +1,7 @@
-//! One owner's account of one day.
+//! The account of one day: an owner's, or a payer's.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -33,18 +34,66 @@ pub(super) struct Account {
 }
 
 /// What a running turn has reserved.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Hold {
     tokens: u64,
     cost_micros: u64,
     /// When the turn has ended in any case.
     until: Timestamp,
+    /// Whose turn it is, in the account of a payer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner: Option<OwnerId>,
+}
+
+/// What an account may come to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    pub(super) quota: &'a Quota,
+    /// What kind of payer it is of; `None` for an owner's.
+    pub(super) payer: Option<&'static str>,
+    /// The seconds until the next day.
+    pub(super) reset: u64,
+}
+
+impl Terms<'_> {
+    /// The refusal, in words for a learner.
+    fn refusal(
+        &self,
+        limit: &str,
+        what: &str,
+        quota: impl fmt::Display,
+        remaining: impl fmt::Display,
+    ) -> Error {
+        let (hours, minutes) = (self.reset / 3600, self.reset % 3600 / 60 + 1);
+        let wait = if hours > 0 {
+            format!("{hours} h {minutes} min")
+        } else {
+            format!("{minutes} min")
+        };
+        let (limit, whose) = match self.payer {
+            None => (limit.to_owned(), String::new()),
+            Some(kind) => (format!("{kind}_{limit}"), format!(" for this {kind}")),
+        };
+        Error::new(
+            ErrorKind::RateLimited,
+            format!(
+                "what is left of today's allowance of {quota} {what}{whose} is not enough for this: \
+                 it begins anew at midnight UTC, in {wait}"
+            ),
+        )
+        .retryable(Some(Duration::from_secs(self.reset)))
+        .with_context("limit", limit)
+        .with_context("quota", quota)
+        .with_context("remaining", remaining)
+        .with_context("reset", self.reset)
+    }
 }
 
 /// What a turn wants to reserve.
 #[derive(Clone, Debug)]
 pub(crate) struct Wish {
     pub(crate) turn: TurnId,
+    pub(crate) owner: OwnerId,
     /// By estimate.
     pub(crate) input_tokens: u64,
     /// The longest reply that is expected.
@@ -67,19 +116,13 @@ pub(crate) struct Spent {
 impl Account {
     /// Reserves what the turn wishes, or less of a reply. Returns the tokens that the reply may
     /// have.
-    pub(super) fn reserve(&mut self, wish: &Wish, quota: &Quota, reset: u64) -> Result<u64> {
-        let refuse = |limit: &'static str, what: &str, quota: String, remaining: String| {
-            Err(exhausted(what, &quota, reset)
-                .with_context("limit", limit)
-                .with_context("quota", quota)
-                .with_context("remaining", remaining)
-                .with_context("reset", reset))
-        };
+    pub(super) fn reserve(&mut self, wish: &Wish, terms: Terms<'_>) -> Result<u64> {
+        let quota = terms.quota;
         let running = self.holds.len() as u64;
         if let Some(max) = quota.turns_per_day
             && self.turns.saturating_add(running) >= max
         {
-            return refuse("turns_per_day", "replies", max.to_string(), "0".into());
+            return Err(terms.refusal("turns_per_day", "replies", max, 0));
         }
         let mut output = wish.output_tokens;
         if let Some(max) = quota.tokens_per_day {
@@ -88,12 +131,7 @@ impl Account {
             match left.checked_sub(wish.input_tokens) {
                 Some(room) if room > 0 => output = output.min(room),
                 _ => {
-                    return refuse(
-                        "tokens_per_day",
-                        "tokens",
-                        max.to_string(),
-                        left.to_string(),
-                    );
+                    return Err(terms.refusal("tokens_per_day", "tokens", max, left));
                 }
             }
         }
@@ -102,23 +140,25 @@ impl Account {
             let held: u64 = self.holds.values().map(|hold| hold.cost_micros).sum();
             let left = micros(max).saturating_sub(self.cost_micros + held);
             if left < cost_micros || left == 0 {
-                let left = dollars(left).to_string();
-                return refuse("cost_usd_per_day", "US dollars", max.to_string(), left);
+                return Err(terms.refusal("cost_usd_per_day", "US dollars", max, dollars(left)));
             }
         }
         let hold = Hold {
             tokens: wish.input_tokens.saturating_add(output),
             cost_micros,
             until: wish.until,
+            owner: terms.payer.map(|_| wish.owner.clone()),
         };
         self.holds.insert(wish.turn.clone(), hold);
         Ok(output)
     }
 
-    /// Turns whose reservation should be over.
-    pub(super) fn lapsed(&self, now: Timestamp) -> Vec<TurnId> {
+    /// Turns whose reservation should be over, and whose they are if the account does not say.
+    pub(super) fn lapsed(&self, now: Timestamp) -> Vec<(TurnId, Option<OwnerId>)> {
         let lapsed = self.holds.iter().filter(|(_, hold)| hold.until < now);
-        lapsed.map(|(turn, _)| turn.clone()).collect()
+        lapsed
+            .map(|(turn, hold)| (turn.clone(), hold.owner.clone()))
+            .collect()
     }
 
     /// Gives up a reservation. False if there is none.
@@ -151,21 +191,20 @@ impl Account {
         self.thumbs_down += down;
     }
 
-    /// Counts bytes of an upload, if they fit.
-    pub(super) fn upload(&mut self, bytes: u64, quota: &Quota, reset: u64) -> Result<()> {
-        let all = self.upload_bytes.saturating_add(bytes);
-        if let Some(max) = quota.upload_bytes_per_day
-            && all > max
-        {
-            let remaining = max.saturating_sub(self.upload_bytes);
-            return Err(exhausted("bytes of uploads", &max.to_string(), reset)
-                .with_context("limit", "upload_bytes_per_day")
-                .with_context("quota", max)
-                .with_context("remaining", remaining)
-                .with_context("reset", reset));
+    /// Refuses bytes of an upload that do not fit.
+    pub(super) fn check_upload(&self, bytes: u64, terms: Terms<'_>) -> Result<()> {
+        match terms.quota.upload_bytes_per_day {
+            Some(max) if self.upload_bytes.saturating_add(bytes) > max => {
+                let left = max.saturating_sub(self.upload_bytes);
+                Err(terms.refusal("upload_bytes_per_day", "bytes of uploads", max, left))
+            }
+            _ => Ok(()),
         }
-        self.upload_bytes = all;
-        Ok(())
+    }
+
+    /// Counts bytes of an upload.
+    pub(super) fn upload(&mut self, bytes: u64) {
+        self.upload_bytes = self.upload_bytes.saturating_add(bytes);
     }
 
     pub(super) fn shown(&self, owner: OwnerId, day: &str) -> DayUsage {
@@ -202,24 +241,6 @@ fn dollars(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
 
-/// The refusal, in words for a learner.
-fn exhausted(what: &str, quota: &str, reset: u64) -> Error {
-    let (hours, minutes) = (reset / 3600, reset % 3600 / 60 + 1);
-    let wait = if hours > 0 {
-        format!("{hours} h {minutes} min")
-    } else {
-        format!("{minutes} min")
-    };
-    Error::new(
-        ErrorKind::RateLimited,
-        format!(
-            "what is left of today's allowance of {quota} {what} is not enough for this: \
-             it begins anew at midnight UTC, in {wait}"
-        ),
-    )
-    .retryable(Some(Duration::from_secs(reset)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,10 +248,19 @@ mod tests {
     fn wish(turn: &str, input: u64, output: u64) -> Wish {
         Wish {
             turn: TurnId::new(turn).unwrap(),
+            owner: OwnerId::default(),
             input_tokens: input,
             output_tokens: output,
             cost_usd: None,
             until: Timestamp::from_micros(0),
+        }
+    }
+
+    fn on(quota: &Quota, reset: u64) -> Terms<'_> {
+        Terms {
+            quota,
+            payer: None,
+            reset,
         }
     }
 
@@ -257,16 +287,27 @@ mod tests {
     #[test]
     fn what_is_reserved_and_spent_never_exceeds_the_quota_and_a_reply_fits_what_is_left() {
         let (mut account, quota) = (Account::default(), tokens(100));
-        assert_eq!(account.reserve(&wish("a", 10, 50), &quota, 1).unwrap(), 50);
-        assert_eq!(account.reserve(&wish("b", 10, 50), &quota, 1).unwrap(), 30);
-        let error = account.reserve(&wish("c", 1, 1), &quota, 7200).unwrap_err();
+        assert_eq!(
+            account.reserve(&wish("a", 10, 50), on(&quota, 1)).unwrap(),
+            50
+        );
+        assert_eq!(
+            account.reserve(&wish("b", 10, 50), on(&quota, 1)).unwrap(),
+            30
+        );
+        let error = account
+            .reserve(&wish("c", 1, 1), on(&quota, 7200))
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RateLimited);
         assert_eq!(error.context_value("limit"), Some("tokens_per_day"));
         assert_eq!(error.context_value("remaining"), Some("0"));
         assert_eq!(error.retry_after(), Some(Duration::from_secs(7200)));
         assert!(account.release(&TurnId::new("a").unwrap()));
         account.settle(&spent(10, 5));
-        assert_eq!(account.reserve(&wish("c", 1, 99), &quota, 1).unwrap(), 44);
+        assert_eq!(
+            account.reserve(&wish("c", 1, 99), on(&quota, 1)).unwrap(),
+            44
+        );
     }
 
     #[test]
@@ -281,25 +322,32 @@ mod tests {
             cost_usd: Some(0.75),
             ..wish("a", 1, 1)
         };
-        account.reserve(&dear, &quota, 1).unwrap();
+        account.reserve(&dear, on(&quota, 1)).unwrap();
         let again = Wish {
             turn: TurnId::new("b").unwrap(),
             ..dear.clone()
         };
-        let error = account.reserve(&again, &quota, 1).unwrap_err();
+        let error = account.reserve(&again, on(&quota, 1)).unwrap_err();
         assert_eq!(error.context_value("limit"), Some("cost_usd_per_day"));
         assert_eq!(error.context_value("remaining"), Some("0.25"));
-        account.reserve(&wish("b", 1, 1), &quota, 1).unwrap();
-        let error = account.reserve(&wish("c", 1, 1), &quota, 1).unwrap_err();
+        account.reserve(&wish("b", 1, 1), on(&quota, 1)).unwrap();
+        let error = account
+            .reserve(&wish("c", 1, 1), on(&quota, 1))
+            .unwrap_err();
         assert_eq!(error.context_value("limit"), Some("turns_per_day"));
     }
 
     #[test]
     fn an_account_survives_writing_and_reading() {
         let mut account = Account::default();
-        account
-            .reserve(&wish("a", 1, 2), &Quota::default(), 1)
-            .unwrap();
+        let quota = Quota::default();
+        let terms = Terms {
+            payer: Some("key"),
+            ..on(&quota, 1)
+        };
+        account.reserve(&wish("a", 1, 2), terms).unwrap();
+        let due = account.lapsed(Timestamp::from_micros(1));
+        assert_eq!(due, [(TurnId::new("a").unwrap(), Some(OwnerId::default()))]);
         account.settle(&spent(3, 4));
         account.rate(1, 0);
         let written = serde_json::to_vec(&account).unwrap();

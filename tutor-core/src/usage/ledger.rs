@@ -11,12 +11,14 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::account::Terms;
 pub(crate) use super::account::{Spent, Wish};
-use super::{Account, KIND, Quota, day_of, key, until_tomorrow};
+use super::{Account, DAY_MICROS, KIND, PAYER_KIND, Payer, Quota, day_of, key, until_tomorrow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{OwnerId, TurnId};
-use crate::store::document::{Documents, put};
-use crate::store::{Expect, RecordStore, SharedStore};
+use crate::session::MAX_PAGE;
+use crate::store::document::{Documents, put, remove};
+use crate::store::{Expect, KeyRange, RecordStore, SharedStore};
 use crate::time::{SharedRuntime, Timestamp};
 use crate::turn::{Turn, TurnKey, TurnStatus};
 
@@ -32,7 +34,7 @@ const MAX_BATCH: usize = 1024;
 /// How often a write is tried again because another instance changed an account.
 const MAX_ATTEMPTS: usize = 16;
 
-/// The accounts of all owners.
+/// The accounts of all owners, and of whoever else pays.
 pub(crate) struct Ledger {
     documents: Option<Documents>,
     store: SharedStore,
@@ -40,6 +42,8 @@ pub(crate) struct Ledger {
     quota: Quota,
     queue: Mutex<Queue>,
     hurry: Notify,
+    /// The day on which payers' accounts of earlier days were removed last.
+    cleared: Mutex<String>,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -50,9 +54,45 @@ struct Queue {
     is_worked_on: bool,
 }
 
-struct Entry {
+/// Who used something, or wants to.
+#[derive(Clone, Copy)]
+pub(crate) struct Charged<'a> {
+    pub(crate) owner: &'a OwnerId,
+    pub(crate) payers: &'a [Payer],
+}
+
+/// Where an account is.
+type Place = (&'static str, String);
+
+/// An account that is to be changed.
+struct Charge {
+    place: Place,
     owner: OwnerId,
-    day: String,
+    /// The kind of the payer; `None` for the owner.
+    payer: Option<&'static str>,
+    quota: Quota,
+}
+
+impl Charge {
+    fn terms(&self, reset: u64) -> Terms<'_> {
+        Terms {
+            quota: &self.quota,
+            payer: self.payer,
+            reset,
+        }
+    }
+}
+
+/// An account as it was found, and as it is to be.
+struct Opened {
+    before: Account,
+    account: Account,
+    expect: Expect,
+}
+
+struct Entry {
+    /// The owner's account first.
+    charges: Vec<Charge>,
     change: Change,
     /// Who waits for it. What is told is what a reserved reply may have, in tokens.
     done: Option<oneshot::Sender<Result<u64>>>,
@@ -62,8 +102,8 @@ struct Entry {
 enum Change {
     Reserve(Wish),
     Release(TurnId),
-    /// With the turn if it has a reservation, which is settled once.
-    Settle(Option<TurnId>, Spent),
+    /// Where the turn has a reservation, it is settled once.
+    Settle(TurnId, Spent),
     Rate(i64, i64),
     Upload(u64),
     /// Nothing: somebody wants all before it to be written.
@@ -93,6 +133,7 @@ impl Ledger {
             quota,
             queue: Mutex::default(),
             hurry: Notify::new(),
+            cleared: Mutex::default(),
             tasks,
             closing,
         })
@@ -103,50 +144,57 @@ impl Ledger {
         &self.quota
     }
 
-    /// Reserves what a turn may need; `None` if nothing is limited, else the tokens that its reply
-    /// may have. Durable when it returns.
+    /// Reserves what a turn may need, with all who pay or with none; `None` if nothing is limited,
+    /// else the tokens that its reply may have. Durable when it returns.
     pub(crate) async fn reserve(
         self: &Arc<Self>,
-        owner: &OwnerId,
+        charged: Charged<'_>,
         began: Timestamp,
         wish: Wish,
     ) -> Result<Option<u64>> {
-        if !self.quota.limits_turns() {
+        let mut quotas = self.quotas(charged);
+        if !quotas.clone().any(Quota::limits_turns) {
             return Ok(None);
         }
-        let granted = self.wait_for(owner, began, Change::Reserve(wish)).await?;
-        Ok(self.quota.tokens_per_day.is_some().then_some(granted))
+        let is_bound = quotas.any(|quota| quota.tokens_per_day.is_some());
+        let granted = self.wait_for(charged, began, Change::Reserve(wish)).await?;
+        Ok(is_bound.then_some(granted))
     }
 
     /// Gives up the reservation of a turn that did not begin.
-    pub(crate) fn release(self: &Arc<Self>, owner: &OwnerId, began: Timestamp, turn: &TurnId) {
-        if self.quota.limits_turns() {
-            self.push(self.entry(owner, began, Change::Release(turn.clone())));
+    pub(crate) fn release(self: &Arc<Self>, charged: Charged<'_>, began: Timestamp, turn: &TurnId) {
+        if self.quotas(charged).any(Quota::limits_turns) {
+            self.push(self.entry(charged, began, Change::Release(turn.clone())));
         }
     }
 
     /// Counts a turn that has ended.
-    pub(crate) fn settle(self: &Arc<Self>, turn: &Turn, spent: Spent) {
-        let reserved = self.quota.limits_turns().then(|| turn.id.clone());
-        let change = Change::Settle(reserved, spent);
-        self.push(self.entry(&turn.owner, turn.started_at, change));
+    pub(crate) fn settle(self: &Arc<Self>, turn: &Turn, payers: &[Payer], spent: Spent) {
+        let change = Change::Settle(turn.id.clone(), spent);
+        let charged = Charged {
+            owner: &turn.owner,
+            payers,
+        };
+        self.push(self.entry(charged, turn.started_at, change));
     }
 
     /// Counts thumbs.
     pub(crate) fn rate(self: &Arc<Self>, owner: &OwnerId, up: i64, down: i64) {
         if (up, down) != (0, 0) {
-            self.push(self.entry(owner, self.runtime.now(), Change::Rate(up, down)));
+            let now = self.runtime.now();
+            self.push(self.entry(Charged::alone(owner), now, Change::Rate(up, down)));
         }
     }
 
     /// Counts an upload, if it fits. Durable when it returns.
-    pub(crate) async fn upload(self: &Arc<Self>, owner: &OwnerId, bytes: u64) -> Result<()> {
-        let now = self.runtime.now();
-        if self.quota.upload_bytes_per_day.is_none() {
-            self.push(self.entry(owner, now, Change::Upload(bytes)));
+    pub(crate) async fn upload(self: &Arc<Self>, charged: Charged<'_>, bytes: u64) -> Result<()> {
+        let (now, change) = (self.runtime.now(), Change::Upload(bytes));
+        let mut quotas = self.quotas(charged);
+        if !quotas.any(|quota| quota.upload_bytes_per_day.is_some()) {
+            self.push(self.entry(charged, now, change));
             return Ok(());
         }
-        self.wait_for(owner, now, Change::Upload(bytes)).await?;
+        self.wait_for(charged, now, change).await?;
         Ok(())
     }
 
@@ -155,16 +203,35 @@ impl Ledger {
         if self.documents.is_none() {
             return Ok(());
         }
-        let now = self.runtime.now();
-        self.wait_for(&OwnerId::default(), now, Change::Flush)
+        let (now, owner) = (self.runtime.now(), OwnerId::default());
+        self.wait_for(Charged::alone(&owner), now, Change::Flush)
             .await?;
         Ok(())
     }
 
-    fn entry(&self, owner: &OwnerId, at: Timestamp, change: Change) -> Entry {
+    /// What limits what is used.
+    fn quotas<'a>(&'a self, charged: Charged<'a>) -> impl Iterator<Item = &'a Quota> + Clone {
+        let payers = charged.payers.iter().map(|payer| &payer.quota);
+        std::iter::once(&self.quota).chain(payers)
+    }
+
+    fn entry(&self, charged: Charged<'_>, at: Timestamp, change: Change) -> Entry {
+        let day = day_of(at);
+        let own = Charge {
+            place: (KIND, key(charged.owner, &day)),
+            owner: charged.owner.clone(),
+            payer: None,
+            quota: self.quota.clone(),
+        };
+        let payers = charged.payers.iter().filter(|payer| payer.is_counted());
+        let payers = payers.map(|payer| Charge {
+            place: (PAYER_KIND, format!("/{day}/{}", payer.id())),
+            owner: charged.owner.clone(),
+            payer: Some(payer.kind),
+            quota: payer.quota.clone(),
+        });
         Entry {
-            owner: owner.clone(),
-            day: day_of(at),
+            charges: std::iter::once(own).chain(payers).collect(),
             change,
             done: None,
         }
@@ -172,14 +239,14 @@ impl Ledger {
 
     async fn wait_for(
         self: &Arc<Self>,
-        owner: &OwnerId,
+        charged: Charged<'_>,
         at: Timestamp,
         change: Change,
     ) -> Result<u64> {
         let (done, told) = oneshot::channel();
         let entry = Entry {
             done: Some(done),
-            ..self.entry(owner, at, change)
+            ..self.entry(charged, at, change)
         };
         self.push(entry);
         told.await
@@ -289,61 +356,73 @@ impl Ledger {
             return Err(Error::internal("there is no place for accounts"));
         };
         let now = self.runtime.now();
-        let mut accounts: BTreeMap<String, (Account, Account, Expect)> = BTreeMap::new();
+        let mut accounts: BTreeMap<Place, Opened> = BTreeMap::new();
         let mut outcomes = Vec::with_capacity(batch.len());
         for entry in batch {
             if let Change::Flush = entry.change {
                 outcomes.push(Ok(0));
                 continue;
             }
-            let key = key(&entry.owner, &entry.day);
-            if !accounts.contains_key(&key) {
-                let found = documents.get::<Account>(KIND, &key).await?;
-                let (mut account, expect) = match found {
-                    Some((account, version)) => (account, Expect::Version(version)),
-                    None => (Account::default(), Expect::Absent),
-                };
-                let before = account.clone();
-                for turn in account.lapsed(now) {
-                    self.resolve(&mut account, &entry.owner, turn).await?;
+            for charge in &entry.charges {
+                if !accounts.contains_key(&charge.place) {
+                    let opened = self.open(documents, charge, now).await?;
+                    accounts.insert(charge.place.clone(), opened);
                 }
-                accounts.insert(key.clone(), (before, account, expect));
             }
-            let outcome = match accounts.get_mut(&key) {
-                Some((_, account, _)) => self.apply(account, &entry.change, now),
-                None => Err(Error::internal("an account was not read")),
-            };
-            outcomes.push(outcome);
+            outcomes.push(apply(&mut accounts, entry, until_tomorrow(now)));
         }
         let mut writes = Vec::new();
-        for (key, (before, account, expect)) in accounts {
-            if account != before {
-                writes.push(put(KIND, &key, &account, expect)?);
+        for ((kind, key), opened) in accounts {
+            if opened.account != opened.before {
+                writes.push(put(kind, &key, &opened.account, opened.expect)?);
             }
         }
         documents.commit(writes).await?;
+        if batch.iter().any(|entry| entry.charges.len() > 1) {
+            self.clear(documents, now).await;
+        }
         Ok(outcomes)
     }
 
-    fn apply(&self, account: &mut Account, change: &Change, now: Timestamp) -> Result<u64> {
-        let reset = until_tomorrow(now);
-        match change {
-            Change::Reserve(wish) => return account.reserve(wish, &self.quota, reset),
-            Change::Release(turn) => {
-                account.release(turn);
-            }
-            // A reservation that is not there any more has been settled.
-            Change::Settle(Some(turn), spent) => {
-                if account.release(turn) {
-                    account.settle(spent);
-                }
-            }
-            Change::Settle(None, spent) => account.settle(spent),
-            Change::Rate(up, down) => account.rate(*up, *down),
-            Change::Upload(bytes) => account.upload(*bytes, &self.quota, reset)?,
-            Change::Flush => {}
+    /// The account as it is stored, without reservations that a crash left.
+    async fn open(&self, documents: &Documents, charge: &Charge, now: Timestamp) -> Result<Opened> {
+        let (kind, key) = &charge.place;
+        let (mut account, expect) = match documents.get::<Account>(kind, key).await? {
+            Some((account, version)) => (account, Expect::Version(version)),
+            None => (Account::default(), Expect::Absent),
+        };
+        let before = account.clone();
+        for (turn, owner) in account.lapsed(now) {
+            let owner = owner.as_ref().unwrap_or(&charge.owner);
+            self.resolve(&mut account, owner, turn).await?;
         }
-        Ok(0)
+        Ok(Opened {
+            before,
+            account,
+            expect,
+        })
+    }
+
+    /// Removes payers' accounts of days that limit nothing any more, once a day. That of yesterday may
+    /// still have turns that run.
+    async fn clear(&self, documents: &Documents, now: Timestamp) {
+        let (today, yesterday) = (
+            day_of(now),
+            day_of(Timestamp::from_micros(now.as_micros() - DAY_MICROS)),
+        );
+        {
+            let mut cleared = self.cleared.lock().unwrap_or_else(PoisonError::into_inner);
+            if *cleared == today {
+                return;
+            }
+            *cleared = today;
+        }
+        if let Err(error) = remove_before(documents, &format!("/{yesterday}")).await {
+            tracing::warn!(
+                code = error.code(),
+                "accounts of earlier days could not be removed"
+            );
+        }
     }
 
     /// Settles a reservation that a crash left, by what is stored of the turn.
@@ -365,6 +444,105 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+}
+
+impl<'a> Charged<'a> {
+    /// The owner, and nobody else.
+    pub(crate) fn alone(owner: &'a OwnerId) -> Self {
+        Self { owner, payers: &[] }
+    }
+}
+
+/// Makes one change in all its accounts, or in none.
+fn apply(accounts: &mut BTreeMap<Place, Opened>, entry: &Entry, reset: u64) -> Result<u64> {
+    let charges = &entry.charges;
+    match &entry.change {
+        Change::Reserve(wish) => return reserve(accounts, charges, wish, reset),
+        Change::Upload(bytes) => {
+            for charge in charges {
+                let terms = charge.terms(reset);
+                opened(accounts, charge)?.check_upload(*bytes, terms)?;
+            }
+        }
+        _ => {}
+    }
+    for charge in charges {
+        let account = opened(accounts, charge)?;
+        match &entry.change {
+            Change::Release(turn) => {
+                account.release(turn);
+            }
+            // A reservation that is not there any more has been settled.
+            Change::Settle(turn, spent) => {
+                if account.release(turn) || !charge.quota.limits_turns() {
+                    account.settle(spent);
+                }
+            }
+            Change::Rate(up, down) => account.rate(*up, *down),
+            Change::Upload(bytes) => account.upload(*bytes),
+            Change::Reserve(_) | Change::Flush => {}
+        }
+    }
+    Ok(0)
+}
+
+/// Reserves with all whose turns are limited: what the reply may have is the least that any of them
+/// has left.
+fn reserve(
+    accounts: &mut BTreeMap<Place, Opened>,
+    charges: &[Charge],
+    wish: &Wish,
+    reset: u64,
+) -> Result<u64> {
+    let mut wish = wish.clone();
+    let limited = charges.iter().filter(|charge| charge.quota.limits_turns());
+    for charge in limited.clone() {
+        match opened(accounts, charge)?.reserve(&wish, charge.terms(reset)) {
+            Ok(granted) => wish.output_tokens = granted,
+            Err(refusal) => {
+                for charge in limited {
+                    opened(accounts, charge)?.release(&wish.turn);
+                }
+                return Err(refusal);
+            }
+        }
+    }
+    Ok(wish.output_tokens)
+}
+
+fn opened<'a>(
+    accounts: &'a mut BTreeMap<Place, Opened>,
+    charge: &Charge,
+) -> Result<&'a mut Account> {
+    match accounts.get_mut(&charge.place) {
+        Some(opened) => Ok(&mut opened.account),
+        None => Err(Error::internal("an account was not read")),
+    }
+}
+
+/// Removes payers' accounts whose keys are before this one.
+async fn remove_before(documents: &Documents, end: &str) -> Result<()> {
+    loop {
+        let records = documents.records();
+        let found = records
+            .scan(PAYER_KIND, KeyRange::default(), MAX_PAGE)
+            .await?;
+        let is_last = found.len() < MAX_PAGE;
+        let old: Vec<_> = found
+            .iter()
+            .map(|record| record.key.as_str())
+            .take_while(|key| *key < end)
+            .collect();
+        if old.is_empty() {
+            return Ok(());
+        }
+        let is_all = old.len() < found.len();
+        let removals = old.into_iter().map(|key| remove(PAYER_KIND, key));
+        documents.commit(removals.collect()).await?;
+        if is_last || is_all {
+            return Ok(());
+        }
     }
 }
 

@@ -25,7 +25,7 @@ impl FromRequestParts<AppState> for App {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         state.limiter.at_address(name_of(parts)).await?;
         let Some(people) = &state.people else {
-            return Ok(Self(state.clone()));
+            return Ok(Self(charged(state.clone(), None, parts)));
         };
         let principal = people.identify(&parts.headers).await?;
         admit(state, &principal).await?;
@@ -34,7 +34,9 @@ impl FromRequestParts<AppState> for App {
         } else {
             Scope::Write
         })?;
-        Ok(Self(state.clone().for_caller(people, principal)))
+        let key = principal.key().map(str::to_owned);
+        let state = state.clone().for_caller(people, principal);
+        Ok(Self(charged(state, key.as_deref(), parts)))
     }
 }
 
@@ -142,6 +144,15 @@ impl<S: Sync> FromRequestParts<S> for Address {
 fn name_of(parts: &Parts) -> AddressName {
     let peer = parts.extensions.get::<Peer>();
     AddressName(peer.map(|Peer(address)| *address))
+}
+
+/// Has the caller's key and address pay for what is asked.
+fn charged(mut state: AppState, key: Option<&str>, parts: &Parts) -> AppState {
+    let payers = state.limiter.payers(key, name_of(parts));
+    if !payers.is_empty() {
+        state.tutor = state.tutor.charged_to(payers);
+    }
+    state
 }
 
 /// Counts a request of somebody.

@@ -12,7 +12,7 @@ use tutor_core::time::SystemRuntime;
 use tutor_core::usage::Quota;
 use tutor_core::{Tutor, TutorBuilder};
 use tutor_http::people::{People, PeopleBounds, Role};
-use tutor_http::{Allowances, Bounds};
+use tutor_http::{Allowances, Bounds, Share};
 
 use crate::client::{PATIENCE, Request, Response};
 use crate::people::{PASSWORD, Town, Visitor};
@@ -114,6 +114,76 @@ async fn uploads_count_by_the_day_and_what_is_refused_does_not() {
         .await
         .expect(200);
     assert_eq!(list["files"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn keys_and_addresses_have_days_of_their_own() {
+    let allowances = Allowances {
+        key: Share {
+            quota: quota(|q| q.turns_per_day = Some(1)),
+            ..Share::default()
+        },
+        address: Share {
+            quota: quota(|q| {
+                q.turns_per_day = Some(3);
+                q.upload_bytes_per_day = Some(4);
+            }),
+            ..Share::default()
+        },
+        ..Allowances::default()
+    };
+    let town = town(demo(), allowances).await;
+    let ada = town.register("ada@example.org").await;
+    let bob = town.register("bob@example.org").await;
+    let keys = [
+        ada.key(&["read", "write"]).await,
+        ada.key(&["read", "write"]).await,
+    ];
+    let ask = async |with: &Visitor| with.send(Request::chat("Why?")).await;
+    ask(&keys[0]).await.expect(200);
+    expect_refused(&ask(&keys[0]).await, "key_turns_per_day", 1);
+    // Another key has its own, and so has the person.
+    ask(&keys[1]).await.expect(200);
+    ask(&ada).await.expect(200);
+    let refused = expect_refused(&ask(&ada).await, "address_turns_per_day", 3);
+    assert!(
+        refused["detail"]
+            .as_str()
+            .unwrap()
+            .contains("for this address")
+    );
+    // Whoever else comes from there.
+    expect_refused(&ask(&bob).await, "address_turns_per_day", 3);
+    let upload = async |text: &str| bob.send(crate::files::form("a.txt", text.as_bytes())).await;
+    upload("1234").await.expect(201);
+    expect_refused(&upload("5").await, "address_upload_bytes_per_day", 4);
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_replies_at_a_time_where_nobody_signs_in() {
+    let gate = Arc::new(Notify::new());
+    let mut waiting = text_script("One.");
+    waiting.insert(0, Step::Wait(Arc::clone(&gate)));
+    let provider = ScriptedProvider::new([waiting, text_script("Three.")]);
+    let allowances = Allowances {
+        address: Share {
+            live_turns: Some(1),
+            ..Share::default()
+        },
+        ..Allowances::default()
+    };
+    let server = Server::allowing(Tutor::builder().provider(provider), allowances).await;
+    let first = Request::chat_with("one", json!({"stream": true}));
+    let mut first = first.open(server.address).await.unwrap();
+    assert_eq!(first.event().await.unwrap().kind(), "turn.started");
+    let refused = Request::chat("two").send(server.address).await;
+    expect_refused(&refused, "address_live_turns", 1);
+    gate.notify_one();
+    while first.event().await.is_some() {}
+    Request::chat("three")
+        .send(server.address)
+        .await
+        .expect(200);
 }
 
 #[tokio::test]

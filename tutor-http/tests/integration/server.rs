@@ -43,6 +43,11 @@ impl Server {
         Self::run(builder, records, |state| state.with_bounds(bounds)).await
     }
 
+    pub(crate) async fn allowing(builder: TutorBuilder, allowances: Allowances) -> Self {
+        let records = Arc::new(MemoryStore::new());
+        Self::run(builder, records, |state| state.with_allowances(allowances)).await
+    }
+
     /// For these people only, whose data is here.
     pub(crate) async fn for_people(
         builder: TutorBuilder,

@@ -1,15 +1,19 @@
 //! What owners use, and how much they may.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tutor_core::provider::ScriptedProvider;
 use tutor_core::provider::scripted::Step;
-use tutor_core::store::MemoryStore;
+use tutor_core::store::{KeyRange, MemoryStore, RecordStore};
+use tutor_core::time::{Runtime, SystemRuntime, Timestamp};
 use tutor_core::tutor::Rating;
-use tutor_core::usage::{DayUsage, Quota, UsageQuery, report};
-use tutor_core::{ChatRequest, ErrorKind, FinishReason, Limits, OwnerId, SessionId, Tutor, Usage};
+use tutor_core::usage::{DayUsage, Payer, Quota, UsageQuery, report};
+use tutor_core::{
+    ChatRequest, ErrorKind, FinishReason, Limits, OwnerId, SessionId, TurnStatus, Tutor, Usage,
+};
 
 use super::{Delta, build, done, say, scripts, text};
 
@@ -190,6 +194,141 @@ async fn turns_that_begin_at_once_never_reserve_more_than_the_quota() {
     assert_eq!(day.turns, begun);
     // What was reserved and not used is free again.
     a.chat("more").await.unwrap();
+}
+
+/// A clock that is put forward.
+#[derive(Clone, Debug, Default)]
+struct Clock(Arc<AtomicI64>);
+
+impl Clock {
+    fn advance(&self, seconds: i64) {
+        self.0.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+    }
+}
+
+impl Runtime for Clock {
+    fn now(&self) -> Timestamp {
+        let later = self.0.load(Ordering::SeqCst);
+        Timestamp::from_micros(SystemRuntime.now().as_micros() + later)
+    }
+
+    fn new_id(&self) -> String {
+        SystemRuntime.new_id()
+    }
+}
+
+fn paying(kind: &'static str, quota: Quota) -> Payer {
+    Payer::new(kind, "p").with_quota(quota)
+}
+
+#[tokio::test]
+async fn a_turn_is_charged_to_all_who_pay_or_to_none() {
+    let provider = scripts((0..5).map(|_| costing(10, 10)).collect());
+    let tutor = build(Tutor::builder().quota(tokens(1000)), &provider).await;
+    let mut once = Quota::default();
+    once.turns_per_day = Some(1);
+    let (rich, poor) = (paying("key", tokens(60)), paying("address", once));
+    let both = tutor.charged_to([rich.clone(), poor.clone()]);
+    both.chat("one").await.unwrap();
+    // The reply is bound by the one who has the least.
+    assert!(provider.requests()[0].max_tokens.unwrap() < 60);
+    let refused = both.chat("two").await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::RateLimited);
+    assert_eq!(
+        refused.context_value("limit"),
+        Some("address_turns_per_day")
+    );
+    assert!(refused.message().contains("for this address"), "{refused}");
+    assert!(refused.retry_after().is_some());
+
+    // Nothing is left of it where there was room.
+    let alone = tutor.charged_to([rich]);
+    alone.chat("three").await.unwrap();
+    let held = provider.requests()[1].max_tokens.unwrap();
+    assert!(
+        (25..40).contains(&held),
+        "60 less 20, less the question: {held}"
+    );
+    assert_eq!(today(&tutor).await.turns, 2);
+    let other = tutor.for_owner(OwnerId::new("other").unwrap());
+    let refused = other.charged_to([poor]).chat("four").await.unwrap_err();
+    assert_eq!(refused.context_value("quota"), Some("1"), "whoever asks");
+    tutor.chat("five").await.unwrap();
+}
+
+#[tokio::test]
+async fn uploads_are_charged_to_all_who_pay_or_to_none() {
+    let tutor = build(Tutor::builder(), &scripts(vec![])).await;
+    let bytes = |max| {
+        let mut quota = Quota::default();
+        quota.upload_bytes_per_day = Some(max);
+        quota
+    };
+    let key = paying("key", bytes(10));
+    let both = tutor.charged_to([key.clone(), paying("address", bytes(4))]);
+    both.count_upload(4).await.unwrap();
+    let refused = both.count_upload(1).await.unwrap_err();
+    let limit = refused.context_value("limit");
+    assert_eq!(limit, Some("address_upload_bytes_per_day"));
+    let key = tutor.charged_to([key]);
+    key.count_upload(6).await.unwrap();
+    key.count_upload(1).await.unwrap_err();
+    assert_eq!(today(&tutor).await.upload_bytes, 10);
+}
+
+#[tokio::test]
+async fn what_a_payer_used_is_kept_until_the_day_after_the_next() {
+    let store = MemoryStore::default();
+    let clock = Clock::default();
+    let builder = Tutor::builder().data(store.clone()).runtime(clock.clone());
+    let provider = scripts((0..9).map(|_| costing(1, 1)).collect());
+    let tutor = build(builder, &provider)
+        .await
+        .charged_to([paying("key", tokens(1000))]);
+    let mut kept = Vec::new();
+    for _ in 0..4 {
+        tutor.chat("hi").await.unwrap();
+        tutor.flush_usage().await.unwrap();
+        let records = store.scan("payer", KeyRange::default(), 9).await.unwrap();
+        kept.push(records.len());
+        clock.advance(24 * 60 * 60);
+    }
+    assert_eq!(kept, [1, 2, 2, 2]);
+    // They are nobody's: neither exported nor erased with an owner.
+    assert!(
+        store.scan("payer", KeyRange::default(), 9).await.unwrap()[0]
+            .key
+            .starts_with('/')
+    );
+}
+
+#[tokio::test]
+async fn a_payer_is_charged_for_a_turn_that_a_crash_cut_off_when_its_reservation_is_over() {
+    let store = MemoryStore::default();
+    let clock = Clock::default();
+    let payer = || paying("key", tokens(100));
+    let builder = || {
+        Tutor::builder()
+            .data(store.clone())
+            .runtime(clock.clone())
+            .limits(Limits::default())
+    };
+    let gate = Arc::new(Notify::new());
+    let provider = scripts(vec![vec![Step::Wait(gate)], costing(30, 30), costing(1, 1)]);
+    let crashed = build(builder(), &provider).await.charged_to([payer()]);
+    let lost = crashed
+        .stream(ChatRequest::new("hi").detached())
+        .await
+        .unwrap();
+    let tutor = build(builder(), &provider).await.charged_to([payer()]);
+    let refused = tutor.chat("while it is held").await.unwrap_err();
+    assert_eq!(refused.context_value("limit"), Some("key_tokens_per_day"));
+    assert!(!lost.has_ended());
+    clock.advance(3600);
+    // Whoever needs the turn finds that nobody runs it any more.
+    let ended = tutor.cancel(lost.turn_id()).await.unwrap();
+    assert_eq!(ended.status, TurnStatus::Interrupted);
+    tutor.chat("free again").await.unwrap();
 }
 
 #[tokio::test]
