@@ -133,7 +133,7 @@ impl Engine {
         if self.closing.is_cancelled() {
             return Err(Error::new(
                 ErrorKind::Overloaded,
-                "the engine is shutting down: try again in a moment",
+                "this tutor is closing, or closed: ask again when it is open, or another instance",
             )
             .retryable(None));
         }

@@ -16,7 +16,7 @@ pub const MAX_ID_BYTES: usize = 128;
 fn validate(what: &'static str, text: &str) -> Result<()> {
     if text.is_empty() || text.len() > MAX_ID_BYTES {
         return Err(Error::invalid_input(format!(
-            "a {what} id has 1 to {MAX_ID_BYTES} bytes, not {}",
+            "the id of {what} has 1 to {MAX_ID_BYTES} bytes, not {}",
             text.len()
         )));
     }
@@ -24,7 +24,7 @@ fn validate(what: &'static str, text: &str) -> Result<()> {
     // A path segment `.` or `..` never reaches a server.
     if !text.bytes().all(allowed) || text.bytes().all(|b| b == b'.') {
         return Err(Error::invalid_input(format!(
-            "a {what} id consists of ASCII letters, digits and any of - . _ ~ @ : +"
+            "the id of {what} consists of ASCII letters, digits and any of - . _ ~ @ : +"
         )));
     }
     Ok(())
@@ -121,19 +121,19 @@ macro_rules! id {
 
 id! {
     /// Whose data it is: a learner, or the one user of an embedded tutor.
-    OwnerId, "owner"
+    OwnerId, "an owner"
 }
 id! {
     /// A conversation. Unique per owner.
-    SessionId, "session"
+    SessionId, "a session"
 }
 id! {
     /// A message. Unique per session.
-    MessageId, "message"
+    MessageId, "a message"
 }
 id! {
     /// A turn: one exchange. Unique per owner.
-    TurnId, "turn"
+    TurnId, "a turn"
 }
 
 impl Default for OwnerId {

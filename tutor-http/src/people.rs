@@ -30,6 +30,7 @@ pub(crate) mod token;
 
 use crate::shared::Shared;
 use crate::shared::buckets::Buckets;
+use crate::shared::failures::Failures;
 use account::Accounts;
 use api_key::ApiKeys;
 use external::{ExternalIssuer, Vouched};
@@ -39,7 +40,6 @@ use password::Passwords;
 use principal::{Principal, Scope};
 use secret::Secrets;
 use sign_in::{SignIns, Tokens};
-use throttle::Throttle;
 use ticket::Tickets;
 use token::Claims;
 
@@ -86,7 +86,7 @@ struct Inner {
     passwords: Passwords,
     ring: KeyRing,
     issuers: Vec<ExternalIssuer>,
-    failures: Throttle,
+    failures: Failures,
     sign_in_attempts: Buckets,
     registrations: Buckets,
     bounds: PeopleBounds,
@@ -124,7 +124,7 @@ impl People {
             passwords: Passwords::new()?,
             ring: KeyRing::new(documents, secrets)?,
             issuers,
-            failures: Throttle::new(MAX_WATCHED),
+            failures: Failures::new(MAX_WATCHED),
             sign_in_attempts: Buckets::new("sign-ins", MAX_WATCHED),
             registrations: Buckets::new("registrations", MAX_WATCHED),
             bounds,
@@ -135,6 +135,7 @@ impl People {
 
     /// Counts what addresses try together with other instances from now on.
     pub fn share(&self, shared: &Shared) {
+        self.0.failures.share(shared);
         self.0.sign_in_attempts.share(shared);
         self.0.registrations.share(shared);
     }
@@ -209,18 +210,19 @@ impl People {
         inner
             .failures
             .backoff(&email)
+            .await
             .map_err(|wait| throttled("too many sign-ins to this account failed", wait))?;
         let account = inner.accounts.by_email(&email).await?;
         let hash = account.as_ref().map(|account| account.password_hash());
         let is_right = inner.passwords.verify(password, hash).await?;
         match account {
             Some(account) if is_right && !account.disabled => {
-                inner.failures.forget(&email);
+                inner.failures.forget(&email).await;
                 let tokens = self.tokens(&account).await?;
                 Ok((account, tokens))
             }
             _ => {
-                inner.failures.fail(&email);
+                inner.failures.fail(&email).await;
                 tracing::info!("a sign-in failed");
                 Err(Error::new(
                     ErrorKind::Unauthorized,
@@ -317,13 +319,14 @@ impl People {
         inner
             .failures
             .backoff(&key)
+            .await
             .map_err(|wait| throttled("too many wrong passwords", wait))?;
         let hash = Some(account.password_hash());
         if inner.passwords.verify(password, hash).await? {
-            inner.failures.forget(&key);
+            inner.failures.forget(&key).await;
             return Ok(account);
         }
-        inner.failures.fail(&key);
+        inner.failures.fail(&key).await;
         Err(Error::new(ErrorKind::Forbidden, "the password is wrong"))
     }
 

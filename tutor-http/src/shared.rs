@@ -13,8 +13,10 @@ use tutor_core::bus::{LiveBus, RedisBus};
 use tutor_core::{Error, ErrorKind, Result};
 
 pub(crate) mod buckets;
+mod counters;
+pub(crate) mod failures;
 
-use buckets::SharedBuckets;
+use counters::Counters;
 
 /// How long Redis may take to say how much somebody has left: a request waits for it.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -103,7 +105,7 @@ impl fmt::Debug for RedisUrl {
 #[derive(Clone, Debug)]
 pub struct Shared {
     bus: RedisBus,
-    buckets: SharedBuckets,
+    counters: Counters,
     fallbacks: Arc<AtomicU64>,
 }
 
@@ -130,7 +132,7 @@ impl Shared {
         let fallbacks = Arc::default();
         Ok(Self {
             bus: url.bus()?,
-            buckets: SharedBuckets::new(connection, PATIENCE, Arc::clone(&fallbacks)),
+            counters: Counters::new(connection, PATIENCE, Arc::clone(&fallbacks)),
             fallbacks,
         })
     }
@@ -140,8 +142,8 @@ impl Shared {
         &self.bus
     }
 
-    pub(crate) fn buckets(&self) -> &SharedBuckets {
-        &self.buckets
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// How often callers were counted by this instance alone, because Redis could not be used.

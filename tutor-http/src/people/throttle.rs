@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Failures that cost nothing.
-const FREE_FAILURES: u32 = 4;
+pub(crate) const FREE_FAILURES: u32 = 4;
 
 /// The longest pause after failures.
-const MAX_BACKOFF: Duration = Duration::from_secs(60);
+pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 /// Counts what names did. Bounded: when it is full, what happened longest ago is forgotten.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Throttle {
     }
 
     /// How long `name` still has to wait after its failures.
-    pub(super) fn backoff(&self, name: &str) -> Result<(), Duration> {
+    pub(crate) fn backoff(&self, name: &str) -> Result<(), Duration> {
         let entries = self.entries();
         let Some(entry) = entries.get(name).filter(|e| e.failures > FREE_FAILURES) else {
             return Ok(());
@@ -78,7 +78,7 @@ impl Throttle {
     }
 
     /// Notes a failure.
-    pub(super) fn fail(&self, name: &str) {
+    pub(crate) fn fail(&self, name: &str) {
         let now = Instant::now();
         let mut entries = self.entries();
         let entry = self.entry(&mut entries, name, 0.0, now);
@@ -87,7 +87,7 @@ impl Throttle {
     }
 
     /// Forgets the failures.
-    pub(super) fn forget(&self, name: &str) {
+    pub(crate) fn forget(&self, name: &str) {
         self.entries().remove(name);
     }
 

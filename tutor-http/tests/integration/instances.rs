@@ -463,6 +463,44 @@ async fn who_was_turned_away_on_one_server_is_turned_away_on_the_other() {
     }
 }
 
+#[tokio::test]
+async fn wrong_passwords_on_one_server_are_a_pause_on_the_other() {
+    let mut redis = Service::redis();
+    let pair = Pair::start(&redis.url, &[], &[("AUTH", "required")]);
+    let [a, b] = pair.both();
+    let post = |path: &str, password: &str| {
+        let person = json!({"email": "ada@instances.example", "password": password});
+        Request::post(path, &person)
+    };
+    let right = "correct horse battery";
+    post("/api/auth/register", right).send(a).await.expect(201);
+    post("/api/auth/login", right).send(b).await.expect(200);
+    // All at once, so that none has to wait for the pause after another one.
+    let wrong: Vec<_> = (0..12)
+        .map(|_| post("/api/auth/login", "wrong horse battery"))
+        .collect();
+    let tried = join_all(wrong.iter().map(|wrong| wrong.send(a))).await;
+    assert!(
+        tried
+            .iter()
+            .all(|told| told.status == 401 || told.status == 429)
+    );
+    let refused = post("/api/auth/login", right).send(b).await;
+    assert!(
+        refused.expect(429)["detail"]
+            .as_str()
+            .unwrap()
+            .contains("this account failed")
+    );
+    assert!(refused.header("retry-after").is_some());
+    for (key, left) in keys(&redis.url).await {
+        assert!(!key.contains("ada@") && left > 0, "{key} has {left} ms");
+    }
+    // Without Redis each knows what it saw itself.
+    redis.tell("stop");
+    post("/api/auth/login", right).send(b).await.expect(200);
+}
+
 /// The keys in Redis, and how many milliseconds each has to live.
 async fn keys(url: &str) -> HashMap<String, i64> {
     let client = redis::Client::open(url).unwrap();

@@ -139,7 +139,7 @@ async fn keys_and_addresses_have_days_of_their_own() {
         ada.key(&["read", "write"]).await,
         ada.key(&["read", "write"]).await,
     ];
-    let ask = async |with: &Visitor| with.send(Request::chat("Why?")).await;
+    let ask = async |with: &Visitor<'_>| with.send(Request::chat("Why?")).await;
     ask(&keys[0]).await.expect(200);
     expect_refused(&ask(&keys[0]).await, "key_turns_per_day", 1);
     // Another key has its own, and so has the person.

@@ -118,7 +118,7 @@ for (const [name, release] of Object.entries(releases)) {
       const c = open('not an id', { onError: (error) => (told = error) })
       await c.sendMessage({ text: 'hi' })
       assert.equal(c.status, 'error')
-      assert.match(told.message, /id consists of/)
+      assert.match(told.message, /consists of ASCII letters/)
     })
   })
 }
