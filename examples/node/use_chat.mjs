@@ -8,10 +8,8 @@ import { toUIMessageStreamResponse, Tutor, TutorError } from 'neuro-tutor'
 const tutor = await Tutor.open('memory:', { providers: [{ kind: 'demo', delayMs: 1 }] })
 
 async function chat(request) {
-  const { id, messages } = await new Response(Readable.toWeb(request)).json()
-  const text = messages.at(-1).parts.map((part) => part.text ?? '').join('')
-  const session = await tutor.session(id).catch(() => tutor.createSession({ id }))
-  return toUIMessageStreamResponse(tutor.stream(text, { session: session.id }))
+  const body = await new Response(Readable.toWeb(request)).json()
+  return toUIMessageStreamResponse(tutor.streamUI(body))
 }
 
 const server = createServer(async (request, response) => {

@@ -109,6 +109,7 @@ pub mod usage;
 pub mod tutor;
 mod engine;
 mod hidden;
+mod recent;
 pub mod trace;
 pub mod store;
 pub mod bus;

@@ -54,7 +54,7 @@ impl ApiError {
     }
 
     /// One sentence about all of it.
-    fn message(&self) -> Cow<'_, str> {
+    pub(crate) fn message(&self) -> Cow<'_, str> {
         match self {
             Self::Engine(error) => Cow::Borrowed(public_message(error)),
             Self::Invalid(problems) => {

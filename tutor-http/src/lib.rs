@@ -51,7 +51,7 @@ pub use allowance::{Allowances, Share};
 pub use bounds::Bounds;
 pub use edge::{Origins, TrustedProxies};
 pub use encode::ui::UiMessageChunks;
-pub use routes::{openapi, router};
+pub use routes::{UiRequest, openapi, router};
 pub use serve::handle::Server;
 pub use serve::{Served, bind, serve, serve_as};
 pub use shared::{RedisUrl, Shared};

@@ -25,6 +25,7 @@ use crate::state::AppState;
 mod admin;
 mod auth;
 mod chat;
+pub use chat::UiRequest;
 mod compat;
 mod docs;
 mod feedback;

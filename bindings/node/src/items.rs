@@ -34,7 +34,8 @@ impl NativeItems {
     ) -> napi::Result<PromiseRaw<'e, Outcome>> {
         self.run(env, move |log| async move {
             let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-            Ok(log.latest(limit).await?.into())
+            let items = log.latest(limit).await?;
+            Ok(items.iter().map(|item| Value::from(&**item)).collect())
         })
     }
 
@@ -46,7 +47,7 @@ impl NativeItems {
         items: Vec<String>,
     ) -> napi::Result<PromiseRaw<'e, Outcome>> {
         self.run(env, move |log| async move {
-            log.append(items).await?;
+            log.append(shared(items)).await?;
             Ok(Value::Null)
         })
     }
@@ -54,7 +55,10 @@ impl NativeItems {
     /// Removes the newest item and gives it; `null` if there is none.
     #[napi]
     pub fn pop<'e>(&self, env: &'e Env) -> napi::Result<PromiseRaw<'e, Outcome>> {
-        self.run(env, |log| async move { Ok(log.pop().await?.into()) })
+        self.run(
+            env,
+            |log| async move { Ok(log.pop().await?.as_deref().into()) },
+        )
     }
 
     /// Removes all items.
@@ -76,6 +80,7 @@ impl NativeItems {
         replacement: Vec<String>,
     ) -> napi::Result<PromiseRaw<'e, Outcome>> {
         self.run(env, move |log| async move {
+            let (expected, replacement) = (shared(expected), shared(replacement));
             log.replace_end(operation.as_deref(), expected, replacement)
                 .await?;
             Ok(Value::Null)
@@ -89,9 +94,13 @@ impl NativeItems {
     {
         let (slot, name) = (Arc::clone(&self.slot), self.name.clone());
         promise(env, async move {
-            let Opened { tutor, store, .. } = handle(&slot)?;
-            let log = ItemLog::new(store, tutor.owner().clone(), SessionId::new(name)?);
+            let Opened { tutor, items, .. } = handle(&slot)?;
+            let log = items.log(tutor.owner().clone(), SessionId::new(name)?);
             work(log).await
         })
     }
+}
+
+fn shared(items: Vec<String>) -> Vec<Arc<str>> {
+    items.into_iter().map(Arc::from).collect()
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tutor_core::file::FilePlace;
+use tutor_core::items::ItemLogs;
 use tutor_core::message::Metadata;
 use tutor_core::provider::{ModelChoice, ProviderConfig, ProviderInfo, SharedProvider};
 use tutor_core::store::{Location, Store};
 use tutor_core::{Error, ErrorKind, Result, Tutor, json};
+use tutor_http::metrics::{MeteredProvider, MeteredStore, Metrics};
 
 use crate::plugin::Bridge;
 use crate::provider::JsProvider;
@@ -20,6 +22,8 @@ pub(crate) struct Opened {
     pub(crate) tutor: Tutor,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) files: FilePlace,
+    pub(crate) items: ItemLogs,
+    pub(crate) metrics: Metrics,
     pub(crate) bridge: Bridge,
 }
 
@@ -52,14 +56,15 @@ pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Opened
     };
     let files = options.remove("files");
     let environment = options.remove("env");
+    let metrics = Metrics::default();
     let mut builder = json::tutor(options)?;
     if let Some(environment) = environment {
         let lookup = |name: &str| environment.get(name)?.as_str().map(str::to_owned);
         for provider in ProviderConfig::build_all(&ProviderConfig::from_vars(lookup)?)? {
-            builder = builder.provider(provider);
+            builder = builder.provider(MeteredProvider::new(provider, metrics.clone()));
         }
     }
-    for provider in self::providers(&providers, &bridge)? {
+    for provider in self::providers(&providers, &bridge, &metrics)? {
         builder = builder.provider(provider);
     }
     // Functions are numbered: first the tools, then what calls the store.
@@ -78,6 +83,7 @@ pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Opened
         (Some(location), None) => location.open().await?,
         (None, None) => return Err(no_location()),
     };
+    let store: Arc<dyn Store> = Arc::new(MeteredStore::new(store, metrics.clone()));
     let builder = if keeps_records {
         builder.data(Arc::clone(&store))
     } else {
@@ -85,16 +91,23 @@ pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Opened
     };
     let files = json::file_place(files, location.as_ref(), Arc::new(Arc::clone(&store)))?;
     let tutor = builder.files(files.clone()).build().await?;
+    let items = ItemLogs::new(Arc::new(Arc::clone(&store)));
     Ok(Opened {
         tutor,
         store,
         files,
+        items,
+        metrics,
         bridge,
     })
 }
 
 /// Providers as [`open`] is told of them.
-pub(crate) fn providers(described: &[Value], bridge: &Bridge) -> Result<Vec<SharedProvider>> {
+pub(crate) fn providers(
+    described: &[Value],
+    bridge: &Bridge,
+    metrics: &Metrics,
+) -> Result<Vec<SharedProvider>> {
     // The built-in ones together, as each may name another one to fall back to.
     let is_own = |provider: &&Value| provider.get("own").is_some();
     let configs = described
@@ -117,7 +130,11 @@ pub(crate) fn providers(described: &[Value], bridge: &Bridge) -> Result<Vec<Shar
             None => providers.extend(built_in.next()),
         }
     }
-    Ok(providers)
+    // A server in this process tells what they do.
+    Ok(providers
+        .into_iter()
+        .map(|provider| Arc::new(MeteredProvider::new(provider, metrics.clone())) as _)
+        .collect())
 }
 
 fn built_in(provider: Value) -> Result<ProviderConfig> {

@@ -37,8 +37,13 @@ impl NativeServer {
     ) -> napi::Result<PromiseRaw<'e, Outcome>> {
         let (slot, server) = (Slot::clone(&self.slot), self.server.clone());
         promise(env, async move {
-            let Opened { tutor, files, .. } = handle(&slot)?;
-            let mut state = AppState::new(tutor);
+            let Opened {
+                tutor,
+                files,
+                metrics,
+                ..
+            } = handle(&slot)?;
+            let mut state = AppState::new(tutor).with_metrics(metrics);
             match files.store().await {
                 Ok(files) => state = state.with_files(files),
                 // Nobody said where: then it takes none.

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tutor_core::tool::SharedTool;
 use tutor_core::{Error, Event, Result, TurnEvent, TurnId, TurnStream, json};
-use tutor_http::UiMessageChunks;
+use tutor_http::{UiMessageChunks, UiRequest};
 
 use crate::data::{NativeError, Outcome, object, promise};
 use crate::tutor::{Slot, opened};
@@ -246,12 +246,19 @@ impl Shared {
         let stream = match &*state {
             State::Open(_) | State::Read(_) | State::Ended => return Ok(()),
             State::Ask(request, tools) => {
-                let mut request = json::chat_request(object(request)?)?;
+                let tutor = opened(&self.slot)?;
+                let mut members = object(request)?;
+                let ui = members.remove("ui");
+                let mut request = json::chat_request(members)?;
                 request.tools = tools.clone()?;
+                if let Some(body) = ui {
+                    let asked = UiRequest::read(&body, request.session_id.clone())?;
+                    request = asked.request(&tutor, request).await;
+                }
                 self.owns_turn.store(!request.detached, Ordering::Relaxed);
                 self.has_output
                     .store(request.output.is_some(), Ordering::Relaxed);
-                opened(&self.slot)?.stream(request).await?
+                tutor.stream(request).await?
             }
             State::Follow(turn, after) => {
                 let after = number(*after)?;

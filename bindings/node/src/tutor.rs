@@ -382,10 +382,15 @@ impl NativeTutor {
     ) -> napi::Result<PromiseRaw<'e, Outcome>> {
         let slot = Arc::clone(&self.slot);
         promise(env, async move {
-            let Opened { tutor, bridge, .. } = handle(&slot)?;
+            let Opened {
+                tutor,
+                bridge,
+                metrics,
+                ..
+            } = handle(&slot)?;
             let described: Vec<Value> = serde_json::from_str(&providers)
                 .map_err(|_| Error::internal("providers are an array"))?;
-            let providers = open::providers(&described, &bridge)?;
+            let providers = open::providers(&described, &bridge, &metrics)?;
             tutor.replace_providers(providers, preferred.as_deref())?;
             Ok(Value::Null)
         })

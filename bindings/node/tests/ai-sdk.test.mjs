@@ -5,10 +5,10 @@ import { once } from 'node:events'
 import test from 'node:test'
 
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
-import { DefaultChatTransport, readUIMessageStream } from 'ai'
+import { AbstractChat, DefaultChatTransport, lastAssistantMessageIsCompleteWithToolCalls, readUIMessageStream } from 'ai'
 import { MockLanguageModelV2 } from 'ai-v5/test'
 import { MockLanguageModelV3, MockLanguageModelV4, convertArrayToReadableStream } from 'ai/test'
-import { fromAiSdk, toUIMessageChunks, toUIMessageStreamResponse, TutorError } from 'neuro-tutor'
+import { fromAiSdk, toUIMessageChunks, toUIMessageStreamResponse, Tutor, TutorError } from 'neuro-tutor'
 
 import { all, endless, open, textOf, yields } from './support.mjs'
 
@@ -208,4 +208,100 @@ test('a reply that is begun anew, calls a tool or is cancelled keeps the grammar
   }
   assert.deepEqual(types.slice(-3), ['text-end', 'finish-step', 'abort'])
   assert.equal(textOf(await all(endlessly.events(stream.turnId))), 'once upon a time')
+})
+
+/** What `useChat` is around its hooks: the SDK's own chat, which keeps its messages here. */
+class Chat extends AbstractChat {
+  constructor(init) {
+    const state = {
+      status: 'ready',
+      error: undefined,
+      messages: [],
+      pushMessage: (message) => (state.messages = [...state.messages, message]),
+      popMessage: () => (state.messages = state.messages.slice(0, -1)),
+      replaceMessage: (index, message) => (state.messages = state.messages.with(index, message)),
+      snapshot: structuredClone,
+    }
+    super({ ...init, state })
+  }
+}
+
+/** A chat with a tutor, and what its provider is asked. */
+async function chatting(t, tools, ...steps) {
+  const asked = []
+  const provider = {
+    name: 'mine',
+    async *stream(request) {
+      asked.push(request.messages)
+      yield* steps[asked.length - 1] ?? ['So it is.']
+    },
+  }
+  const tutor = await Tutor.open('memory:', { providers: [provider], tools })
+  t.after(() => tutor.close())
+  const chat = new Chat({
+    id: 'c1',
+    transport: new DefaultChatTransport({
+      api: 'http://localhost/chat',
+      fetch: async (_url, { body }) => toUIMessageStreamResponse(tutor.streamUI(JSON.parse(body))),
+    }),
+    sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls,
+    onError: (error) => { throw error },
+  })
+  const settled = async (turns) => {
+    while (asked.length < turns || chat.status !== 'ready') await new Promise((resolve) => setImmediate(resolve))
+  }
+  return { asked, chat, settled, tutor }
+}
+
+const calls = (...names) => [...names.map((name) => ({ type: 'tool.call', callId: `call-${name}`, name, arguments: {} })), { type: 'finished', reason: 'tool_calls' }]
+const schema = { type: 'object' }
+
+test('what tools of the page gave goes on with the reply, once, and without what tools of the tutor gave', async (t) => {
+  const tools = {
+    clock: { description: 'The time.', parameters: schema, execute: () => 'noon' },
+    locate: { description: 'Where the learner is.', parameters: schema },
+    camera: { description: 'A picture.', parameters: schema },
+  }
+  const { asked, chat, settled, tutor } = await chatting(t, tools, calls('clock'), calls('locate', 'camera'))
+  await chat.sendMessage({ text: 'Where am I?' })
+  const open = chat.lastMessage.parts.filter(({ state }) => state === 'input-available')
+  assert.deepEqual(open.map(({ type }) => type), ['tool-locate', 'tool-camera'])
+  await chat.addToolOutput({ tool: 'locate', toolCallId: 'call-locate', output: { city: 'Paris' } })
+  await chat.addToolOutput({ tool: 'camera', toolCallId: 'call-camera', state: 'output-error', errorText: 'no camera' })
+  await settled(3)
+  const results = asked[2].flatMap(({ content }) => (typeof content === 'string' ? [] : content)).filter(({ type }) => type === 'tool_result')
+  assert.deepEqual(
+    results.map(({ callId, result, isError }) => [callId, result, isError ?? false]),
+    [['call-clock', 'noon', false], ['call-locate', { city: 'Paris' }, false], ['call-camera', 'no camera', true]],
+  )
+  assert.match(chat.lastMessage.parts.findLast(({ type }) => type === 'text').text, /So it is/)
+  const stored = (await tutor.messages('c1')).items
+  assert.deepEqual(stored.map(({ role }) => role), ['user', 'assistant', 'user', 'assistant'])
+  // And it is a conversation like any other.
+  await chat.sendMessage({ text: 'Thanks' })
+  await settled(4)
+  assert.equal((await tutor.messages('c1')).items.length, 6)
+})
+
+test('a message is edited and answered anew as the chat of the SDK does it', async (t) => {
+  const { asked, chat, settled, tutor } = await chatting(t, {})
+  await chat.sendMessage({ text: 'Why?' })
+  await chat.regenerate()
+  await settled(2)
+  const { id } = chat.messages[0]
+  await chat.sendMessage({ text: 'Why not?', messageId: id })
+  await settled(3)
+  assert.deepEqual(asked.map((messages) => messages.map(({ text }) => text)), [['Why?'], ['Why?'], ['Why not?']])
+  assert.equal((await tutor.siblings('c1', id)).length, 2)
+})
+
+test('what useChat did not send is refused, and so is what it says itself', async (t) => {
+  const tutor = await open(t, yields('a'))
+  for (const body of [undefined, null, 'x', {}, { id: 'c', messages: [] }, { id: 'c', messages: [{ role: 'user' }] }, { id: 'c', messages: [{ role: 'user', parts: [] }] }]) {
+    await assert.rejects(toUIMessageStreamResponse(tutor.streamUI(body)), (error) => error instanceof TutorError && error.code === 'invalid_input' && error.message.length > 10, JSON.stringify(body))
+  }
+  assert.throws(() => tutor.streamUI({}, { edit: 'm' }), { code: 'invalid_input', context: { field: 'edit' } })
+  const body = { id: 'c', messages: [{ id: 'm', role: 'user', parts: [{ type: 'text', text: 'Hi' }] }], preferences: { model: 'other/one' } }
+  const reply = await tutor.streamUI(body, { session: 'mine' }).reply()
+  assert.deepEqual([reply.sessionId, reply.message.provider], ['mine', 'mine'])
 })

@@ -98,5 +98,5 @@ test('the example for Next.js is typed, and its route serves a chat of the AI SD
   const fetch = (url, init) => route.POST(new Request(new URL(url, 'http://localhost'), init))
   await chat(new DefaultChatTransport({ api: '/api/chat', fetch }))
   const body = JSON.stringify({ id: 'none', messages: [], trigger: 'regenerate-message', messageId: 'none' })
-  assert.equal((await route.POST(new Request('http://localhost/api/chat', { method: 'POST', body }))).status, 404)
+  assert.equal((await route.POST(new Request('http://localhost/api/chat', { method: 'POST', body }))).status, 400)
 })

@@ -17,6 +17,9 @@ test('a tutor is served over HTTP, with a provider that is written in JavaScript
   const reply = await response.json()
   assert.equal(reply.reply_message.content, 'hi there')
   assert.equal((await tutor.session(reply.session_id)).messageCount, 2)
+  const metrics = await (await fetch(`${server.url}/metrics`)).text()
+  assert.match(metrics, /completions_total\{provider="mine",outcome="completed"\} 1/)
+  assert.match(metrics, /store_write_seconds_count\{operation="finish_turn"\} 1/)
   const other = await tutor.serve({ port: 0, host: '127.0.0.1', corsOrigins: ['http://a.example'] })
   await other[Symbol.asyncDispose]()
   await other.stopped

@@ -7,7 +7,7 @@
 export { type AiSdkModel, fromAiSdk } from './ai-sdk.js'
 export type { Attachment, Bytes } from './attachment.js'
 export { type ErrorCode, TutorError, type TutorErrorOptions } from './errors.js'
-export type { ChatOptions, FileOptions, Limits, ModelCard, Quota, StreamOptions, TutorOptions } from './options.js'
+export type { ChatOptions, FileOptions, Limits, ModelCard, Quota, StreamOptions, TutorOptions, UiOptions } from './options.js'
 export type { Output } from './output.js'
 export type { CompletionRequest, Delta, Deltas, Provider, ProviderKind, ProviderOptions } from './provider.js'
 export { Files, type Upload } from './files.js'
@@ -42,4 +42,4 @@ export type {
   UploadedFile,
   Usage,
 } from './types.js'
-export { fromUIMessage, toUIMessageChunks, toUIMessageStreamResponse, type UiMessage } from './ui-message.js'
+export { toUIMessageChunks, toUIMessageStreamResponse } from './ui-message.js'

@@ -17,6 +17,7 @@ const OPAQUE = new Set([
   'result',
   'schema',
   'store',
+  'ui',
   'value',
 ])
 

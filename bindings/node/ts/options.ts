@@ -176,6 +176,9 @@ export interface ChatOptions<T = unknown> {
   signal?: AbortSignal | undefined
 }
 
+/** What can be said beside what `useChat` sends. */
+export type UiOptions<T = unknown> = Omit<StreamOptions<T>, 'attachments' | 'createSession' | 'edit' | 'messages' | 'parent' | 'regenerate'>
+
 /** What can be said beside a message whose reply is streamed. */
 export interface StreamOptions<T = unknown> extends ChatOptions<T> {
   /** True if the turn goes on when this stream is left. */

@@ -7,7 +7,7 @@ import { describeOutput, typed } from './output.js'
 import { Items } from './items.js'
 import { toJson } from './json.js'
 import { native, type NativeTutor, type Outcome } from './native.js'
-import type { ChatOptions, Quota, StreamOptions, TutorOptions } from './options.js'
+import type { ChatOptions, Quota, StreamOptions, TutorOptions, UiOptions } from './options.js'
 import { describeProviders, type Provider, type ProviderKind, type ProviderOptions, Providers } from './provider.js'
 import { toReply, unwrap } from './reply.js'
 import { Server, type ServeOptions } from './server.js'
@@ -164,7 +164,28 @@ export class Tutor {
    * the last event. An aborted signal stops the turn and rejects with an `AbortError`.
    */
   stream<T = unknown>(message: Content | undefined, options: StreamOptions<T> = {}): TurnStream<T> {
-    const { signal, output, tools, ...rest } = checkedOptions(options)
+    return this.#stream(message, checkedOptions(options))
+  }
+
+  /**
+   * Answers what `useChat` of the AI SDK sends, which is the parsed body of its request: a new message, one
+   * that was edited, what the tools of the page gave, or the wish for another reply. Hand the stream to
+   * {@link toUIMessageStreamResponse}.
+   *
+   * The conversation is the chat's `id`, unless `session` says another one, and is created if there is
+   * none. Its earlier messages are stored already, so that only what is new is taken. Tools that the page
+   * runs are those without `execute` in `tools`, here or of the tutor: as everywhere, the body decides
+   * nothing about tools and models. Fails as {@link stream}.
+   */
+  streamUI<T = unknown>(body: unknown, options: UiOptions<T> = {}): TurnStream<T> {
+    for (const name of ['attachments', 'createSession', 'edit', 'messages', 'parent', 'regenerate']) {
+      if (name in checkedOptions(options)) throw wrongOption(name)
+    }
+    return this.#stream(undefined, { ...options, ui: body ?? null })
+  }
+
+  #stream<T>(message: Content | undefined, options: StreamOptions<T> & { ui?: unknown }): TurnStream<T> {
+    const { signal, output, tools, ...rest } = options
     const open = async () => {
       const { own, called, clients } = describeTools(tools ?? {})
       const plain = { ...rest, output: describeOutput(output), clientTools: this.#clientTools(clients), streamed: true }
@@ -532,6 +553,10 @@ function place(location: string | URL): string {
 function checkedOptions<T extends object>(options: T, code: 'invalid_input' | 'config' = 'invalid_input'): T {
   if (typeof options === 'object' && options !== null && !Array.isArray(options)) return options
   throw new TutorError(code, 'options are an object, or absent', { context: { field: 'options' } })
+}
+
+function wrongOption(field: string): TutorError {
+  return new TutorError('invalid_input', `streamUI takes no ${field}: what is sent by useChat says it`, { context: { field } })
 }
 
 function isIterable(value: unknown): boolean {

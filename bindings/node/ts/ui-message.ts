@@ -1,30 +1,5 @@
-import { TutorError } from './errors.js'
 import type { TurnStream } from './stream.js'
-import type { Part, UiMessageChunk } from './types.js'
-
-/** A message of the AI SDK, as far as it matters here. */
-export interface UiMessage {
-  parts: readonly { type: string; text?: string; url?: string; mediaType?: string; filename?: string }[]
-}
-
-/**
- * What a message of the AI SDK says: its text, images and files. For the last of the messages that
- * `useChat` sends; those before it are stored already.
- */
-export function fromUIMessage(message: UiMessage | undefined): Part[] {
-  if (!Array.isArray(message?.parts)) {
-    throw new TutorError('invalid_input', 'a message of the AI SDK has parts: give the last one of messages', {
-      context: { field: 'message' },
-    })
-  }
-  return message.parts.flatMap(({ type, text, url, mediaType, filename }): Part[] => {
-    if (type === 'text') return [{ type, text: text ?? '' }]
-    if (type !== 'file' || url === undefined) return []
-    const kind = mediaType === undefined ? {} : { mediaType }
-    if (mediaType?.startsWith('image/')) return [{ type: 'image', url, ...kind }]
-    return [{ type, fileId: url, ...kind, ...(filename === undefined ? {} : { name: filename }) }]
-  })
-}
+import type { UiMessageChunk } from './types.js'
 
 /**
  * The events of a turn as chunks of the AI SDK's UI message stream: what `useChat` reads, from release
@@ -37,8 +12,8 @@ export function toUIMessageChunks(stream: TurnStream): AsyncGenerator<UiMessageC
 }
 
 /**
- * A response for `useChat` of the AI SDK: `return toUIMessageStreamResponse(tutor.stream(…))` in a
- * route. A client that goes away stops the turn.
+ * A response for `useChat` of the AI SDK: `return toUIMessageStreamResponse(tutor.streamUI(body))`
+ * in a route. A client that goes away stops the turn.
  *
  * A stream that cannot begin rejects, so that the route can answer with a status of its own.
  */

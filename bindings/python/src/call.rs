@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -20,6 +20,7 @@ use crate::failure::{Failure, forked_away};
 use crate::files::Incoming;
 use crate::host::helper;
 use crate::inbox::Inbox;
+use crate::objects::objects;
 use crate::runtime::{Owned, block_on, runtime};
 use crate::server::Server;
 use crate::stream::Stream;
@@ -34,6 +35,8 @@ pub(crate) enum Output {
     Server(Box<Server>),
     Incoming(Box<Incoming>),
     Bytes(Vec<u8>),
+    /// Texts of JSON, as a list of what they say.
+    Items(Vec<Arc<str>>),
     /// Events; none at the end of a stream.
     Events(Vec<Arc<TurnEvent>>),
 }
@@ -56,6 +59,7 @@ impl Output {
             Self::Server(server) => (*server).into_py_any(py),
             Self::Incoming(incoming) => (*incoming).into_py_any(py),
             Self::Bytes(bytes) => PyBytes::new(py, &bytes).into_py_any(py),
+            Self::Items(items) => Ok(objects(py, &format!("[{}]", items.join(",")))?.unbind()),
             Self::Events(events) if events.is_empty() => Ok(py.None()),
             Self::Events(events) => {
                 let list = PyList::empty(py);
@@ -83,11 +87,27 @@ type Outcome = std::result::Result<Result<Output>, Box<dyn Any + Send>>;
 
 /// One call. It runs once, when it is waited for.
 #[pyclass(frozen, module = "neuro_tutor._native")]
-pub(crate) struct Call(Mutex<Option<Owned<Work>>>);
+pub(crate) struct Call {
+    work: Mutex<Option<Owned<Work>>>,
+    /// True if it does nothing but wait.
+    is_light: bool,
+}
 
 impl Call {
     pub(crate) fn new(work: impl Future<Output = Result<Output>> + Send + 'static) -> Self {
-        Self(Mutex::new(Some(Owned::new(work.boxed()))))
+        Self {
+            work: Mutex::new(Some(Owned::new(work.boxed()))),
+            is_light: false,
+        }
+    }
+
+    /// A call that waits once or twice for the store, and takes microseconds of work between: the
+    /// thread of an asyncio loop does that itself, since to wake another one takes longer.
+    pub(crate) fn light(work: impl Future<Output = Result<Output>> + Send + 'static) -> Self {
+        Self {
+            is_light: true,
+            ..Self::new(work)
+        }
     }
 
     /// A call that fails.
@@ -96,13 +116,17 @@ impl Call {
     }
 
     fn take(&self) -> PyResult<Work> {
-        let work = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let work = lock(&self.work).take();
         let work =
             work.ok_or_else(|| PyRuntimeError::new_err("this call was waited for already"))?;
         Ok(work
             .take()
             .unwrap_or_else(|| async { Err(forked_away()) }.boxed()))
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn finish(py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {
@@ -130,18 +154,12 @@ impl Call {
     /// stays here: nothing that happens in a poll waits for it.
     fn poll(slf: Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
-        let runtime = runtime(py)?;
         let call = slf.get();
         let mut work = call.take()?;
-        let first = {
-            let _entered = runtime.enter();
-            let mut once = AssertUnwindSafe(&mut work).catch_unwind();
-            once.poll_unpin(&mut Context::from_waker(Waker::noop()))
-        };
-        match first {
+        match poll(py, &mut work, Waker::noop())? {
             Poll::Ready(outcome) => finish(py, outcome),
             Poll::Pending => {
-                *call.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Owned::new(work));
+                *lock(&call.work) = Some(Owned::new(work));
                 Ok(slf.into_any().unbind())
             }
         }
@@ -154,33 +172,114 @@ impl Call {
     /// to go on with Python, and may not find a frame of Rust's below.
     #[pyo3(signature = (inbox, future: "asyncio.Future[typing.Any]") -> "collections.abc.Callable[[asyncio.Future[typing.Any]], None]")]
     fn start(&self, py: Python<'_>, inbox: &Inbox, future: Py<PyAny>) -> PyResult<AbortOnCancel> {
-        let work = AssertUnwindSafe(self.take()?).catch_unwind();
+        let work = self.take()?;
+        if self.is_light {
+            let light = Arc::new(Light {
+                state: Mutex::default(),
+                inbox: inbox.clone(),
+            });
+            // Whoever polled it before left nobody to wake.
+            if let Some((future, outcome)) = light.go_on(py, work, future)? {
+                inbox.push(Box::new(move |py| resolve(py, future, outcome).map(Some)));
+            }
+            return Ok(AbortOnCancel(Running::Light(light)));
+        }
+        let work = AssertUnwindSafe(work).catch_unwind();
         let inbox = inbox.clone();
         let task = runtime(py)?.spawn(async move {
             let outcome = work.await;
-            inbox.push(Box::new(move |py| {
-                let (function, value) = match finish(py, outcome) {
-                    Ok(value) => ("resolve", value),
-                    Err(error) => ("reject", error.into_py_any(py)?),
-                };
-                let arguments = PyTuple::new(py, [future, value])?;
-                Ok(Some((helper(py, "_loop", function)?, arguments)))
-            }));
+            inbox.push(Box::new(move |py| resolve(py, future, outcome).map(Some)));
         });
-        Ok(AbortOnCancel(task.abort_handle()))
+        Ok(AbortOnCancel(Running::Task(task.abort_handle())))
     }
+}
+
+/// Goes on with work as far as it can, which is not far: the GIL stays here.
+fn poll(py: Python<'_>, work: &mut Work, waker: &Waker) -> PyResult<Poll<Outcome>> {
+    let _entered = runtime(py)?.enter();
+    let mut once = AssertUnwindSafe(work).catch_unwind();
+    Ok(once.poll_unpin(&mut Context::from_waker(waker)))
+}
+
+/// How a future is told what came of its work.
+fn resolve(
+    py: Python<'_>,
+    future: Py<PyAny>,
+    outcome: Outcome,
+) -> PyResult<(Bound<'_, PyAny>, Bound<'_, PyTuple>)> {
+    let (function, value) = match finish(py, outcome) {
+        Ok(value) => ("resolve", value),
+        Err(error) => ("reject", error.into_py_any(py)?),
+    };
+    let arguments = PyTuple::new(py, [future, value])?;
+    Ok((helper(py, "_loop", function)?, arguments))
+}
+
+/// Work of a light call, and the future that waits for it, until it is over. Whoever wakes it has
+/// the thread of the loop go on with it.
+struct Light {
+    state: Mutex<Option<(Owned<Work>, Py<PyAny>)>>,
+    inbox: Inbox,
+}
+
+impl Light {
+    /// What came of the work, and whom to tell; `None` if it waits.
+    fn go_on(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        mut work: Work,
+        future: Py<PyAny>,
+    ) -> PyResult<Option<(Py<PyAny>, Outcome)>> {
+        let waker = Waker::from(Arc::clone(self));
+        match poll(py, &mut work, &waker)? {
+            Poll::Ready(outcome) => Ok(Some((future, outcome))),
+            Poll::Pending => {
+                // Whoever woke it meanwhile is heard on this thread, later.
+                *lock(&self.state) = Some((Owned::new(work), future));
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Wake for Light {
+    fn wake(self: Arc<Self>) {
+        let inbox = self.inbox.clone();
+        inbox.push(Box::new(move |py| {
+            let Some((work, future)) = lock(&self.state).take() else {
+                return Ok(None);
+            };
+            // A forked child has nothing to go on with.
+            let Some(work) = work.take() else {
+                return Ok(None);
+            };
+            match self.go_on(py, work, future)? {
+                Some((future, outcome)) => resolve(py, future, outcome).map(Some),
+                None => Ok(None),
+            }
+        }));
+    }
+}
+
+/// Work that goes on.
+enum Running {
+    Task(AbortHandle),
+    Light(Arc<Light>),
 }
 
 /// The callback of an asyncio future that stops the work behind it when it is cancelled.
 #[pyclass(frozen)]
-pub(crate) struct AbortOnCancel(AbortHandle);
+pub(crate) struct AbortOnCancel(Running);
 
 #[pymethods]
 impl AbortOnCancel {
     fn __call__(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
         let name = intern!(future.py(), "cancelled");
         if future.call_method0(name)?.is_truthy()? {
-            self.0.abort();
+            match &self.0 {
+                Running::Task(task) => task.abort(),
+                Running::Light(light) => drop(lock(&light.state).take()),
+            }
         }
         Ok(())
     }

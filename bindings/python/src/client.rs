@@ -7,12 +7,14 @@ use std::time::Duration;
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use tutor_core::file::FilePlace;
-use tutor_core::items::ItemLog;
+use tutor_core::items::{ItemLog, ItemLogs};
 use tutor_core::json;
 use tutor_core::message::{Metadata, Part};
 use tutor_core::session::Cursor;
 use tutor_core::store::Store;
 use tutor_core::{ChatRequest, Error, MessageId, OwnerId, Result, SessionId, TurnId, Tutor};
+use tutor_http::AppState;
+use tutor_http::metrics::Metrics;
 
 use crate::call::{Call, Output};
 use crate::failure::{Failure, forked_away};
@@ -31,6 +33,8 @@ pub(crate) struct Client {
     tutor: Owned<Tutor>,
     store: Owned<Arc<dyn Store>>,
     files: Owned<FilePlace>,
+    items: Owned<ItemLogs>,
+    metrics: Metrics,
     has_plugins: Arc<AtomicBool>,
 }
 
@@ -39,12 +43,15 @@ impl Client {
         tutor: Tutor,
         store: Arc<dyn Store>,
         files: FilePlace,
+        metrics: Metrics,
         has_plugins: bool,
     ) -> Self {
         Self {
             tutor: Owned::new(tutor),
+            items: Owned::new(ItemLogs::new(Arc::new(Arc::clone(&store)))),
             store: Owned::new(store),
             files: Owned::new(files),
+            metrics,
             has_plugins: Arc::new(AtomicBool::new(has_plugins)),
         }
     }
@@ -55,6 +62,8 @@ impl Client {
             tutor: Owned::new(self.tutor.get()?.for_owner(owner)),
             store: Owned::new(Arc::clone(self.store.get()?)),
             files: Owned::new(self.files.get()?.clone()),
+            items: Owned::new(self.items.get()?.clone()),
+            metrics: self.metrics.clone(),
             has_plugins: Arc::clone(&self.has_plugins),
         })
     }
@@ -73,14 +82,12 @@ impl Client {
     where
         F: Future<Output = Result<Output>> + Send + 'static,
     {
-        match self.parts() {
-            Ok((tutor, store)) => {
-                let (owner, store) = (tutor.owner().clone(), Arc::clone(store));
-                Call::new(async move {
-                    work(ItemLog::new(Arc::new(store), owner, SessionId::new(name)?)).await
-                })
+        match self.tutor.get().zip(self.items.get()) {
+            Some((tutor, items)) => {
+                let (owner, items) = (tutor.owner().clone(), items.clone());
+                Call::light(async move { work(items.log(owner, SessionId::new(name)?)).await })
             }
-            Err(error) => Call::failed(error),
+            None => Call::failed(forked_away()),
         }
     }
 
@@ -194,10 +201,11 @@ impl Client {
     /// A server of this engine, which listens when the call is done.
     #[pyo3(signature = (host, port, origins=None))]
     fn serve(&self, host: String, port: u16, origins: Option<String>) -> Call {
-        let files = self.files.get().cloned();
+        let (files, metrics) = (self.files.get().cloned(), self.metrics.clone());
         self.call(|tutor| async move {
             let files = files.ok_or_else(forked_away)?;
-            let server = Server::start(tutor, files, &host, port, origins.as_deref()).await?;
+            let state = AppState::new(tutor).with_metrics(metrics);
+            let server = Server::start(state, files, &host, port, origins.as_deref()).await?;
             Ok(Output::Server(Box::new(server)))
         })
     }
@@ -423,29 +431,31 @@ impl Client {
         self.call(|tutor| async move { Output::json(&json::status(&tutor)) })
     }
 
-    /// The newest items of a list that is kept for another library, as a JSON array.
+    /// The newest items of a list that is kept for another library.
     #[pyo3(signature = (name, limit=None))]
     fn items(&self, name: String, limit: Option<usize>) -> Call {
         self.with_items(name, move |items| async move {
-            Ok(Output::Json(format!(
-                "[{}]",
-                items.latest(limit).await?.join(",")
-            )))
+            Ok(Output::Items(items.latest(limit).await?))
         })
     }
 
     /// Adds items, each of them JSON, to such a list.
     fn add_items(&self, name: String, texts: Vec<String>) -> Call {
         self.with_items(name, move |items| async move {
-            items.append(texts).await?;
+            items
+                .append(texts.into_iter().map(Arc::from).collect())
+                .await?;
             Ok(Output::Nothing)
         })
     }
 
-    /// Takes the newest item away from such a list: its JSON, or nothing.
+    /// Takes the newest item away from such a list: itself in a list, or nothing.
     fn pop_item(&self, name: String) -> Call {
         self.with_items(name, move |items| async move {
-            Ok(items.pop().await?.map_or(Output::Nothing, Output::Json))
+            Ok(items
+                .pop()
+                .await?
+                .map_or(Output::Nothing, |item| Output::Items(vec![item])))
         })
     }
 
@@ -476,9 +486,9 @@ impl Client {
         let adds_plugins = !plugins.is_empty();
         let plugins = Plugins::new(py, plugins)?;
         let settings = ProviderList::read(settings);
-        let has_plugins = Arc::clone(&self.has_plugins);
+        let (has_plugins, metrics) = (Arc::clone(&self.has_plugins), self.metrics.clone());
         Ok(self.call(|tutor| async move {
-            let (providers, default) = settings?.made(plugins)?;
+            let (providers, default) = settings?.made(plugins, &metrics)?;
             if adds_plugins {
                 has_plugins.store(true, Ordering::Relaxed);
             }

@@ -13,6 +13,7 @@ mod files;
 mod host;
 mod inbox;
 mod law;
+mod objects;
 mod open;
 mod plugin;
 mod provider;

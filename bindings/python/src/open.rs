@@ -9,6 +9,7 @@ use tutor_core::message::Metadata;
 use tutor_core::provider::{ModelChoice, ProviderConfig, ProviderInfo, SharedProvider};
 use tutor_core::store::{Location, Store};
 use tutor_core::{Error, ErrorKind, Result, json};
+use tutor_http::metrics::{MeteredProvider, MeteredStore, Metrics};
 
 use crate::call::{Call, Output};
 use crate::client::Client;
@@ -99,8 +100,9 @@ pub(crate) fn open(py: Python<'_>, settings: &str, plugins: Vec<Py<PyAny>>) -> P
     let has_plugins = !plugins.is_empty();
     let mut plugins = Plugins::new(py, plugins)?;
     Ok(Call::new(async move {
+        let metrics = Metrics::default();
         let mut builder = json::tutor(settings.tutor)?;
-        for provider in providers(settings.providers, &mut plugins)? {
+        for provider in providers(settings.providers, &mut plugins, &metrics)? {
             builder = builder.provider(provider);
         }
         for tool in settings.tools {
@@ -120,10 +122,12 @@ pub(crate) fn open(py: Python<'_>, settings: &str, plugins: Vec<Py<PyAny>>) -> P
                 (Arc::new(store(object, &host, description)?), None)
             }
         };
+        let data: Arc<dyn Store> = Arc::new(MeteredStore::new(data, metrics.clone()));
         let records = Arc::new(Arc::clone(&data));
         let files = json::file_place(settings.files, location.as_ref(), records)?;
         let builder = builder.data(Arc::clone(&data)).files(files.clone());
-        let client = Client::new(builder.build().await?, data, files, has_plugins);
+        let tutor = builder.build().await?;
+        let client = Client::new(tutor, data, files, metrics, has_plugins);
         Ok(Output::Opened(Box::new(client)))
     }))
 }
@@ -144,8 +148,10 @@ impl ProviderList {
     pub(crate) fn made(
         self,
         mut plugins: Plugins,
+        metrics: &Metrics,
     ) -> Result<(Vec<SharedProvider>, Option<String>)> {
-        Ok((providers(self.providers, &mut plugins)?, self.default))
+        let providers = providers(self.providers, &mut plugins, metrics)?;
+        Ok((providers, self.default))
     }
 }
 
@@ -176,6 +182,7 @@ pub(crate) fn plugin_provider(
 fn providers(
     settings: Vec<ProviderSettings>,
     plugins: &mut Plugins,
+    metrics: &Metrics,
 ) -> Result<Vec<SharedProvider>> {
     // The built-in ones are made together at the end, as each may name another one to fall back to.
     let mut configs = Vec::new();
@@ -204,5 +211,8 @@ fn providers(
     let filled = places
         .into_iter()
         .filter_map(|place| place.or_else(|| built_in.next()));
-    Ok(filled.collect())
+    // A server in this process tells what they do.
+    Ok(filled
+        .map(|provider| Arc::new(MeteredProvider::new(provider, metrics.clone())) as _)
+        .collect())
 }

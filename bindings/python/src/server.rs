@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use tutor_core::file::FilePlace;
-use tutor_core::{ErrorKind, Result, Tutor};
+use tutor_core::{ErrorKind, Result};
 use tutor_http::{AppState, Origins};
 
 use crate::call::{Call, Output};
@@ -21,13 +21,12 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(
-        tutor: Tutor,
+        mut state: AppState,
         files: FilePlace,
         host: &str,
         port: u16,
         origins: Option<&str>,
     ) -> Result<Self> {
-        let mut state = AppState::new(tutor);
         match files.store().await {
             Ok(files) => state = state.with_files(files),
             // Without a place for them the server takes none.

@@ -26,6 +26,8 @@ ITEMS: list[Any] = [
     {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"n": 1}'},
     {"type": "function_call_output", "call_id": "c1", "output": "1.10"},
     {"odd": [1.1, 2**63, None, True, {"": ""}]},
+    {"numbers": [0, -1, -(2**63), 2**64 - 1, 2**70, 1e300, -0.0, 0.1 + 0.2, 5e-324, 9007199254740993]},
+    {"role": "\u00fc\n\"\\", "\u2028 \"": {"role": [], "deep": [[[[{}]]]]}, "1": False},
 ]
 
 
@@ -48,6 +50,10 @@ async def test_items_of_the_agents_sdk_come_back_exactly(agents: AsyncTutor, tmp
     assert await session.get_items(2) == ITEMS[-2:] and await session.get_items(0) == []
     limited = TutorSession("s", agents.to_sync(), session_settings=SessionSettings(limit=3))
     assert await limited.get_items() == ITEMS[-3:]
+    # Of types as they were, and nobody's but the caller's.
+    assert str(await session.get_items()) == str(ITEMS)
+    (await session.get_items(1))[0].clear()  # type: ignore[attr-defined]
+    assert await session.get_items(1) == ITEMS[-1:]
     assert await session.pop_item() == ITEMS[-1]
     assert await session.get_items() == ITEMS[:-1]
     assert await TutorSession("other", agents).get_items() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 from collections.abc import Callable
 from typing import Any
@@ -89,3 +90,28 @@ def test_a_tutor_that_cannot_be_opened_says_why(options: dict[str, Any], says: s
 def test_a_mapping_of_variables_is_wanted() -> None:
     with pytest.raises(nt.ConfigError, match="mapping"):
         Tutor.from_env("memory:", environ=5)  # type: ignore[arg-type]
+
+
+WRONG: list[Any] = [None, 5, 1.5, b"x", True, object(), [], {"a": 1}, "\ud800"]
+
+
+@pytest.mark.parametrize("face", ["tutor", "files"])
+def test_what_is_no_text_is_refused_by_its_name_wherever_a_text_is_wanted(tutor: Tutor, face: str) -> None:
+    of = tutor if face == "tutor" else tutor.files
+    tried = 0
+    for name, method in inspect.getmembers(of, inspect.ismethod):
+        parameters = inspect.signature(method).parameters
+        texts = [p for p in parameters if str(parameters[p].annotation) == "str" or p == "cursor"]
+        if name.startswith("_") or name in ("open", "from_env"):
+            continue
+        for text in texts:
+            for value in WRONG:
+                if value is None and parameters[text].default is None:
+                    continue
+                others = {p: "x" for p in parameters if parameters[p].default is inspect.Parameter.empty}
+                with pytest.raises(nt.InvalidInputError) as raised:
+                    method(**{**others, text: value})
+                assert raised.value.context.get("field") == text, (name, text, raised.value)
+                assert len(str(raised.value)) > 10
+                tried += 1
+    assert tried > (100 if face == "tutor" else 20)

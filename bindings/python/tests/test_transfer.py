@@ -81,6 +81,10 @@ def test_a_server_answers_by_a_provider_written_in_python() -> None:
         with tutor.serve(port=0) as server:
             reply = ask(server.url)
             assert reply["reply_message"]["content"] == "You asked: Why?"  # type: ignore[index]
+            with urllib.request.urlopen(f"{server.url}/metrics") as response:
+                metrics = response.read().decode()
+            assert 'completions_total{provider="mine",outcome="completed"} 1' in metrics
+            assert 'store_write_seconds_count{operation="finish_turn"} 1' in metrics
             with pytest.raises(nt.ConfigError):
                 tutor.serve(port=int(server.url.rsplit(":", 1)[1]))
         server.stop()

@@ -2,20 +2,15 @@
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import express from 'express'
-import { fromUIMessage, toUIMessageStreamResponse, Tutor, TutorError } from 'neuro-tutor'
+import { toUIMessageStreamResponse, Tutor, TutorError } from 'neuro-tutor'
 
 const tutor = await Tutor.fromEnv(process.env.TUTOR_DATA ?? 'data')
 const app = express()
 app.use(express.json({ limit: '12mb' }))
 
 app.post('/api/chat', async (request, response) => {
-  const { id: session, messages, trigger, messageId } = request.body
-  const stream =
-    trigger === 'regenerate-message'
-      ? tutor.stream(undefined, { session, regenerate: messageId })
-      : tutor.stream(fromUIMessage(messages.at(-1)), { session, createSession: true })
   // What cannot begin rejects here, and is answered below.
-  const answer = await toUIMessageStreamResponse(stream)
+  const answer = await toUIMessageStreamResponse(tutor.streamUI(request.body))
   response.writeHead(answer.status, Object.fromEntries(answer.headers))
   // When the client goes away this cancels the body, which stops the turn.
   await pipeline(Readable.fromWeb(answer.body), response).catch((error) => {

@@ -9,6 +9,7 @@ mod keys;
 mod mark;
 mod open;
 mod reads;
+mod recents;
 mod records;
 mod rows;
 mod salvage;
@@ -253,7 +254,7 @@ impl SessionStore for SledStore {
     }
 
     async fn session(&self, key: &SessionKey) -> Result<Option<Session>> {
-        if let Some(session) = self.shared.in_tails(|tails| tails.session(key)) {
+        if let Some(session) = self.shared.in_memory(|shared| shared.tails.session(key)) {
             return Ok(Some(session));
         }
         let key = key.clone();
@@ -280,7 +281,7 @@ impl SessionStore for SledStore {
 
     async fn messages(&self, query: MessageQuery) -> Result<Page<Message>> {
         rules::check_limit(query.limit)?;
-        if let Some(page) = self.shared.in_tails(|tails| tails.page(&query)) {
+        if let Some(page) = self.shared.in_memory(|shared| shared.tails.page(&query)) {
             return Ok(page);
         }
         let shared = Arc::clone(&self.shared);
@@ -403,8 +404,19 @@ impl SessionStore for SledStore {
 #[async_trait]
 impl RecordStore for SledStore {
     async fn get(&self, kind: &str, key: &str) -> Result<Option<Record>> {
-        let (kind, key) = (kind.to_owned(), key.to_owned());
-        self.read(move |tree| records::get(tree, &kind, &key)).await
+        let name = keys::record(kind, key);
+        if let Some(record) = self.shared.in_memory(|shared| shared.recents.get(&name)) {
+            return Ok(Some(record));
+        }
+        let (shared, key) = (Arc::clone(&self.shared), key.to_owned());
+        self.read(move |tree| {
+            let record = records::get(tree, &name, key)?;
+            if let Some(record) = &record {
+                shared.recents.learn(name, record);
+            }
+            Ok(record)
+        })
+        .await
     }
 
     async fn kinds(&self) -> Result<Vec<String>> {

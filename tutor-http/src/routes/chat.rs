@@ -21,6 +21,7 @@ use output::Output;
 use request::Asked;
 pub(super) use request::ChatRequestBody;
 use ui::UiBody;
+pub use ui::UiRequest;
 
 /// Chat Endpoint
 ///

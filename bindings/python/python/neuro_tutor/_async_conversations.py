@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, List, Mapping, Optional
 
 from . import _native
-from ._checks import whole
+from ._checks import flag, string, string_or_none, whole
 from ._messages import Feedback, Message, Rating, Session
 from ._record import Page, read, read_page
 from ._settings import encode
@@ -24,11 +24,11 @@ class AsyncConversations:
 
     async def sessions(self, limit: int = 50, cursor: Optional[str] = None) -> Page[Session]:
         """A page of sessions, the latest used first. See `Tutor.sessions`."""
-        return read_page(Session, await complete(self._client.sessions(whole("limit", limit), cursor)))
+        return read_page(Session, await complete(self._client.sessions(whole("limit", limit), string_or_none("cursor", cursor))))
 
     async def session(self, id: str) -> Session:
         """A session."""
-        return read(Session, await complete(self._client.session(id)))
+        return read(Session, await complete(self._client.session(string("id", id))))
 
     async def create_session(
         self, id: Optional[str] = None, title: Optional[str] = None, metadata: Optional[Mapping[str, Any]] = None
@@ -41,18 +41,18 @@ class AsyncConversations:
         """Changes a session's title, which the engine then never replaces, and returns it."""
         if title is None:
             raise InvalidInputError("a session's title is a text", context={"field": "title"})
-        return read(Session, await complete(self._client.update_session(id, encode({"title": title}))))
+        return read(Session, await complete(self._client.update_session(string("id", id), encode({"title": string("title", title)}))))
 
     async def update_session(
         self, id: str, *, title: Optional[str] = None, metadata: Optional[Mapping[str, Any]] = None
     ) -> Session:
         """Changes a session's title or metadata and returns it; what is None stays as it is."""
         changes = encode({"title": title, "metadata": metadata})
-        return read(Session, await complete(self._client.update_session(id, changes)))
+        return read(Session, await complete(self._client.update_session(string("id", id), changes)))
 
     async def delete_session(self, id: str) -> bool:
         """Deletes a session with everything in it, cancelling its running turn. False if there was none."""
-        return bool(await complete(self._client.delete_session(id)))
+        return bool(await complete(self._client.delete_session(string("id", id))))
 
     async def messages(
         self,
@@ -66,39 +66,42 @@ class AsyncConversations:
     ) -> Page[Message]:
         """A page of a session's messages in the order of the conversation. See `Tutor.messages`."""
         which = encode({"limit": limit, "before": before, "after": after, "leaf": leaf, "all": all})
-        return read_page(Message, await complete(self._client.messages(session_id, which)))
+        return read_page(Message, await complete(self._client.messages(string("session_id", session_id), which)))
 
     async def find_message(self, id: str) -> Message:
         """A message whose session is not known: in the session that was used last, if several have one of
         this id. Costs a look into each session."""
-        return read(Message, await complete(self._client.find_message(id)))
+        return read(Message, await complete(self._client.find_message(string("id", id))))
 
     async def siblings(self, session_id: str, message_id: str) -> List[Message]:
         """The messages that follow what this one follows, itself among them: replies that were written
         again, or a learner's message as it was edited."""
-        found = json.loads(await complete(self._client.siblings(session_id, message_id)))
+        found = json.loads(await complete(self._client.siblings(string("session_id", session_id), string("message_id", message_id))))
         return [Message.from_dict(message) for message in found]
 
     async def set_head(self, session_id: str, message_id: str) -> Session:
         """Switches the active branch to the one that ends with this message: the next one follows it."""
-        return read(Session, await complete(self._client.set_head(session_id, message_id)))
+        return read(Session, await complete(self._client.set_head(string("session_id", session_id), string("message_id", message_id))))
 
     async def delete_message(self, session_id: str, message_id: str, *, with_branch: bool = False) -> int:
         """Deletes a message for good, with the turn that wrote or answered it, and returns how many were
         deleted. If others follow it that is refused, unless they are to go with it."""
-        return int(await complete(self._client.delete_message(session_id, message_id, with_branch)))
+        session_id, message_id = string("session_id", session_id), string("message_id", message_id)
+        return int(await complete(self._client.delete_message(session_id, message_id, flag("with_branch", with_branch))))
 
     async def context(self, session_id: str, tokens: Optional[int] = None) -> Context:
         """What a model would be sent of a conversation as it is now, before the next message: within so
         many tokens, or within what the limits and the model's window allow."""
         from ._provider import Context
 
-        return read(Context, await complete(self._client.context(session_id, None if tokens is None else whole("tokens", tokens))))
+        budget = None if tokens is None else whole("tokens", tokens)
+        return read(Context, await complete(self._client.context(string("session_id", session_id), budget)))
 
     async def search(self, text: str, limit: int = 50, cursor: Optional[str] = None) -> Page[Session]:
         """A page of the sessions in which every word of a text occurs, in the title or in messages, the
         latest used first. A page may be short or empty and have a cursor all the same: go on there."""
-        return read_page(Session, await complete(self._client.search(text, whole("limit", limit), cursor)))
+        text, limit = string("text", text), whole("limit", limit)
+        return read_page(Session, await complete(self._client.search(text, limit, string_or_none("cursor", cursor))))
 
     async def rate(
         self, session_id: str, message_id: str, rating: Optional[Rating], comment: Optional[str] = None
@@ -106,10 +109,10 @@ class AsyncConversations:
         """Keeps what somebody thinks of a message, `up` or `down` and perhaps in words, in place of what they
         thought before; None takes it back. Returns what is kept."""
         opinion = encode({"rating": rating, "comment": comment})
-        kept = await complete(self._client.rate(session_id, message_id, opinion))
+        kept = await complete(self._client.rate(string("session_id", session_id), string("message_id", message_id), opinion))
         return None if kept == "null" else read(Feedback, kept)
 
     async def feedback(self, session_id: str) -> List[Feedback]:
         """What somebody thought of messages of a session."""
-        found = json.loads(await complete(self._client.feedback(session_id)))
+        found = json.loads(await complete(self._client.feedback(string("session_id", session_id))))
         return [Feedback.from_dict(one) for one in found]

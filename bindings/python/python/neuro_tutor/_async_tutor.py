@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, 
 
 from . import _native
 from ._async_conversations import AsyncConversations
-from ._checks import items, whole
+from ._checks import items, string, whole
 from ._messages import Turn
 from ._record import read
 from ._reply import Reply, TypedReply, read_reply
@@ -146,7 +146,7 @@ class AsyncTutor(AsyncConversations):
 
     def for_owner(self, owner: str) -> AsyncTutor:
         """The same engine for another owner, who sees nothing of anybody else."""
-        client = self._client.for_owner(owner)
+        client = self._client.for_owner(string("owner", owner))
         if isinstance(client, _native.Failure):
             raise from_failure(client)
         return type(self)(client)
@@ -298,20 +298,20 @@ class AsyncTutor(AsyncConversations):
     def events(self, turn_id: str, after: int = 0) -> AsyncTurnStream:
         """The events of a turn behind number `after`: first those that have happened, then those that
         come. Closing this stream leaves the turn alone."""
-        return AsyncTurnStream(self._client, lambda: self._client.events(turn_id, whole("after", after)))
+        return AsyncTurnStream(self._client, lambda: self._client.events(string("turn_id", turn_id), whole("after", after)))
 
     async def cancel(self, turn_id: str) -> Turn:
         """Stops a turn and returns it as it ended; what had arrived is kept. A turn that has ended is
         returned as it is."""
-        return read(Turn, await complete(self._client.cancel(turn_id)))
+        return read(Turn, await complete(self._client.cancel(string("turn_id", turn_id))))
 
     async def turn(self, turn_id: str) -> Turn:
         """A turn."""
-        return read(Turn, await complete(self._client.turn(turn_id)))
+        return read(Turn, await complete(self._client.turn(string("turn_id", turn_id))))
 
     async def turn_by_key(self, idempotency_key: str) -> Optional[Turn]:
         """The turn that was begun with this idempotency key; None if there is none."""
-        found = await complete(self._client.turn_by_key(idempotency_key))
+        found = await complete(self._client.turn_by_key(string("idempotency_key", idempotency_key)))
         return None if found == "null" else read(Turn, found)
 
     async def cancel_all(self) -> None:
@@ -368,7 +368,7 @@ class AsyncTutor(AsyncConversations):
         """The models of a provider."""
         from ._provider import ModelInfo
 
-        models: List[Dict[str, Any]] = json.loads(await complete(self._client.models(provider)))
+        models: List[Dict[str, Any]] = json.loads(await complete(self._client.models(string("provider", provider))))
         return [ModelInfo.from_dict(model) for model in models]
 
     async def export(
@@ -414,7 +414,7 @@ class AsyncTutor(AsyncConversations):
         """Serves this tutor over HTTP: `await` it, or use it in `async with`. See `Tutor.serve`."""
         from ._server import AsyncServer, check_port, origins
 
-        return AsyncServer(lambda: self._client.serve(host, check_port(port), origins(cors_origins)))
+        return AsyncServer(lambda: self._client.serve(string("host", host), check_port(port), origins(cors_origins)))
 
     async def close(self, grace: Optional[Seconds] = None) -> None:
         """Closes the tutor and all handles on it: takes no new turn, gives running ones a moment, ends

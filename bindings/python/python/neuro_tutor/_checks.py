@@ -28,3 +28,26 @@ def items(name: str, value: Any, of: str) -> Optional[List[Any]]:
     except TypeError:
         pass
     raise InvalidInputError(f"{name} is a list of {of}, also if there is only one: {name}=[…]", context={"field": name})
+
+
+def string(name: str, value: Any) -> str:
+    """A text of valid Unicode."""
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{name} is a text (str)", context={"field": name})
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"{name} is a text of valid Unicode", context={"field": name}) from None
+    return value
+
+
+def string_or_none(name: str, value: Any) -> Optional[str]:
+    """A text of valid Unicode, or None."""
+    return None if value is None else string(name, value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise InvalidInputError(f"{name} is True or False", context={"field": name})
+    return value

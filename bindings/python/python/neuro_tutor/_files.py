@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, BinaryIO, ContextManager, Optional, Union
 
 from . import _native
-from ._checks import whole
+from ._checks import string, string_or_none, whole
 from ._messages import FilePart
 from ._record import Page, Record, read, read_page, read_time, record
 from ._stream import complete, in_thread, wait
@@ -126,20 +126,20 @@ class Files:
             limit: 1 to 200.
             cursor: The `next_cursor` of an earlier page, to go on behind it.
         """
-        return read_page(FileInfo, wait(self._native.list(whole("limit", limit), cursor)))
+        return read_page(FileInfo, wait(self._native.list(whole("limit", limit), string_or_none("cursor", cursor))))
 
     def get(self, id: str) -> FileInfo:
         """A file."""
-        return read(FileInfo, wait(self._native.info(id)))
+        return read(FileInfo, wait(self._native.info(string("id", id))))
 
     def read(self, id: str) -> bytes:
         """The bytes of a file."""
-        content: bytes = wait(self._native.read(id))
+        content: bytes = wait(self._native.read(string("id", id)))
         return content
 
     def delete(self, id: str) -> bool:
         """Deletes a file. False if there was none. Messages that name it keep the name alone."""
-        return bool(wait(self._native.delete(id)))
+        return bool(wait(self._native.delete(string("id", id))))
 
 
 class AsyncFiles:
@@ -162,17 +162,17 @@ class AsyncFiles:
 
     async def list(self, limit: int = 50, cursor: Optional[str] = None) -> Page[FileInfo]:
         """A page of files in the order of their uploads. See `Files.list`."""
-        return read_page(FileInfo, await complete(self._native.list(whole("limit", limit), cursor)))
+        return read_page(FileInfo, await complete(self._native.list(whole("limit", limit), string_or_none("cursor", cursor))))
 
     async def get(self, id: str) -> FileInfo:
         """A file."""
-        return read(FileInfo, await complete(self._native.info(id)))
+        return read(FileInfo, await complete(self._native.info(string("id", id))))
 
     async def read(self, id: str) -> bytes:
         """The bytes of a file."""
-        content: bytes = await complete(self._native.read(id))
+        content: bytes = await complete(self._native.read(string("id", id)))
         return content
 
     async def delete(self, id: str) -> bool:
         """Deletes a file. False if there was none. Messages that name it keep the name alone."""
-        return bool(await complete(self._native.delete(id)))
+        return bool(await complete(self._native.delete(string("id", id))))

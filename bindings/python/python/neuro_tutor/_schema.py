@@ -203,7 +203,10 @@ def adapter(kind: Any) -> Any:
             "or typed dicts, or install pydantic"
         ) from None
     try:
-        return TypeAdapter(kind)
+        known = TypeAdapter(kind)
+        # What a name refers to is looked for only here.
+        known.json_schema()
+        return known
     except Exception as error:
         raise InvalidInputError(f"pydantic does not understand this type: {type(error).__name__}") from error
 

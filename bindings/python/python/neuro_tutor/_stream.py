@@ -54,14 +54,21 @@ async def settled(call: _native.Call, result: Any) -> Any:
 async def finished(call: _native.Call) -> Any:
     """Awaits the result of a write, which goes on when the caller is cancelled: whoever hears of the
     cancellation can rely on it being over."""
-    import asyncio
+    result = call.poll()
+    if result is call:
+        import asyncio
 
-    task = asyncio.ensure_future(complete(call))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
+        from ._loop import future_of
+
+        future = future_of(call)
+        try:
+            result = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+    if type(result) is Failure:
+        raise from_failure(result)
+    return result
 
 
 async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:

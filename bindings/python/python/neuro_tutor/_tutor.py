@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Type, TypeVar, Union, overload
 
 from . import _native
-from ._checks import items, whole
+from ._checks import items, string, whole
 from ._conversations import Conversations
 from ._messages import Turn
 from ._record import read
@@ -177,7 +177,7 @@ class Tutor(Conversations):
 
     def for_owner(self, owner: str) -> Tutor:
         """The same engine for another owner, who sees nothing of anybody else."""
-        client = self._client.for_owner(owner)
+        client = self._client.for_owner(string("owner", owner))
         if isinstance(client, _native.Failure):
             raise from_failure(client)
         return type(self)(client)
@@ -371,20 +371,20 @@ class Tutor(Conversations):
     def events(self, turn_id: str, after: int = 0) -> TurnStream:
         """The events of a turn behind number `after`: first those that have happened, then those that
         come. Closing this stream leaves the turn alone."""
-        return TurnStream(self._client, self._wait(self._client.events(turn_id, whole("after", after))))
+        return TurnStream(self._client, self._wait(self._client.events(string("turn_id", turn_id), whole("after", after))))
 
     def cancel(self, turn_id: str) -> Turn:
         """Stops a turn and returns it as it ended; what had arrived is kept. A turn that has ended is
         returned as it is."""
-        return read(Turn, self._wait(self._client.cancel(turn_id)))
+        return read(Turn, self._wait(self._client.cancel(string("turn_id", turn_id))))
 
     def turn(self, turn_id: str) -> Turn:
         """A turn."""
-        return read(Turn, self._wait(self._client.turn(turn_id)))
+        return read(Turn, self._wait(self._client.turn(string("turn_id", turn_id))))
 
     def turn_by_key(self, idempotency_key: str) -> Optional[Turn]:
         """The turn that was begun with this idempotency key; None if there is none."""
-        found = self._wait(self._client.turn_by_key(idempotency_key))
+        found = self._wait(self._client.turn_by_key(string("idempotency_key", idempotency_key)))
         return None if found == "null" else read(Turn, found)
 
     def cancel_all(self) -> None:
@@ -441,7 +441,7 @@ class Tutor(Conversations):
         """The models of a provider."""
         from ._provider import ModelInfo
 
-        models: List[Dict[str, Any]] = json.loads(self._wait(self._client.models(provider)))
+        models: List[Dict[str, Any]] = json.loads(self._wait(self._client.models(string("provider", provider))))
         return [ModelInfo.from_dict(model) for model in models]
 
     def export(
@@ -500,7 +500,7 @@ class Tutor(Conversations):
         """
         from ._server import Server, check_port, origins
 
-        return Server(self._wait(self._client.serve(host, check_port(port), origins(cors_origins))))
+        return Server(self._wait(self._client.serve(string("host", host), check_port(port), origins(cors_origins))))
 
     def close(self, grace: Optional[Seconds] = None) -> None:
         """Closes the tutor and all handles on it: takes no new turn, gives running ones a moment, ends

@@ -8,16 +8,18 @@ use super::draft::{Draft, Rows};
 use super::envelope::damaged;
 use super::rows::RecordRow;
 use super::subject::Subject;
+use super::tails::Effect;
 use super::{keys, unavailable};
 use crate::error::Result;
 use crate::store::{Expect, KeyRange, Record, RecordWrite, rules};
 
-pub(super) fn get(tree: &Tree, kind: &str, key: &str) -> Result<Option<Record>> {
+/// The record with this key, whose row is under `name`.
+pub(super) fn get(tree: &Tree, name: &[u8], key: String) -> Result<Option<Record>> {
     let row: Option<RecordRow> = tree
-        .row(&keys::record(kind, key))
+        .row(name)
         .map_err(|error| rules::about_record(error, key.as_bytes()))?;
     Ok(row.map(|row| Record {
-        key: key.to_owned(),
+        key,
         value: row.value,
         version: row.version,
     }))
@@ -89,10 +91,22 @@ pub(super) fn commit(draft: &mut Draft<'_>, writes: Vec<RecordWrite>) -> Result<
             return Err(rules::record_changed(&write.kind, index));
         }
         version += 1;
-        match write.value {
-            Some(value) => draft.replace(&name, &RecordRow { value, version })?,
-            None => draft.remove(&name)?,
-        }
+        let record = match write.value {
+            Some(value) => {
+                let row = RecordRow { value, version };
+                draft.replace(&name, &row)?;
+                Some(Record {
+                    key: write.key,
+                    value: row.value,
+                    version,
+                })
+            }
+            None => {
+                draft.remove(&name)?;
+                None
+            }
+        };
+        draft.note(Effect::Record(name, record));
     }
     draft.replace(keys::LAST_VERSION, &version)
 }

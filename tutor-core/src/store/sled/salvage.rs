@@ -146,7 +146,7 @@ mod tests {
             .await
             .unwrap();
         // What is in memory is not damaged.
-        store.shared.tails.clear();
+        store.shared.forget();
     }
 
     /// The value with one bit wrong: in its header, in the middle, at its end.

@@ -12,7 +12,8 @@ use tokio::sync::Semaphore;
 use super::flush::flush;
 use super::mark::Mark;
 use super::open::{open_locked, write_snapshot};
-use super::tails::Tails;
+use super::recents::Recents;
+use super::tails::{Effect, Tails};
 use super::{SledOptions, disk_is_full};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{WriteCount, rules};
@@ -29,6 +30,7 @@ pub(super) struct Shared {
     pub(super) options: SledOptions,
     pub(super) reads: Semaphore,
     pub(super) tails: Tails,
+    pub(super) recents: Recents,
     pub(super) written: WriteCount,
     /// How many times sled was told to flush.
     pub(super) flushes: AtomicU64,
@@ -70,6 +72,7 @@ impl Shared {
             options,
             reads: Semaphore::new(MAX_READS),
             tails: Tails::default(),
+            recents: Recents::default(),
             written: WriteCount::default(),
             flushes: AtomicU64::new(0),
             written_bytes: AtomicU64::new(0),
@@ -107,18 +110,36 @@ impl Shared {
         })
     }
 
-    /// What the tails have, while the store is open.
-    pub(super) fn in_tails<T>(&self, find: impl FnOnce(&Tails) -> Option<T>) -> Option<T> {
+    /// What is in memory, while the store is open.
+    pub(super) fn in_memory<T>(&self, find: impl FnOnce(&Self) -> Option<T>) -> Option<T> {
         self.open
             .load(Ordering::Acquire)
-            .then(|| find(&self.tails))
+            .then(|| find(self))
             .flatten()
+    }
+
+    /// Has what is in memory follow what was written.
+    pub(super) fn follow(&self, effects: Vec<Effect>) {
+        let mut of_sessions = Vec::with_capacity(effects.len());
+        for effect in effects {
+            match effect {
+                Effect::Record(name, record) => self.recents.follow(name, record),
+                effect => of_sessions.push(effect),
+            }
+        }
+        self.tails.follow(of_sessions);
+    }
+
+    /// Forgets what is in memory.
+    pub(super) fn forget(&self) {
+        self.tails.clear();
+        self.recents.clear();
     }
 
     /// From now on nothing is read any more.
     fn shut(&self) {
         self.open.store(false, Ordering::Release);
-        self.tails.clear();
+        self.forget();
     }
 
     /// Makes everything durable and lets go of the files. Later calls do nothing.
@@ -189,7 +210,7 @@ impl Shared {
             Ok(Ok(database)) => {
                 *state = State::Open(Box::new(database));
                 // A read that was under way may have left something.
-                self.tails.clear();
+                self.forget();
                 self.open.store(true, Ordering::Release);
             }
             Ok(Err(error)) => tracing::warn!(%error, "the store waits for room on its disk"),

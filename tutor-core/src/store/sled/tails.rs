@@ -3,12 +3,14 @@
 //!
 //! What is here is what the tree has: both change together, while no read goes on in the tree.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::rows::StoredSession;
 use crate::message::Message;
+use crate::recent::Recent;
 use crate::session::{Branch, MessageQuery, MessageRange, Page, Session, SessionKey};
+use crate::store::Record;
 
 /// The most bytes of all tails, by estimate. The least recently used go first.
 const MAX_BYTES: usize = 16 << 20;
@@ -19,7 +21,7 @@ const MAX_TAIL_MESSAGES: usize = 100;
 /// What a message takes besides its words, about.
 const MESSAGE_BYTES: usize = 600;
 
-/// What a write does to a session, for those who have it in memory.
+/// What a write does to what may be in memory.
 #[derive(Clone, Debug)]
 pub(super) enum Effect {
     /// A message was stored behind all others, as this number. Number 0 is the first of all.
@@ -28,18 +30,17 @@ pub(super) enum Effect {
     Session(Box<StoredSession>),
     /// The session, or some of its messages.
     Deleted(SessionKey),
+    /// The record whose row has this key is now like this, or gone.
+    Record(Vec<u8>, Option<Record>),
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Tails(Mutex<Inner>);
+#[derive(Debug)]
+pub(super) struct Tails(Mutex<Recent<SessionKey, Tail>>);
 
-#[derive(Debug, Default)]
-struct Inner {
-    tails: HashMap<SessionKey, Tail>,
-    /// By the tick of their last use.
-    order: BTreeMap<u64, SessionKey>,
-    tick: u64,
-    bytes: usize,
+impl Default for Tails {
+    fn default() -> Self {
+        Self(Mutex::new(Recent::new(MAX_BYTES)))
+    }
 }
 
 /// A session, and its last messages in the order of their numbers.
@@ -51,7 +52,6 @@ struct Tail {
     /// How many messages come before them.
     older: u64,
     bytes: usize,
-    used: u64,
 }
 
 impl Tails {
@@ -60,9 +60,8 @@ impl Tails {
         if query.range != MessageRange::Latest {
             return None;
         }
-        let mut inner = self.lock();
-        inner.touch(&query.session);
-        let tail = inner.tails.get(&query.session)?;
+        let mut tails = self.lock();
+        let tail = tails.get(&query.session)?;
         let head = tail.session.as_ref()?.session.head.as_ref();
         let is_line = match &query.branch {
             Branch::All => true,
@@ -82,14 +81,12 @@ impl Tails {
 
     /// A session, if it is here.
     pub(super) fn session(&self, key: &SessionKey) -> Option<Session> {
-        let mut inner = self.lock();
-        inner.touch(key);
-        Some(inner.tails.get(key)?.session.as_ref()?.session.clone())
+        Some(self.lock().get(key)?.session.as_ref()?.session.clone())
     }
 
     /// A session with what only its store knows of it, if it is here.
     pub(super) fn stored(&self, key: &SessionKey) -> Option<StoredSession> {
-        self.lock().tails.get(key)?.session.clone()
+        self.lock().peek(key)?.session.clone()
     }
 
     /// Keeps what was read of a session that is one line: its last messages.
@@ -98,46 +95,47 @@ impl Tails {
         let Some(older) = stored.session.message_count.checked_sub(last.len() as u64) else {
             return;
         };
-        let mut inner = self.lock();
+        let mut tails = self.lock();
         let key = stored.session.key();
         // Not in place of more.
-        let known = inner.tails.get(&key).map(|tail| tail.messages.len());
+        let known = tails.peek(&key).map(|tail| tail.messages.len());
         if known.is_some_and(|known| known >= last.len()) {
             return;
         }
-        inner.forget(&key);
         let mut tail = Tail {
             session: Some(stored),
             older,
             ..Tail::default()
         };
         last.iter().for_each(|message| tail.push(message.clone()));
-        inner.keep(key, tail);
+        tail.keep(key, &mut tails);
     }
 
     /// Follows what was written.
     pub(super) fn follow(&self, effects: Vec<Effect>) {
-        let mut inner = self.lock();
+        let mut tails = self.lock();
         for effect in effects {
             match effect {
-                Effect::Deleted(key) => drop(inner.forget(&key)),
+                Effect::Deleted(key) => drop(tails.take(&key)),
+                // Is in no conversation.
+                Effect::Record(..) => {}
                 Effect::Session(stored) if stored.forked => {
-                    drop(inner.forget(&stored.session.key()));
+                    drop(tails.take(&stored.session.key()));
                 }
                 Effect::Session(stored) => {
                     let key = stored.session.key();
                     let is_new = stored.session.message_count == 0;
-                    let tail = inner.forget(&key).or(is_new.then(Tail::default));
+                    let tail = tails.take(&key).or(is_new.then(Tail::default));
                     if let Some(mut tail) = tail {
                         tail.session = Some(*stored);
-                        inner.keep(key, tail);
+                        tail.keep(key, &mut tails);
                     }
                 }
                 Effect::Message(key, seq, message) => {
-                    let tail = inner.forget(&key).or((seq == 0).then(Tail::default));
+                    let tail = tails.take(&key).or((seq == 0).then(Tail::default));
                     if let Some(mut tail) = tail {
                         tail.push(*message);
-                        inner.keep(key, tail);
+                        tail.keep(key, &mut tails);
                     }
                 }
             }
@@ -146,45 +144,12 @@ impl Tails {
 
     /// Forgets everything.
     pub(super) fn clear(&self) {
-        *self.lock() = Inner::default();
+        self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Recent<SessionKey, Tail>> {
         // Whoever panicked has at most left something out.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    fn touch(&mut self, key: &SessionKey) {
-        if let Some(tail) = self.tails.get_mut(key) {
-            self.tick += 1;
-            if let Some(key) = self.order.remove(&tail.used) {
-                self.order.insert(self.tick, key);
-            }
-            tail.used = self.tick;
-        }
-    }
-
-    fn forget(&mut self, key: &SessionKey) -> Option<Tail> {
-        let tail = self.tails.remove(key)?;
-        self.order.remove(&tail.used);
-        self.bytes -= tail.bytes;
-        Some(tail)
-    }
-
-    fn keep(&mut self, key: SessionKey, mut tail: Tail) {
-        self.tick += 1;
-        tail.used = self.tick;
-        self.bytes += tail.bytes;
-        self.order.insert(tail.used, key.clone());
-        self.tails.insert(key, tail);
-        while self.bytes > MAX_BYTES
-            && let Some((_, oldest)) = self.order.pop_first()
-            && let Some(tail) = self.tails.remove(&oldest)
-        {
-            self.bytes -= tail.bytes;
-        }
     }
 }
 
@@ -198,6 +163,11 @@ impl Tail {
             self.bytes -= size(&oldest);
             self.older += 1;
         }
+    }
+
+    fn keep(self, key: SessionKey, tails: &mut Recent<SessionKey, Self>) {
+        let bytes = self.bytes;
+        tails.put(key, self, bytes);
     }
 }
 
@@ -253,14 +223,6 @@ mod tests {
             tails.follow(effects(&format!("s{n}"), 2, 100_000));
             assert_eq!(page(&tails, "s0", 1), Some(1), "{n}");
         }
-        let inner = tails.lock();
-        assert!(inner.bytes <= MAX_BYTES && inner.bytes > MAX_BYTES / 2);
-        assert_eq!(
-            inner.bytes,
-            inner.tails.values().map(|tail| tail.bytes).sum::<usize>()
-        );
-        assert_eq!(inner.order.len(), inner.tails.len());
-        drop(inner);
         assert_eq!(page(&tails, "s1", 1), None);
     }
 

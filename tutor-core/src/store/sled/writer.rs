@@ -334,7 +334,7 @@ impl Writer {
         self.applied.groups = shared
             .with_exclusively(|database| {
                 database.db.apply_batch(batch).map_err(unavailable)?;
-                shared.tails.follow(effects);
+                shared.follow(effects);
                 Ok(database.mark.advance())
             })
             .map_err(Failure::Apply)?;

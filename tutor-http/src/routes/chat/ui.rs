@@ -5,8 +5,8 @@ use tutor_core::message::Part;
 use tutor_core::session::{Branch, MessageRange};
 use tutor_core::turn::InputMessage;
 use tutor_core::{
-    ChatRequest, Content, Message, MessageId, Messages, Preferences, Role, SessionId, ToolSpec,
-    Tutor,
+    ChatRequest, Content, Error, Message, MessageId, Messages, Preferences, Role, SessionId,
+    ToolSpec, Tutor,
 };
 
 use super::super::compat::{client_tool, client_tools, list, own_file, simplified};
@@ -114,6 +114,45 @@ impl UiBody {
         request.create_session = true;
         request.preferences = self.preferences;
         request.streamed = true;
+        request
+    }
+}
+
+/// What `useChat` posts, for a host that has routes of its own: which message of the transcript is
+/// new, edited or to be answered anew, and what the tools of the page gave.
+///
+/// Its tools and preferences are left aside: what a model may do is the host's to say.
+#[derive(Debug)]
+pub struct UiRequest(UiBody);
+
+impl UiRequest {
+    /// Reads a body. `session` is the conversation, if not the one that the body names as `id`.
+    ///
+    /// # Errors
+    /// `invalid_input`, with everything that is wrong.
+    pub fn read(body: &Value, session: Option<SessionId>) -> Result<Self, Error> {
+        let bounds = Bounds {
+            // The engine has a bound of its own.
+            max_message_chars: usize::MAX,
+            ..Bounds::default()
+        };
+        match UiBody::read(body, session, &bounds) {
+            Ok(body) => Ok(Self(body)),
+            Err(error) => Err(Error::invalid_input(error.message().into_owned())),
+        }
+    }
+
+    /// What the engine is asked for, given what is stored already: as `options` say, about what the
+    /// body says.
+    pub async fn request(self, tutor: &Tutor, options: ChatRequest) -> ChatRequest {
+        let asked = self.0.request(tutor).await;
+        let mut request = options;
+        request.session_id = asked.session_id;
+        request.create_session = asked.create_session;
+        request.messages = asked.messages;
+        request.parent_id = asked.parent_id;
+        request.edit = asked.edit;
+        request.regenerate = asked.regenerate;
         request
     }
 }

@@ -43,15 +43,15 @@ class TutorChatMessageHistory(BaseChatMessageHistory):
     @property
     def messages(self) -> List[BaseMessage]:  # type: ignore[override]
         """All messages, oldest first."""
-        return messages_from_dict(json.loads(wait(self._client.items(self._name))))
+        return messages_from_dict(wait(self._client.items(self._name)))
 
     async def aget_messages(self) -> List[BaseMessage]:
         """All messages, oldest first."""
-        return messages_from_dict(json.loads(await complete(self._client.items(self._name))))
+        return messages_from_dict(await complete(self._client.items(self._name)))
 
     def latest(self, limit: int) -> List[BaseMessage]:
         """The newest messages, oldest first. Costs the same however long the history is."""
-        return messages_from_dict(json.loads(wait(self._client.items(self._name, limit))))
+        return messages_from_dict(wait(self._client.items(self._name, limit)))
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Adds messages at the end, all or none of them, durably."""

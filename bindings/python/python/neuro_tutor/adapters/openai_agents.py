@@ -59,7 +59,7 @@ class TutorSession:
             limit = self.session_settings.limit
         if limit is not None and limit <= 0:
             return []
-        return cast("List[TResponseInputItem]", json.loads(await complete(self._client.items(self.session_id, limit))))
+        return cast("List[TResponseInputItem]", await complete(self._client.items(self.session_id, limit)))
 
     async def add_items(self, items: List[TResponseInputItem]) -> None:
         """Adds items at the end, all or none of them, durably."""
@@ -69,8 +69,8 @@ class TutorSession:
 
     async def pop_item(self) -> Optional[TResponseInputItem]:
         """Takes the newest item away; None if there is none."""
-        text = await finished(self._client.pop_item(self.session_id))
-        return None if text is None else cast("TResponseInputItem", json.loads(text))
+        item = await finished(self._client.pop_item(self.session_id))
+        return None if item is None else cast("TResponseInputItem", item[0])
 
     async def clear_session(self) -> None:
         """Takes all items away."""
