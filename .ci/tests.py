@@ -159,6 +159,7 @@ def python() -> None:
     again = [str(PYTHON), "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", str(wheel_file)]
     if need("python package", again):
         TOTAL.add(run("python", [str(PYTHON), "-m", "pytest", "bindings/python/tests"], "pytest"))
+    TOTAL.add(run("python stubs", [str(PYTHON), "bindings/python/scripts/stubs.py", "--check"]))
     TOTAL.add(run("every python", [sys.executable, ".ci/pythons.py", str(wheel_file)], "pytest"))
 
 

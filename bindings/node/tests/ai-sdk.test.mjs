@@ -291,7 +291,7 @@ test('a message is edited and answered anew as the chat of the SDK does it', asy
   const { id } = chat.messages[0]
   await chat.sendMessage({ text: 'Why not?', messageId: id })
   await settled(3)
-  assert.deepEqual(asked.map((messages) => messages.map(({ text }) => text)), [['Why?'], ['Why?'], ['Why not?']])
+  assert.deepEqual(asked.map((messages) => messages.map(({ content }) => content)), [['Why?'], ['Why?'], ['Why not?']])
   assert.equal((await tutor.siblings('c1', id)).length, 2)
 })
 
