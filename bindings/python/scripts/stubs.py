@@ -16,7 +16,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
 STUB = PACKAGE / "python" / "neuro_tutor" / "_native.pyi"
-HEAD = '"""The native module: what src/ exports. Written by scripts/stubs.py; do not edit."""\n'
+HEAD = "# Written by scripts/stubs.py from src/; do not edit.\n"
 # Names in the annotations that are written in the sources; pyo3 does not import them.
 NAMES = ("asyncio", "collections.abc", "typing", "weakref")
 
@@ -36,8 +36,8 @@ def finished(text: str) -> str:
     used = [name for name in NAMES if re.search(rf"\b{re.escape(name)}\.", text)]
     imports = [f"import {name}\n" for name in used]
     if re.search(r"\bDescribed\b", text):
-        imports.append("from .errors import Described\n")
-    return HEAD + "".join(imports) + text
+        imports.append("\nfrom .errors import Described\n")
+    return HEAD + re.sub(r"^from ", lambda first: "".join(imports) + first[0], text, count=1, flags=re.MULTILINE)
 
 
 def main() -> int:
