@@ -78,9 +78,11 @@ class Clients:
             try:
                 connection.request("POST", "/api/chat", body, {"Content-Type": "application/json"})
                 answer = connection.getresponse()
-                told = json.loads(answer.read())
-                status, session = str(answer.status), told.get("session_id")
-            except (OSError, ValueError, http.client.HTTPException) as error:
+                told = answer.read()
+                status, session = str(answer.status), None
+                if answer.status == 200:
+                    session = json.loads(told)["session_id"]
+            except (OSError, http.client.HTTPException) as error:
                 status, session = type(error).__name__, None
                 connection.close()
             with self.lock:

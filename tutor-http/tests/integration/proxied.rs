@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::binary::Binary;
 use crate::client::Request;
+use crate::server::Server;
 use crate::services::Service;
 
 /// What a request would be known by that only the server sees: nginx gives ids of its own.
@@ -111,8 +113,8 @@ async fn no_message_in_doubt_gets_past_nginx_as_two() {
     let binary = Binary::new();
     let args = ["--data", "memory:", "--log-level", "info"];
     let (server, lines) = binary.serve_logged(&args, &[]);
-    let nginx = Service::nginx(server.address);
-    let at: SocketAddr = nginx.url.strip_prefix("http://").unwrap().parse().unwrap();
+    let nginx = Service::nginx(&[server.address]);
+    let at = nginx.address();
     let stop = CancellationToken::new();
     let honest: Vec<_> = (0..4)
         .map(|who| tokio::spawn(ask(at, who, stop.clone())))
@@ -149,4 +151,44 @@ async fn no_message_in_doubt_gets_past_nginx_as_two() {
     );
     let past = seen.iter().find(|line| line.contains(UNSEEN));
     assert_eq!(past, None);
+}
+
+/// A server that takes requests, and ends without an answer. Says for how many.
+async fn dying() -> (SocketAddr, watch::Receiver<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (asked, seen) = watch::channel(0);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            asked.send_modify(|count| *count += 1);
+        }
+    });
+    (address, seen)
+}
+
+#[tokio::test]
+async fn a_request_that_a_server_dies_with_is_done_once_by_the_other_one() {
+    let server = Server::start().await;
+    let (dying, seen) = dying().await;
+    let nginx = Service::nginx(&[dying, server.address]);
+    for number in 0..10 {
+        let body = json!({"id": format!("s{number}")}).to_string();
+        let head = format!(
+            "POST /api/sessions HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        // As most clients do, and so that nginx has begun before it has all.
+        let mut stream = TcpStream::connect(nginx.address()).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        stream.write_all(body.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    }
+    assert!(*seen.borrow() >= 3, "{:?}", *seen.borrow());
 }

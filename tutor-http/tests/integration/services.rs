@@ -30,10 +30,17 @@ impl Service {
         Self::start("redis.py", "rediss://", &[certificate, key])
     }
 
-    /// nginx as the example configures it, in front of this server.
-    pub(crate) fn nginx(server: SocketAddr) -> Self {
-        let server = server.to_string();
-        Self::start("nginx.py", "http://", &[server.as_ref()])
+    /// nginx as the example configures it, in front of these servers.
+    pub(crate) fn nginx(servers: &[SocketAddr]) -> Self {
+        let servers: Vec<_> = servers.iter().map(SocketAddr::to_string).collect();
+        let servers: Vec<_> = servers.iter().map(Path::new).collect();
+        Self::start("nginx.py", "http://", &servers)
+    }
+
+    /// Where nginx is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let (_, address) = self.url.split_once("://").unwrap();
+        address.parse().unwrap()
     }
 
     fn start(script: &str, scheme: &str, args: &[&Path]) -> Self {
