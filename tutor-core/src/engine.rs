@@ -28,6 +28,7 @@ pub(crate) mod hub;
 mod draft;
 mod follow;
 mod history;
+pub(crate) mod live;
 mod log;
 pub(crate) mod output;
 pub(crate) mod peers;
@@ -42,7 +43,8 @@ mod title;
 mod tokens;
 pub(crate) mod tools;
 
-use hub::{Hub, LiveTurn};
+use hub::Hub;
+use live::LiveTurn;
 use peers::Peers;
 
 /// How often a turn is prepared again because the conversation moved in between.

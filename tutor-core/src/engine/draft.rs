@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::hub::LiveTurn;
+use super::live::LiveTurn;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::limits::Limits;

@@ -5,14 +5,20 @@ use std::sync::Arc;
 
 use crate::event::{Event, TurnEvent};
 
-/// The events of one turn, in their order. Those that are nothing but text lie in one buffer, and
-/// become events again for whoever reads them: as objects of their own they would need ten times the
-/// memory, for as long as the turn can be read again.
+/// The bytes of a piece of words. What is longer by itself is kept as it is.
+const PIECE: usize = 4096;
+
+/// The events of one turn, in their order. Those that are nothing but a few words lie side by side,
+/// and become events again for whoever reads them: as objects of their own they would need ten times
+/// the memory, for as long as the turn can be read again.
 #[derive(Debug, Default)]
 pub(super) struct EventLog {
     entries: Vec<Entry>,
-    /// What was said and thought, as it came.
-    words: String,
+    /// What was said and thought, as it came. In pieces, since one buffer would be there twice
+    /// whenever it grows.
+    pieces: Vec<String>,
+    /// The bytes in all of them.
+    words: usize,
     /// What the other events hold, in bytes.
     held: usize,
 }
@@ -24,11 +30,12 @@ enum Entry {
     Whole(Arc<TurnEvent>),
 }
 
-/// Where words begin and end.
+/// Where words are: in which piece, from which byte on, and how many.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    start: u32,
-    end: u32,
+    piece: u32,
+    start: u16,
+    len: u16,
 }
 
 impl EventLog {
@@ -49,17 +56,31 @@ impl EventLog {
         index
     }
 
-    /// Where these words are from now on; `None` if there is no room.
+    /// Where these words are from now on; `None` if they are too many.
     fn keep(&mut self, words: &str) -> Option<Place> {
-        let start = u32::try_from(self.words.len()).ok()?;
-        let end = start.checked_add(u32::try_from(words.len()).ok()?)?;
-        self.words.push_str(words);
-        Some(Place { start, end })
+        let len = u16::try_from(words.len()).ok()?;
+        if words.len() > PIECE {
+            return None;
+        }
+        let is_full = |piece: &String| piece.len() + words.len() > PIECE;
+        if self.pieces.last().is_none_or(is_full) {
+            // Most replies need no second one.
+            let bytes = if self.pieces.is_empty() { 0 } else { PIECE };
+            self.pieces.push(String::with_capacity(bytes));
+        }
+        let piece = u32::try_from(self.pieces.len() - 1).ok()?;
+        let last = self.pieces.last_mut()?;
+        let start = u16::try_from(last.len()).ok()?;
+        last.push_str(words);
+        self.words += words.len();
+        Some(Place { piece, start, len })
     }
 
     fn words(&self, place: Place) -> &str {
-        let range = place.start as usize..place.end as usize;
-        self.words.get(range).unwrap_or_default()
+        let start = usize::from(place.start);
+        let piece = self.pieces.get(place.piece as usize);
+        let words = piece.and_then(|piece| piece.get(start..start + usize::from(place.len)));
+        words.unwrap_or_default()
     }
 
     /// The number of events.
@@ -69,7 +90,7 @@ impl EventLog {
 
     /// What they need in memory.
     pub(super) fn bytes(&self) -> usize {
-        self.entries.len() * size_of::<Entry>() + self.words.len() + self.held
+        self.entries.len() * size_of::<Entry>() + self.words + self.held
     }
 
     /// The event with this index.
@@ -114,6 +135,9 @@ mod tests {
     fn event() -> impl Strategy<Value = Event> {
         prop_oneof![
             ".{0,9}".prop_map(|text| Event::TextDelta { text }),
+            (1000..5000usize).prop_map(|n| Event::TextDelta {
+                text: "ä".repeat(n / 2)
+            }),
             ".{0,9}".prop_map(|text| Event::ReasoningDelta { text }),
             ".{0,9}".prop_map(|text| Event::Notice(Notice::new("n", text))),
         ]

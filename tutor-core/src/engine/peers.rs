@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::Engine;
-use super::hub::LiveTurn;
+use super::live::LiveTurn;
 use crate::bus::{News, SharedBus};
 use crate::error::Result;
 use crate::id::{OwnerId, SessionId};

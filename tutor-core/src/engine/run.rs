@@ -14,7 +14,7 @@ use tracing::Instrument;
 use super::Engine;
 use super::background::Afterwork;
 use super::draft::Draft;
-use super::hub::LiveTurn;
+use super::live::LiveTurn;
 use super::output::{self, Form};
 use super::prepare::Prepared;
 use super::tools::Toolbox;

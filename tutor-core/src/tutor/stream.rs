@@ -9,7 +9,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::engine::hub::LiveTurn;
+use crate::engine::live::LiveTurn;
 use crate::engine::peers::Peers;
 use crate::engine::{Engine, output};
 use crate::error::{Error, ErrorKind, Result};
