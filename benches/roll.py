@@ -1,5 +1,5 @@
 """Two servers behind nginx, restarted one after the other while clients keep asking: no request may fail
-or be done twice.
+or be done twice. Of a killed server, those that it was answering may be told to be interrupted.
 
 `python3 benches/roll.py [REQUESTS] [kill]`: 100,000 turns by default; `kill` ends servers without
 asking them. Needs a build of the server (`NEURO_TUTOR`, else `target/dist/neuro-tutor`), and
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections import Counter
 from pathlib import Path
 
@@ -63,7 +64,7 @@ class Clients:
         self.lock = threading.Lock()
         self.statuses: Counter[str] = Counter()
         self.sessions: list[str] = []
-        self.slowest = 0.0
+        self.slowest, self.again = 0.0, 0
         self.threads = [threading.Thread(target=self.ask) for _ in range(CLIENTS)]
 
     def ask(self) -> None:
@@ -74,18 +75,29 @@ class Clients:
                     return
                 self.left -= 1
             body = json.dumps({"messages": [{"role": "user", "content": "What is light?"}]})
-            began = time.monotonic()
-            try:
-                connection.request("POST", "/api/chat", body, {"Content-Type": "application/json"})
-                answer = connection.getresponse()
-                told = answer.read()
-                status, session = str(answer.status), None
-                if answer.status == 200:
-                    session = json.loads(told)["session_id"]
-            except (OSError, http.client.HTTPException) as error:
-                status, session = type(error).__name__, None
-                connection.close()
+            headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())}
+            began, again = time.monotonic(), 0
+            while True:
+                try:
+                    connection.request("POST", "/api/chat", body, headers)
+                    answer = connection.getresponse()
+                    told = answer.read()
+                    status, session = str(answer.status), None
+                    if answer.status == 200:
+                        session = json.loads(told)["session_id"]
+                    elif b'"interrupted"' in told:
+                        # Its server was killed: what was written is kept, and is not written twice.
+                        status = "interrupted"
+                except (OSError, http.client.HTTPException) as error:
+                    status, session = type(error).__name__, None
+                    connection.close()
+                # A killed server may have begun with it: nobody knows before its lease is over.
+                if status != "409" or again >= 60:
+                    break
+                again += 1
+                time.sleep(float(answer.headers.get("Retry-After", "1")))
             with self.lock:
+                self.again += bool(again)
                 self.statuses[status] += 1
                 self.slowest = max(self.slowest, time.monotonic() - began)
                 if status == "200":
@@ -123,7 +135,7 @@ def main() -> None:
                 started.end()
     asked = sum(clients.statuses.values())
     word = "kills" if how is signal.SIGKILL else "restarts"
-    print(f"{asked} turns in {took:.0f} s, {restarts} {word}: answered {dict(clients.statuses)}, the slowest in {clients.slowest:.2f} s")
+    print(f"{asked} turns in {took:.0f} s, {restarts} {word}: answered {dict(clients.statuses)}, {clients.again} of them had to ask again, the slowest in {clients.slowest:.2f} s")
     missing = sum(kept.get(session) != 2 for session in clients.sessions)
     print(f"acknowledged and not whole in the store: {missing}; in the store and never acknowledged: {len(kept.keys() - set(clients.sessions))}; acknowledged twice: {len(clients.sessions) - len(set(clients.sessions))}")
 
