@@ -59,7 +59,7 @@ impl Output {
             Self::Server(server) => (*server).into_py_any(py),
             Self::Incoming(incoming) => (*incoming).into_py_any(py),
             Self::Bytes(bytes) => PyBytes::new(py, &bytes).into_py_any(py),
-            Self::Items(items) => Ok(objects(py, &format!("[{}]", items.join(",")))?.unbind()),
+            Self::Items(items) => objects(py, &items)?.into_py_any(py),
             Self::Events(events) if events.is_empty() => Ok(py.None()),
             Self::Events(events) => {
                 let list = PyList::empty(py);

@@ -1,6 +1,7 @@
 //! What JSON says, as Python's objects, without a detour by Python's own parser.
 
 use std::fmt;
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
@@ -13,26 +14,28 @@ const MAX_NAMES: usize = 32;
 /// A float from here on may have been a whole number, which Python reads in full.
 const WHOLE: f64 = 9_223_372_036_854_775_808.0;
 
-/// What a text of JSON says.
+/// What texts of JSON say, as a list.
 ///
 /// # Errors
 /// As `json.loads`.
-pub(crate) fn objects<'py>(py: Python<'py>, json: &str) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn objects<'py>(py: Python<'py>, texts: &[Arc<str>]) -> PyResult<Bound<'py, PyList>> {
     let mut names = Names {
         py,
         known: Vec::new(),
     };
-    let mut reader = serde_json::Deserializer::from_str(json);
-    match (Value { names: &mut names }).deserialize(&mut reader) {
-        Ok(value) => Ok(value),
-        // A number that is too large, or no JSON: it knows, and says so.
-        Err(_) => {
-            let loads = py
-                .import(intern!(py, "json"))?
-                .getattr(intern!(py, "loads"))?;
-            loads.call1((json,))
+    let list = PyList::empty(py);
+    for text in texts {
+        let mut reader = serde_json::Deserializer::from_str(text);
+        match (Value { names: &mut names }).deserialize(&mut reader) {
+            Ok(object) => list.append(object)?,
+            // A number that is too large, or no JSON: it knows, and says so.
+            Err(_) => {
+                let json = py.import(intern!(py, "json"))?;
+                list.append(json.call_method1(intern!(py, "loads"), (&**text,))?)?;
+            }
         }
     }
+    Ok(list)
 }
 
 /// The names of members: most come in every object of a list.
