@@ -198,6 +198,7 @@ async fn overloaded(what: &str, streamed: bool) -> io::Result<()> {
     let most = SERVED.to_string();
     let arguments = ["--data", "store", "--max-live-turns", &most];
     let server = Server::start(directory.path(), &arguments, 5).await?;
+    let start = server.resident()?;
     let calm = storm(&server, SERVED, TIME, streamed).await;
     let before = server.resident()?;
     let mut busy = storm(&server, 5 * SERVED, TIME, streamed).await;
@@ -235,11 +236,14 @@ async fn overloaded(what: &str, streamed: bool) -> io::Result<()> {
         "0",
     );
     row("broken", (calm.broken + busy.broken) as f64, "", "0");
+    // The store's cache fills in both, and the replies that were given last are kept.
+    let grew = |from: u64, to: u64| (to as f64 - from as f64) / MIB;
+    row("memory grew at first", grew(start, before), "MiB", "");
     row(
-        "memory grew",
-        (after as f64 - before as f64) / MIB,
+        "and at five times the load",
+        grew(before, after),
         "MiB",
-        "flat",
+        "no more",
     );
     row("serves again after", recovered.as_secs_f64(), "s", "<= 2");
     Ok(())
@@ -369,7 +373,7 @@ async fn latency(per_second: u64) -> io::Result<()> {
     let bare = Process::start(&beside, &["0"])?;
     let [least50, least99] = asked_in_time(bare.address, per_second, TIME).await?;
     drop(bare);
-    let mut syncs = raw_turns(1, KEPT, TIME / 5).await;
+    let mut syncs = raw_turns(1, KEPT, TIME).await;
     let [sync50, sync99] = [50, 99].map(|p| millis(percentile(&mut syncs, p)));
     println!("{per_second} turns a second for {} s", TIME.as_secs());
     row("bare hyper, p50", least50, "ms", "");

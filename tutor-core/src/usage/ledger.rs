@@ -537,10 +537,10 @@ async fn remove_before(documents: &Documents, end: &str) -> Result<()> {
         if old.is_empty() {
             return Ok(());
         }
-        let is_all = old.len() < found.len();
+        let reaches_newer = old.len() < found.len();
         let removals = old.into_iter().map(|key| remove(PAYER_KIND, key));
         documents.commit(removals.collect()).await?;
-        if is_last || is_all {
+        if is_last || reaches_newer {
             return Ok(());
         }
     }

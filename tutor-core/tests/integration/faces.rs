@@ -16,6 +16,7 @@ const TYPES: [(&str, &[&str]); 4] = [
             "src/tutor/instances.rs",
             "src/tutor/search.rs",
             "src/tutor/transfer.rs",
+            "src/tutor/usage.rs",
         ],
     ),
     ("TutorBuilder", &["src/tutor/builder.rs"]),

@@ -1,9 +1,13 @@
 //! Uploaded files, which messages name by their ids.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Body;
+use axum::extract::multipart::Field;
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::Value;
@@ -128,7 +132,6 @@ async fn take(
 ) -> Result<Upload, ApiError> {
     let patience = state.bounds.body_timeout;
     loop {
-        // Other parts count as what is around the file.
         let field = tokio::time::timeout(patience, form.next_field()).await;
         let field = field.map_err(|_| TOO_SLOW)?;
         let field = field.map_err(|_| ApiError::BAD_BODY)?;
@@ -140,31 +143,42 @@ async fn take(
                 &Value::Null,
             )));
         };
+        unread.taken();
         if field.name() != Some("file") {
+            // Other parts are read past.
+            while piece(&mut field, unread, patience).await?.is_some() {}
             continue;
         }
-        unread.taken();
         let name = field.file_name().map(str::to_owned);
         let mut upload = files.upload(state.tutor.owner(), name).await?;
         loop {
-            let piece = tokio::time::timeout(patience, field.chunk()).await;
-            let failed = match piece {
-                Ok(Ok(Some(piece))) => match upload.write(&piece).await {
-                    Ok(()) => {
-                        unread.taken();
-                        continue;
-                    }
+            let failed = match piece(&mut field, unread, patience).await {
+                Ok(Some(piece)) => match upload.write(&piece).await {
+                    Ok(()) => continue,
                     Err(error) => error.into(),
                 },
-                Ok(Ok(None)) => return Ok(upload),
-                // The connection broke, or the form is no form.
-                Ok(Err(_)) => ApiError::BAD_BODY,
-                Err(_) => TOO_SLOW,
+                Ok(None) => return Ok(upload),
+                Err(failed) => failed,
             };
             upload.abort().await;
             return Err(failed);
         }
     }
+}
+
+/// The next piece of a part.
+async fn piece(
+    field: &mut Field<'_>,
+    unread: &Unread,
+    patience: Duration,
+) -> Result<Option<Bytes>, ApiError> {
+    let piece = tokio::time::timeout(patience, field.chunk()).await;
+    // The connection broke, or the form is no form.
+    let piece = piece
+        .map_err(|_| TOO_SLOW)?
+        .map_err(|_| ApiError::BAD_BODY)?;
+    unread.taken();
+    Ok(piece)
 }
 
 /// List files

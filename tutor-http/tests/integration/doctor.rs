@@ -143,7 +143,7 @@ async fn the_effective_settings_are_printed_with_their_places() {
         "{out}"
     );
     assert!(line(&out, "data = ").ends_with("# default"), "{out}");
-    assert_eq!(line(&out, "key = "), "key = \"<redacted>\"");
+    assert_eq!(line(&out, "key = \""), "key = \"<redacted>\"");
     assert!(!out.contains("canary"), "{out}");
     let other = directory.path("other.toml");
     std::fs::write(&other, "port = 2\n").unwrap();
