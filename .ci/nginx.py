@@ -21,25 +21,15 @@ EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "deploy" / "ngin
 PATIENCE = 30
 
 
-def program() -> str | None:
-    """The server, installed by the package manager if it is missing and we may."""
-    if shutil.which("nginx") is None:
-        service.install("nginx-light")
-    return shutil.which("nginx")
-
-
 class Server:
     """A server of one's own."""
 
     def __init__(self, *upstreams: str) -> None:
-        found = program()
-        if found is None:
-            raise SystemExit("the tests need nginx: install the package nginx-light and run again")
         self.directory = Path(tempfile.mkdtemp(prefix="tutor-nginx-"))
         self.port = service.free_port()
         file = self.directory / "nginx.conf"
         file.write_text(self.configuration(upstreams))
-        command = [found, "-e", str(self.directory / "log"), "-p", str(self.directory), "-c", str(file)]
+        command = [service.program("nginx", "nginx-light"), "-e", str(self.directory / "log"), "-p", str(self.directory), "-c", str(file)]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
         deadline = time.monotonic() + PATIENCE
         while not self.answers():

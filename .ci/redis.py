@@ -24,22 +24,12 @@ PASSWORD = "only-for-tests"
 PATIENCE = 30
 
 
-def program() -> str | None:
-    """The server, installed by the package manager if it is missing and we may."""
-    if shutil.which("redis-server") is None:
-        service.install("redis-server")
-    return shutil.which("redis-server")
-
-
 class Server:
     """A server of one's own."""
 
     def __init__(self, *tls: str) -> None:
         self.tls = [str(Path(path).resolve()) for path in tls]
-        found = program()
-        if found is None:
-            raise SystemExit("the tests need Redis: install the package redis-server and run again")
-        self.program = found
+        self.program = service.program("redis-server", "redis-server")
         self.directory = Path(tempfile.mkdtemp(prefix="tutor-redis-"))
         self.port = service.free_port()
         self.process: subprocess.Popen[bytes] | None = None

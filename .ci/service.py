@@ -28,6 +28,16 @@ def install(package: str) -> None:
             subprocess.run(["apt-get", *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment, check=False)
 
 
+def program(name: str, package: str) -> str:
+    """A program, installed by the package manager if it is missing and we may."""
+    if shutil.which(name) is None:
+        install(package)
+    found = shutil.which(name)
+    if found is None:
+        raise SystemExit(f"the tests need {name}: install the package {package} and run again")
+    return found
+
+
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -27,7 +27,7 @@ class Slow:
     async def stream(self, request: nt.CompletionRequest) -> AsyncIterator[str]:
         try:
             yield "word"
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         finally:
             await asyncio.sleep(0)
             self.closed.set()

@@ -155,7 +155,7 @@ async def test_a_cancelled_turn_closes_a_custom_llm() -> None:
         async def astreaming(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
             try:
                 yield chunk("Light ")
-                await asyncio.sleep(3600)
+                await asyncio.Event().wait()
             finally:
                 closed.set()
 
@@ -251,7 +251,7 @@ async def test_a_cancelled_turn_closes_a_pydantic_ai_model() -> None:
     async def slow(messages: list[ai.ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
         try:
             yield "Light "
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         finally:
             closed.set()
 

@@ -30,18 +30,22 @@ class Slow:
 
 
 def test_other_threads_run_while_one_waits() -> None:
-    count, stop = 0, False
+    count, stop, waiting, counted = 0, False, threading.Event(), threading.Event()
 
     def spin() -> None:
         nonlocal count
+        waiting.wait()
         while not stop:
             count += 1
+            if count > 10_000:
+                counted.set()
 
     class Blocks:
         name = "blocks"
 
         def stream(self, request: nt.CompletionRequest):  # type: ignore[no-untyped-def]
-            time.sleep(0.3)
+            waiting.set()
+            assert counted.wait(60)
             yield "ok"
 
     thread = threading.Thread(target=spin)
@@ -70,7 +74,7 @@ class Waits:
     name = "waits"
     async def stream(self, request):
         print("go", flush=True)
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
         yield "x"
 slow = Waits()
 async def main():

@@ -21,10 +21,10 @@ use crate::store::RecordStore;
 /// How the URLs begin that [`FileStore::at_url`] knows.
 pub const URL_SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"];
 
-/// How often it is tried again when a bucket does not answer as it should.
+/// How often a request is made again that a bucket does not answer as it should.
 const MAX_RETRIES: usize = 3;
 
-/// How long it is tried again when a bucket does not answer as it should.
+/// How long it is made again, at most.
 const RETRY_TIME: Duration = Duration::from_secs(15);
 
 /// Makes clients with the project's TLS, whatever the process has set up. Of the options of a client
