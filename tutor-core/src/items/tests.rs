@@ -1,3 +1,5 @@
+//! The laws of one item log, over the store in memory.
+
 use super::*;
 use crate::store::MemoryStore;
 
