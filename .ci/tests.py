@@ -108,9 +108,9 @@ def browser() -> str | None:
 
 
 def tool(name: str, *options: str) -> str | None:
-    """A cargo tool, built into the checkout if it is missing."""
+    """A cargo tool, built into the checkout if it is missing; unoptimized, since building it is what takes its time."""
     path = TOOLS / "bin" / name
-    if path.exists() or need(name, ["cargo", "install", "--quiet", "--locked", "--root", str(TOOLS), name, *options]):
+    if path.exists() or need(name, ["cargo", "install", "--quiet", "--locked", "--debug", "--root", str(TOOLS), name, *options]):
         return str(path)
     return None
 
@@ -213,7 +213,9 @@ def runtime(wanted: str, package: str, binary: str) -> str | None:
 
 
 def server() -> None:
-    if not need("server", ["cargo", "build", "--locked", "-p", "tutor-http"]):
+    # With the engine as the Python package has it: compiled once for both.
+    build = ["cargo", "build", "--locked", "-p", "tutor-http", "--features", "tutor-core/conformance"]
+    if not need("server", build):
         return
     binary = {"NEURO_TUTOR": str(ROOT / "target" / "debug" / "neuro-tutor")}
     clients = [str(PYTHON), "-m", "pytest", "-c", ".ci/pytest.ini", "--rootdir", ".", "tutor-http/tests/clients", "examples/tests"]
