@@ -37,7 +37,7 @@ pub struct Limits {
     pub lease: Duration,
     /// How long the events of an ended turn stay in memory. Later replays read the store.
     pub replay_retention: Duration,
-    /// Bytes of all events of ended turns in memory; the oldest go first.
+    /// Bytes of all ended turns in memory, with their events; the oldest go first.
     pub replay_bytes: usize,
     /// Tokens that a model is sent at most, by estimate, also if its window is larger; 32,000 if its
     /// window is not known. Older messages are left out.

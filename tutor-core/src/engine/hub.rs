@@ -17,6 +17,9 @@ use crate::limits::Limits;
 use crate::turn::TurnKey;
 use crate::usage::{Payer, Payers};
 
+/// What is held of an ended turn beside its events, about.
+const ENDED_BYTES: usize = 2 << 10;
+
 /// All turns that run here, and those that ended lately.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -157,7 +160,7 @@ impl Hub {
     /// Publishes the terminal event, and keeps the log for a while. The turn makes room for
     /// another one before anybody can know that it has ended.
     pub(crate) fn end(&self, live: &LiveTurn, terminal: Event, bytes: usize) {
-        let all = live.bytes() + bytes;
+        let all = ENDED_BYTES + live.bytes() + bytes;
         {
             let mut state = self.state();
             state.leave(live);
@@ -366,7 +369,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn ended_turns_are_forgotten_by_age_and_by_size() {
         let limits = Limits {
-            replay_bytes: 3000,
+            replay_bytes: ENDED_BYTES + 3000,
             ..Limits::default()
         };
         let hub = Hub::new(limits.clone(), None);
