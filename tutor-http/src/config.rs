@@ -25,6 +25,7 @@ use crate::tls::TlsFiles;
 
 mod allowances;
 mod args;
+mod dotenv;
 mod file;
 mod instances;
 mod issuers;

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use tutor_core::Result;
 
-use super::config;
 use super::file::File;
 use super::layers::Origin;
+use super::{config, dotenv};
 
 /// The variable that names the configuration file.
 const CONFIG_VAR: &str = "NEURO_TUTOR_CONFIG";
@@ -31,31 +31,15 @@ impl Vars {
     /// # Errors
     /// `config` if a file cannot be read or understood.
     pub fn load(directory: &Path, named: Option<&Path>) -> Result<Self> {
-        let mut vars = HashMap::new();
-        let path = directory.join(".env");
-        if path.is_file() {
-            let shown = path.display();
-            let unreadable = |error: dotenvy::Error| {
-                // The line itself may hold a key.
-                let why = match error {
-                    dotenvy::Error::LineParse(_, at) => {
-                        format!("one line is not NAME=value (at character {at} of it)")
-                    }
-                    dotenvy::Error::Io(error) => error.to_string(),
-                    _ => "it cannot be understood".to_owned(),
-                };
-                config(format!("{shown} cannot be read: {why}"))
-            };
-            for entry in dotenvy::from_path_iter(&path).map_err(unreadable)? {
-                let (name, value) = entry.map_err(unreadable)?;
-                // As in a shell, the last one counts.
-                vars.insert(name, value);
-            }
-        }
         let environment: HashMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let own = environment.keys().cloned().collect();
+        let path = directory.join(".env");
+        let mut vars = match path.is_file() {
+            true => read_dotenv(&path, &environment)?,
+            false => HashMap::new(),
+        };
         vars.extend(environment);
         let mut vars = Self {
             values: vars,
@@ -69,6 +53,11 @@ impl Vars {
 
     pub(super) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Where the configuration file is that was read, if there is one.
+    pub fn config_file(&self) -> Option<&Path> {
+        self.file.path()
     }
 
     /// Where the variable, which is set, comes from.
@@ -102,6 +91,18 @@ impl Vars {
         };
         truth(text).ok_or_else(|| config(format!("{name} is {text:?}: write true or false")))
     }
+}
+
+fn read_dotenv(
+    path: &Path,
+    environment: &HashMap<String, String>,
+) -> Result<HashMap<String, String>> {
+    let unreadable = |why| config(format!("{} cannot be read: {why}", path.display()));
+    let text = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+    let text = String::from_utf8(text)
+        .map_err(|_| unreadable("it is not UTF-8: save it as that".to_owned()))?;
+    dotenv::read(&text, environment)
+        .map_err(|dotenv::Refused { line, why }| unreadable(format!("line {line}: {why}")))
 }
 
 /// What a text says about truth.
@@ -155,6 +156,7 @@ mod tests {
         std::fs::write(directory.path().join(".env"), "KEY='canary\n").unwrap();
         let error = Vars::load(directory.path(), None).unwrap_err();
         assert!(error.message().contains(".env"), "{error}");
+        assert!(error.message().contains("line 1"), "{error}");
         assert!(!format!("{error:?}").contains("canary"), "{error:?}");
     }
 }
