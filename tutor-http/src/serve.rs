@@ -94,7 +94,7 @@ const BAD_REQUEST: &str = r#"{"detail":"Invalid HTTP request received."}"#;
 pub struct Served {
     pub(crate) state: AppState,
     router: Router,
-    tls: Option<Tls>,
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Served {

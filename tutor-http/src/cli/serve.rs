@@ -39,6 +39,7 @@ pub(super) fn run(args: Args, vars: &Vars, config: Option<&Path>) -> Result<u8, 
     let source = Source {
         args,
         config: config.map(Path::to_owned),
+        file: vars.config_file().map(Path::to_owned),
     };
     let runtime = runtime()?;
     let traces = Traces::from_vars(vars, runtime.handle().clone())?;

@@ -3,8 +3,9 @@
 use serde_json::json;
 use tutor_core::conformance::upstream::{Act, Upstream, json_response};
 
-use crate::binary::{Binary, line_with};
+use crate::binary::{Binary, Serving, line_with};
 use crate::client::Request;
+use crate::tls::fixture;
 
 fn write(binary: &Binary, text: &str) {
     std::fs::write(binary.path("neuro-tutor.toml"), text).unwrap();
@@ -108,4 +109,57 @@ async fn other_providers_answer_from_then_on() {
         .await
         .expect(200);
     assert_eq!(ready["providers"][0]["name"], "mine");
+}
+
+#[tokio::test]
+async fn whether_there_is_tls_waits_for_the_next_start() {
+    let client = crate::tls::client("one.pem", false);
+    let status = async |scheme: &str, server: &Serving| {
+        let url = format!("{scheme}://localhost:{}/", server.address.port());
+        client
+            .get(url)
+            .send()
+            .await
+            .map(|answer| answer.status().as_u16())
+    };
+    let (certificate, key) = (fixture("one.pem"), fixture("one.key"));
+    let plain = "data = 'memory:'\nmax_message_chars = 100\n";
+    let secure = format!(
+        "data = 'memory:'\ntls_certificate = '{}'\ntls_key = '{}'\n",
+        certificate.display(),
+        key.display()
+    );
+    for (before, after, scheme, other) in [
+        (secure.as_str(), plain, "https", "http"),
+        (plain, secure.as_str(), "http", "https"),
+    ] {
+        let binary = Binary::new();
+        write(&binary, before);
+        let (server, log) = binary.serve_logged(&[], &[]);
+        assert_eq!(status(scheme, &server).await.unwrap(), 200);
+        write(&binary, after);
+        server.signal("HUP");
+        let applied = line_with(&log, "the configuration was read again");
+        assert!(
+            applied.contains("max_message_chars") && !applied.contains("tls_"),
+            "{applied}"
+        );
+        let later = line_with(&log, "take effect when the server is started again");
+        assert!(later.contains("tls_certificate, tls_key"), "{later}");
+        assert_eq!(status(scheme, &server).await.unwrap(), 200);
+        status(other, &server).await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_file_that_went_away_is_a_mistake() {
+    let binary = Binary::new();
+    write(&binary, "max_message_chars = 10\ndata = 'memory:'\n");
+    let (server, log) = binary.serve_logged(&[], &[]);
+    std::fs::remove_file(binary.path("neuro-tutor.toml")).unwrap();
+    server.signal("HUP");
+    let said = line_with(&log, "the one before stays");
+    assert!(said.contains("neuro-tutor.toml is missing"), "{said}");
+    let long = Request::chat(&"x".repeat(50));
+    long.send(server.address).await.expect(422);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tutor_core::provider::SharedProvider;
-use tutor_core::{Result, Tutor};
+use tutor_core::{Error, ErrorKind, Result, Tutor};
 
 use crate::cli::signals::Hangups;
 use crate::config::{Args, Settings, Vars};
@@ -19,9 +19,9 @@ use crate::{Served, Tls, TlsFiles};
 /// How often it is looked whether the certificate was replaced.
 const TLS_CHECK: Duration = Duration::from_secs(5);
 
-/// Settings that a running server takes over, for new connections; providers are among them. The
-/// others take effect at the next start.
-const LIVE: [&str; 10] = [
+/// Settings that a running server takes over, for new connections; providers are among them, and
+/// so is the certificate, but not whether there is one. The others take effect at the next start.
+const LIVE: [&str; 8] = [
     "cors_origins",
     "trusted_proxies",
     "log_level",
@@ -30,15 +30,18 @@ const LIVE: [&str; 10] = [
     "max_body_bytes",
     "max_message_chars",
     "drain_seconds",
-    "tls_certificate",
-    "tls_key",
 ];
+
+/// Where the certificate is.
+const TLS: [&str; 2] = ["tls_certificate", "tls_key"];
 
 /// Where the settings came from at the start, and come from again.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) args: Args,
     pub(super) config: Option<PathBuf>,
+    /// The configuration file that was read last, if there was one.
+    pub(super) file: Option<PathBuf>,
 }
 
 /// Reads the configuration again whenever it is asked to.
@@ -57,6 +60,7 @@ pub(super) struct Reload<'a> {
 /// A configuration that can be used.
 struct Fresh {
     settings: Settings,
+    file: Option<PathBuf>,
     /// `None` if they are the same as before.
     providers: Option<Vec<SharedProvider>>,
     tls: Option<Tls>,
@@ -109,6 +113,17 @@ impl<'a> Reload<'a> {
 
     async fn read(&self) -> Result<Fresh> {
         let vars = Vars::load(Path::new("."), self.source.config.as_deref())?;
+        let file = vars.config_file().map(Path::to_owned);
+        if let (Some(before), None) = (&self.source.file, &file) {
+            // Without it nearly everything would be as if nobody had said anything.
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "{} is missing: put it back, or start the server again to do without it",
+                    before.display()
+                ),
+            ));
+        }
         let settings = Settings::new(self.source.args.clone(), &vars)?;
         let settings = settings.discover().await;
         let is_same = settings.providers == self.settings.providers
@@ -120,15 +135,19 @@ impl<'a> Reload<'a> {
             },
             tls: settings.tls.as_ref().map(TlsFiles::load).transpose()?,
             settings,
+            file,
         })
     }
 
     fn apply(&mut self, fresh: Fresh) -> Result<()> {
         let Fresh {
             settings,
+            file,
             providers,
             tls,
         } = fresh;
+        // Who calls a port knows whether it speaks TLS.
+        let speaks_the_same = settings.tls.is_some() == self.settings.tls.is_some();
         let mut applied = Vec::new();
         if let Some(providers) = providers {
             let default = settings.default_provider.as_deref();
@@ -145,7 +164,7 @@ impl<'a> Reload<'a> {
             if old.value == new.value {
                 continue;
             }
-            if LIVE.contains(&new.key) {
+            if LIVE.contains(&new.key) || (speaks_the_same && TLS.contains(&new.key)) {
                 applied.push(new.key);
                 *old = new.clone();
             } else {
@@ -160,7 +179,10 @@ impl<'a> Reload<'a> {
         if settings.log_level > self.settings.log_level {
             self.logs.set_level(settings.log_level);
         }
-        self.stamp = settings.tls.as_ref().and_then(TlsFiles::stamp);
+        if speaks_the_same {
+            self.stamp = settings.tls.as_ref().and_then(TlsFiles::stamp);
+            self.settings.tls = settings.tls;
+        }
         self.served.send_modify(|served| {
             let state = served
                 .state
@@ -168,11 +190,16 @@ impl<'a> Reload<'a> {
                 .with_bounds(settings.bounds.clone())
                 .with_origins(settings.origins.clone())
                 .with_proxies(settings.proxies.clone());
+            let tls = if speaks_the_same {
+                tls
+            } else {
+                served.tls.take()
+            };
             *served = Served::new(state, tls);
         });
+        self.source.file = file;
         self.settings.providers = settings.providers;
         self.settings.default_provider = settings.default_provider;
-        self.settings.tls = settings.tls;
         self.settings.log_level = settings.log_level;
         tracing::info!(
             changed = applied.join(", "),
