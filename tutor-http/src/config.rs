@@ -12,7 +12,7 @@ use tutor_core::provider::{
 };
 use tutor_core::store::{Durability, Location, Store};
 use tutor_core::usage::Quota;
-use tutor_core::{Error, ErrorKind, Limits, Result, Tutor};
+use tutor_core::{Error, ErrorKind, Limits, Result, Tutor, TutorBuilder};
 
 use crate::allowance::Allowances;
 use crate::bounds::Bounds;
@@ -377,12 +377,11 @@ impl Settings {
             .collect())
     }
 
-    /// Opens the data, and makes the providers. Both count in `metrics`.
+    /// A tutor as it is configured, but for its data. Its providers count in `metrics`.
     ///
     /// # Errors
-    /// `store_locked` if another process has the data, naming it; other errors of the store;
     /// `config` for providers that cannot be made.
-    pub async fn open(&self, metrics: &Metrics) -> Result<Opened> {
+    pub fn builder(&self, metrics: &Metrics) -> Result<TutorBuilder> {
         let mut builder = Tutor::builder()
             .limits(self.limits.clone())
             .quota(self.quota.clone())
@@ -395,6 +394,16 @@ impl Settings {
         if let Some(name) = &self.default_provider {
             builder = builder.default_provider(name);
         }
+        Ok(builder)
+    }
+
+    /// Opens the data, and makes the providers. Both count in `metrics`.
+    ///
+    /// # Errors
+    /// `store_locked` if another process has the data, naming it; other errors of the store;
+    /// `config` for providers that cannot be made.
+    pub async fn open(&self, metrics: &Metrics) -> Result<Opened> {
+        let builder = self.builder(metrics)?;
         let store = MeteredStore::new(self.data.open().await?, metrics.clone());
         let store: Arc<dyn Store> = Arc::new(store);
         let files = self.open_files(Arc::clone(&store))?;

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{self, Settings, Vars};
-use crate::{RedisUrl, Shared};
+use crate::metrics::Metrics;
+use crate::people::People;
+use crate::traces::Traces;
+use crate::{RedisUrl, Shared, TlsFiles};
 use futures_util::StreamExt;
 use tutor_core::provider::{
     CompletionRequest, Delta, Provider, ProviderConfig, ProviderKind, SharedProvider,
@@ -17,6 +20,8 @@ use tutor_core::{Error, ErrorKind, LiveBus, Result as TutorResult};
 
 use super::failure::{DATA_NOT_USABLE, FAILED, Failure, WRONG_CONFIGURATION};
 use super::{output, runtime};
+
+mod address;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -73,7 +78,9 @@ impl Report {
 
 pub(super) fn run(args: Args, vars: &Vars) -> Result<u8, Failure> {
     let settings = Settings::new(args.serve, vars)?;
-    let report = runtime()?.block_on(check(settings, args.offline));
+    let runtime = runtime()?;
+    Traces::from_vars(vars, runtime.handle().clone())?;
+    let report = runtime.block_on(check(settings, args.offline));
     output::print(report.text.as_bytes())?;
     Ok(report.code)
 }
@@ -86,6 +93,16 @@ async fn check(settings: Settings, offline: bool) -> Report {
     report.add("clock", clock(SystemRuntime.now()));
     for path in &settings.key_files {
         report.add(&path.display().to_string(), privacy(path, 0o077));
+    }
+    if let Some(tls) = &settings.tls {
+        let what = format!("certificate {}", tls.certificate.display());
+        report.add(&what, certificate(tls));
+    }
+    let served = format!("address {}, port {}", settings.host, settings.port);
+    report.add(&served, address::served(&settings).await);
+    if let Some((host, port)) = &settings.metrics_listen {
+        let watched = format!("metrics at {host}, port {port}");
+        report.add(&watched, address::watched(host, *port).await);
     }
     let data = settings.data.to_string();
     report.add(&format!("data {data}"), store(&settings.data).await);
@@ -105,20 +122,10 @@ async fn check(settings: Settings, offline: bool) -> Report {
         .iter()
         .map(|c| c.config.clone())
         .collect();
-    if let Err(error) = ProviderConfig::build_all(&configs) {
+    if let Err(error) = put_together(&settings).await {
         report.add(
-            "providers",
+            "settings",
             Outcome::Wrong(WRONG_CONFIGURATION, said(&error)),
-        );
-    }
-    if let Some(name) = &settings.default_provider
-        && !configs.iter().any(|config| config.name == *name)
-    {
-        let known: Vec<_> = configs.iter().map(|config| config.name.as_str()).collect();
-        let what = format!("{name} is not configured; known: {}", known.join(", "));
-        report.add(
-            "default_provider",
-            Outcome::Wrong(WRONG_CONFIGURATION, what),
         );
     }
     for config in configs {
@@ -188,6 +195,24 @@ fn privacy(path: &Path, others: u32) -> Outcome {
 #[cfg(not(unix))]
 fn privacy(_: &Path, _: u32) -> Outcome {
     Outcome::Note("permissions are not checked on this system".to_owned())
+}
+
+fn certificate(files: &TlsFiles) -> Outcome {
+    match files.load() {
+        Ok(_) => Outcome::Fine("goes with its key".to_owned()),
+        Err(error) => Outcome::Wrong(WRONG_CONFIGURATION, said(&error)),
+    }
+}
+
+/// Makes what a server makes of its settings, on data of its own.
+async fn put_together(settings: &Settings) -> TutorResult<()> {
+    let tutor = settings.builder(&Metrics::default())?.build().await?;
+    tutor.close().await?;
+    if let Some(bounds) = settings.people.clone() {
+        let store = Arc::new(MemoryStore::new());
+        People::open(store, Arc::new(SystemRuntime), bounds).await?;
+    }
+    Ok(())
 }
 
 /// Opens the data, and writes a record.

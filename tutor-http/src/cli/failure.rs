@@ -47,6 +47,11 @@ impl Failure {
         }
     }
 
+    /// The exit code, and what there is to say.
+    pub(super) fn into_parts(self) -> (u8, String) {
+        (self.code, self.message.unwrap_or_default())
+    }
+
     /// Says it on standard error.
     pub(super) fn report(&self) -> u8 {
         if let Some(message) = &self.message {

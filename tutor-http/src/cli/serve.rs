@@ -50,10 +50,10 @@ pub(super) fn run(args: Args, vars: &Vars, config: Option<&Path>) -> Result<u8, 
 
 async fn serve_until_told(settings: Settings, source: Source, logs: &Logs) -> Result<u8, Failure> {
     let tls = settings.tls.as_ref().map(TlsFiles::load).transpose()?;
-    let listener = bind(&settings).await?;
+    let listener = bind(&settings, settings.port).await?;
     let address = local_address(&listener)?;
     let watched = match &settings.metrics_listen {
-        Some((host, port)) => Some(listen(host, *port, "--metrics-listen").await?),
+        Some((host, port)) => Some(listen(host, *port, WATCHED).await?),
         None => None,
     };
     let settings = settings.discover().await;
@@ -136,8 +136,11 @@ async fn serve_until_told(settings: Settings, source: Source, logs: &Logs) -> Re
     Ok(DONE)
 }
 
+/// The setting that names where health and metrics are told.
+pub(super) const WATCHED: &str = "--metrics-listen";
+
 /// Takes an address, which these settings name.
-async fn listen(host: &str, port: u16, settings: &str) -> Result<TcpListener, Failure> {
+pub(super) async fn listen(host: &str, port: u16, settings: &str) -> Result<TcpListener, Failure> {
     crate::bind(host, port).await.map_err(|error| {
         let message = format!("{}; it is set by {settings}", sentence(&error));
         Failure::new(ADDRESS_NOT_USABLE, message)
@@ -151,10 +154,10 @@ fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     })
 }
 
-/// Listens on the configured address, unless that would open everything to everybody.
-async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
+/// Listens on the configured address and this port, unless that would open everything to everybody.
+pub(super) async fn bind(settings: &Settings, port: u16) -> Result<TcpListener, Failure> {
     let host = settings.host.as_str();
-    let listener = listen(host, settings.port, "--host and --port").await?;
+    let listener = listen(host, port, "--host and --port").await?;
     let is_private = listener
         .local_addr()
         .is_ok_and(|address| address.ip().is_loopback());

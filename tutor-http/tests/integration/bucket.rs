@@ -30,7 +30,10 @@ async fn files_in_a_bucket_are_served_backed_up_restored_and_replaced() {
     at(&bucket, &binary);
     let shown = run(&binary, &["config"]).text();
     assert!(shown.contains("s3://bucket/tutor"), "{shown}");
-    let told = run(&binary, &["doctor", "--offline", "--data", "d"]);
+    let told = run(
+        &binary,
+        &["doctor", "--offline", "--port", "0", "--data", "d"],
+    );
     let told = String::from_utf8(told.out).unwrap();
     assert!(told.contains("ok    files s3://bucket/tutor"), "{told}");
     assert!(bucket.keys().is_empty(), "{:?}", bucket.keys());
@@ -77,7 +80,10 @@ async fn a_bucket_that_refuses_is_an_answer_and_a_line_of_the_log_without_its_ke
     assert!(!told.to_string().contains("canary"), "{told}");
     line_with(&lines, "a request failed");
     bucket.fail(&[Fault::Status(403); 9]);
-    let failed = run(&binary, &["doctor", "--offline", "--data", "other"]);
+    let failed = run(
+        &binary,
+        &["doctor", "--offline", "--port", "0", "--data", "other"],
+    );
     let told = String::from_utf8_lossy(&failed.out).into_owned();
     assert!(
         failed.code == 3

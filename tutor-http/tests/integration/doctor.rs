@@ -11,6 +11,10 @@ use crate::services;
 async fn run(binary: &Binary, arguments: &[&str]) -> (i32, String, String) {
     let mut command = binary.command(arguments);
     command.env("OLLAMA_HOST", "off");
+    if arguments[0] == "doctor" && !arguments.contains(&"--port") {
+        // Other tests may have the usual one.
+        command.env("PORT", "0");
+    }
     let output = tokio::task::spawn_blocking(move || command.output())
         .await
         .unwrap()
@@ -180,4 +184,72 @@ async fn redis_is_tried_and_told_without_its_password() {
         assert_eq!(code, 2, "{out}{err}");
         assert!(err.contains(what) && !err.contains("canary"), "{err}");
     }
+}
+
+#[tokio::test]
+async fn what_would_keep_a_server_from_starting_is_found() {
+    for (arguments, code, what, words) in [
+        (
+            &["--tls-certificate", "lost.pem", "--tls-key", "lost.key"][..],
+            2,
+            "certificate lost.pem",
+            "lost.pem cannot be read",
+        ),
+        (&["--host", "0.0.0.0"], 2, "address 0.0.0.0", "--auth"),
+        (
+            &["--host", "nope.invalid"],
+            4,
+            "address nope.invalid",
+            "--host",
+        ),
+        (
+            &["--metrics-listen", "203.0.113.1:0"],
+            4,
+            "metrics at 203.0.113.1",
+            "--metrics-listen",
+        ),
+        (&["--default-provider", "nobody"], 2, "settings", "nobody"),
+    ] {
+        let directory = directory("data = 'memory:'\n");
+        let (serve, ..) = run(&directory, &[&["serve", "--port", "0"], arguments].concat()).await;
+        assert_eq!(serve, code, "{arguments:?}");
+        let (found, out, err) =
+            run(&directory, &[&["doctor", "--offline"], arguments].concat()).await;
+        assert_eq!(found, code, "{arguments:?}: {out}{err}");
+        let line = line(&out, what);
+        assert!(line.starts_with("FAIL") && line.contains(words), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_a_server_has_is_fine_and_one_that_another_program_has_is_not() {
+    let directory = directory("data = 'memory:'\n");
+    let server = directory.serve(&["--metrics-listen", "127.0.0.1:0"]);
+    let doctor = async |port: u16, watched: &str| {
+        let port = port.to_string();
+        let told = [
+            "doctor",
+            "--offline",
+            "--port",
+            &port,
+            "--metrics-listen",
+            watched,
+        ];
+        run(&directory, &told).await
+    };
+    let watched = server.watched.unwrap().to_string();
+    let (code, out, err) = doctor(server.address.port(), &watched).await;
+    assert_eq!(code, 0, "{out}{err}");
+    for what in ["address 127.0.0.1", "metrics at 127.0.0.1"] {
+        let line = line(&out, what);
+        assert!(
+            line.starts_with("note") && line.contains("in use"),
+            "{line}"
+        );
+    }
+    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (code, out, _) = doctor(other.local_addr().unwrap().port(), "127.0.0.1:0").await;
+    assert_eq!(code, 4, "{out}");
+    let line = line(&out, "address 127.0.0.1");
+    assert!(line.contains("another program listens there"), "{line}");
 }
