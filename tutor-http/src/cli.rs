@@ -148,11 +148,14 @@ pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> u8 {
 
 fn run(command: Command, config: Option<&Path>) -> Result<u8, Failure> {
     let vars = || Vars::load(Path::new("."), config);
-    // The server's log is as loud as its settings say.
-    let _logs = match &command {
+    let level = match &command {
+        // The server's log is as loud as its settings say.
         Command::Serve(_) => None,
-        _ => Some(logs::init(LevelFilter::WARN, LogFormat::Text, None)),
+        // It would be in the middle of the conversation.
+        Command::Chat(args) => Some(args.log_level.unwrap_or(LevelFilter::OFF)),
+        _ => Some(LevelFilter::WARN),
     };
+    let _logs = level.map(|level| logs::init(level, LogFormat::Text, None));
     match command {
         Command::Serve(args) => serve::run(*args, &vars()?, config),
         Command::Chat(args) => chat::run(*args, &vars()?),

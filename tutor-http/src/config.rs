@@ -540,7 +540,7 @@ fn read_catalog(path: &str) -> Result<Catalog> {
 }
 
 /// Takes Python's names too.
-fn parse_level(text: &str) -> Result<LevelFilter> {
+pub(crate) fn parse_level(text: &str) -> Result<LevelFilter> {
     Ok(match text.to_ascii_lowercase().as_str() {
         "critical" | "error" => LevelFilter::ERROR,
         "warning" | "warn" => LevelFilter::WARN,

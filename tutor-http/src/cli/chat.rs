@@ -5,24 +5,28 @@ use std::io::{IsTerminal, stdin};
 use futures_util::{FutureExt, StreamExt};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
-use tutor_core::{Error, Event, MessageId, OwnerId, Role, SessionId, TurnId};
+use tracing::level_filters::LevelFilter;
+use tutor_core::{Error, Event, OwnerId, SessionId, TurnId};
 
 use super::failure::{DATA_NOT_USABLE, DONE, FAILED, Failure, INTERRUPTED};
 use super::runtime;
-use super::signals::Interrupts;
+use super::signals::{Ends, Interrupts};
 use crate::config::{self, DataArgs, Settings, Vars};
 use crate::control::report::sentence;
 use crate::metrics::Metrics;
 
 mod command;
+mod look;
 mod remote;
 mod screen;
 mod talk;
+mod terminal;
 
-use command::{Command, HELP};
+use command::{Command, Extent, HELP};
 use remote::Remote;
 use screen::Screen;
-use talk::{Brief, Said, Say, Talk};
+use talk::{Brief, Say, Talk, What};
+use terminal::Terminal;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -32,12 +36,6 @@ Examples:
   neuro-tutor chat --url http://localhost:8000         through a server that runs
 
 Ctrl-C stops a reply, Ctrl-D leaves, /help says what else there is.";
-
-/// Sessions that are listed.
-const LISTED: usize = 20;
-
-/// Messages of a session that are shown when it is opened.
-const SHOWN: usize = 20;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
@@ -49,7 +47,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "URL", conflicts_with = "data")]
     url: Option<String>,
     /// An access token or API key for that server [env: NEURO_TUTOR_TOKEN]
-    #[arg(long, value_name = "TOKEN", requires = "url")]
+    #[arg(long, value_name = "TOKEN", requires = "url", conflicts_with = "data")]
     token: Option<String>,
     /// Go on with this conversation
     #[arg(long, value_name = "ID")]
@@ -66,10 +64,19 @@ pub(super) struct Args {
     /// Which provider answers
     #[arg(long, value_name = "NAME")]
     provider: Option<String>,
+    /// Write a log between the lines: error, warn, info, debug or trace [default: off]
+    #[arg(long, value_name = "LEVEL", value_parser = config::parse_level)]
+    pub(super) log_level: Option<LevelFilter>,
 }
 
 pub(super) fn run(args: Args, vars: &Vars) -> Result<u8, Failure> {
-    runtime()?.block_on(talk(args, vars))
+    let runtime = runtime()?;
+    let terminal = Terminal::as_it_is();
+    let ended = runtime.block_on(talk(args, vars));
+    // Who is told to end may still be reading a line, which nobody has to type to the end.
+    runtime.shutdown_background();
+    terminal.put_back();
+    ended
 }
 
 async fn talk(args: Args, vars: &Vars) -> Result<u8, Failure> {
@@ -85,14 +92,20 @@ async fn talk(args: Args, vars: &Vars) -> Result<u8, Failure> {
         talk,
         screen: Screen::new(),
         session: None,
-        last_reply: None,
+        retry: None,
         model: args.model.clone(),
         provider: args.provider.clone(),
         listed: Vec::new(),
         interrupts: Interrupts::new()
             .map_err(|error| Failure::new(FAILED, format!("Ctrl-C cannot be received: {error}")))?,
     };
-    let outcome = chat.run(&args).await;
+    let mut ends = Ends::new()
+        .map_err(|error| Failure::new(FAILED, format!("signals cannot be received: {error}")))?;
+    let outcome = tokio::select! {
+        outcome = chat.run(&args) => outcome,
+        () = ends.next() => Ok(INTERRUPTED),
+    };
+    chat.screen.end_reply();
     let closed = chat.talk.close().await;
     let code = outcome?;
     closed?;
@@ -127,7 +140,8 @@ struct Chat {
     talk: Talk,
     screen: Screen,
     session: Option<SessionId>,
-    last_reply: Option<MessageId>,
+    /// What is asked for again by `/retry`.
+    retry: Option<What>,
     model: Option<String>,
     provider: Option<String>,
     /// The sessions that were listed last, to be opened by their numbers.
@@ -150,14 +164,16 @@ impl Chat {
         if let Some(id) = &args.session {
             let id: SessionId = id.parse()?;
             // Says whether there is one.
-            self.talk.messages(&id, 1).await?;
+            self.talk.messages(&id, 1, None).await?;
             self.session = Some(id);
         } else if args.last {
-            let latest = self.talk.sessions(1).await?.into_iter().next();
+            let latest = self.talk.sessions(1, None).await?.items.into_iter().next();
             self.session = latest.map(|brief| brief.id);
         }
         if !args.words.is_empty() {
-            return Ok(match self.ask(args.words.join(" "), None).await {
+            let ended = self.ask(What::Words(args.words.join(" "))).await;
+            self.screen.written()?;
+            return Ok(match ended {
                 Ended::Whole => DONE,
                 Ended::Stopped | Ended::Abandoned => INTERRUPTED,
                 Ended::Failed => FAILED,
@@ -174,8 +190,10 @@ impl Chat {
         if is_terminal {
             self.screen
                 .note("Ctrl-C stops a reply, Ctrl-D leaves, /help says what else there is.");
-            if let Some(id) = self.session.clone() {
-                self.show(&id, &mut editor).await;
+            if let Some(id) = self.session.clone()
+                && let Err(error) = self.show(&id, Extent::Latest, &mut editor).await
+            {
+                self.screen.error(&error);
             }
         }
         let mut code = DONE;
@@ -210,7 +228,10 @@ impl Chat {
             // Fails for nothing that is read here.
             let _ = editor.add_history_entry(line);
             let ended = match Command::parse(line) {
-                None => self.ask(command::message(line).to_owned(), None).await,
+                None => {
+                    let words = command::message(line).to_owned();
+                    self.ask(What::Words(words)).await
+                }
                 Some(Err(why)) => {
                     self.screen.note(&why);
                     Ended::Failed
@@ -224,6 +245,7 @@ impl Chat {
                     }
                 },
             };
+            self.screen.written()?;
             match ended {
                 Ended::Abandoned => return Ok(INTERRUPTED),
                 // A script wants to know; a person has seen it.
@@ -238,39 +260,14 @@ impl Chat {
             Command::Help => self.screen.print(HELP),
             Command::Quit => {}
             Command::New => {
-                (self.session, self.last_reply) = (None, None);
+                (self.session, self.retry) = (None, None);
                 self.screen
                     .note("A new conversation begins with what you say next.");
             }
-            Command::Sessions => {
-                self.listed = self.talk.sessions(LISTED).await?;
-                let current = self.session.as_ref();
-                for (number, brief) in (1..).zip(&self.listed) {
-                    let mark = if current == Some(&brief.id) { "*" } else { " " };
-                    let line = format!(
-                        "{mark}{number:>3}  {}  ({} messages)\n",
-                        brief.title, brief.messages
-                    );
-                    self.screen.print(&line);
-                }
-                if self.listed.is_empty() {
-                    self.screen.note("There are no conversations yet.");
-                }
-            }
-            Command::Open(which) => {
-                let by_number = which.parse::<usize>().ok();
-                let listed = by_number.and_then(|n| self.listed.get(n.checked_sub(1)?));
-                let id = match listed {
-                    Some(brief) => brief.id.clone(),
-                    None => which.parse()?,
-                };
-                self.talk.messages(&id, 1).await?;
-                self.last_reply = None;
-                self.session = Some(id.clone());
-                self.show(&id, editor).await;
-            }
-            Command::History => match self.session.clone() {
-                Some(id) => self.show(&id, editor).await,
+            Command::Sessions(extent) => self.list(extent).await?,
+            Command::Open(which) => return self.open(&which, editor).await,
+            Command::History(extent) => match self.session.clone() {
+                Some(id) => self.show(&id, extent, editor).await?,
                 None => self.screen.note("Nothing has been said yet."),
             },
             Command::Title(title) => match &self.session {
@@ -282,40 +279,24 @@ impl Chat {
                 let now = self.model.as_deref().unwrap_or("the default one");
                 self.screen.note(&format!("The next reply is by {now}."));
             }
-            Command::Retry => match self.last_reply.clone() {
-                Some(reply) => return Ok(self.ask(String::new(), Some(reply)).await),
+            Command::Retry => match self.retry.clone() {
+                Some(what) => return Ok(self.ask(what).await),
                 None => self.screen.note("There is no reply to write again."),
             },
         }
         Ok(Ended::Whole)
     }
 
-    /// Shows a conversation, and lets its questions be found with the arrow keys.
-    async fn show(&mut self, id: &SessionId, editor: &mut DefaultEditor) {
-        match self.talk.messages(id, SHOWN).await {
-            Ok(messages) => {
-                for Said { id, role, text } in messages {
-                    self.screen.said(role, &text);
-                    match role {
-                        Role::User => drop(editor.add_history_entry(&text)),
-                        Role::Assistant => self.last_reply = Some(id),
-                        _ => {}
-                    }
-                }
-            }
-            Err(error) => self.screen.error(&error),
-        }
-    }
-
     /// Asks, and shows the reply as it grows. Ctrl-C stops it; again, it is not waited for.
-    async fn ask(&mut self, text: String, regenerate: Option<MessageId>) -> Ended {
+    async fn ask(&mut self, what: What) -> Ended {
         let say = Say {
-            text,
-            regenerate,
+            what: what.clone(),
             session: self.session.clone(),
             model: self.model.clone(),
             provider: self.provider.clone(),
         };
+        // Until there is a reply, which can be written again.
+        self.retry = Some(what.clone());
         let mut events = match self.talk.ask(say).await {
             Ok(events) => events,
             Err(error) => {
@@ -357,7 +338,7 @@ impl Chat {
                 Some(Ok(Event::TurnStarted {
                     turn_id,
                     session_id,
-                    reply_message_id,
+                    user_message_id,
                     ..
                 })) => {
                     // Ctrl-C may have come first.
@@ -366,7 +347,9 @@ impl Chat {
                     }
                     turn = Some(turn_id);
                     self.session = Some(session_id);
-                    self.last_reply = Some(reply_message_id);
+                    if let What::Words(text) | What::Instead(_, text) = &what {
+                        self.retry = Some(What::Instead(user_message_id, text.clone()));
+                    }
                 }
                 Some(Ok(Event::TextDelta { text })) => self.screen.reply(&text),
                 Some(Ok(Event::ReasoningDelta { text })) => self.screen.thought(&text),
@@ -376,8 +359,9 @@ impl Chat {
                 }
                 Some(Ok(Event::Notice(notice))) => self.screen.note(&notice.message),
                 Some(Ok(Event::ToolCall { name, .. })) => self.screen.note(&format!("uses {name}")),
-                Some(Ok(Event::TurnFinished { .. })) => {
+                Some(Ok(Event::TurnFinished { message, .. })) => {
                     self.screen.end_reply();
+                    self.retry = Some(What::Again(message.id));
                     if stopped {
                         self.screen.note("stopped");
                         return Ended::Stopped;

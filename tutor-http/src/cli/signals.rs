@@ -29,10 +29,10 @@ impl Signals {
     }
 
     async fn next(&mut self) {
-        let [interrupt, terminate] = &mut self.0;
+        let [one, other] = &mut self.0;
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = one.recv() => {}
+            _ = other.recv() => {}
         }
     }
 }
@@ -82,6 +82,37 @@ pub(super) struct Hangups;
 impl Hangups {
     pub(super) fn new() -> Self {
         Self
+    }
+
+    pub(super) async fn next(&mut self) {
+        std::future::pending().await
+    }
+}
+
+/// The signals to end at once: what is open has to be closed.
+#[cfg(unix)]
+pub(super) struct Ends(Signals);
+
+#[cfg(unix)]
+impl Ends {
+    pub(super) fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self(Signals([terminate, signal(SignalKind::hangup())?])))
+    }
+
+    pub(super) async fn next(&mut self) {
+        self.0.next().await;
+    }
+}
+
+#[cfg(not(unix))]
+pub(super) struct Ends;
+
+#[cfg(not(unix))]
+impl Ends {
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self)
     }
 
     pub(super) async fn next(&mut self) {

@@ -7,6 +7,8 @@ import pty
 import re
 import select
 import signal
+import subprocess
+import termios
 import time
 from pathlib import Path
 
@@ -116,3 +118,22 @@ def test_a_terminal_that_goes_away_ends_it_and_what_was_said_is_kept(tmp_path: P
     again.expect("> ")
     again.type("\x04")
     assert again.end() == 0
+
+
+def test_who_ends_it_at_the_prompt_has_the_terminal_back(tmp_path: Path) -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        keyboard, screen = pty.openpty()
+        before = termios.tcgetattr(screen)
+        env = {"PATH": os.environ["PATH"], "TERM": "xterm", "OLLAMA_HOST": "off"}
+        command = [os.environ["NEURO_TUTOR"], "chat", "--data", "d"]
+        process = subprocess.Popen(command, cwd=tmp_path, env=env, stdin=screen, stdout=screen, stderr=screen)
+        deadline, seen = time.monotonic() + PATIENCE, b""
+        while b"> " not in seen:
+            assert select.select([keyboard], [], [], max(0.0, deadline - time.monotonic()))[0], seen
+            seen += os.read(keyboard, 4096)
+        assert termios.tcgetattr(screen) != before
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == 130
+        assert termios.tcgetattr(screen) == before
+        os.close(keyboard)
+        os.close(screen)

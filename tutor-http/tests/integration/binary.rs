@@ -65,7 +65,11 @@ impl Binary {
 
     /// Runs a command to its end, which reads this.
     pub(crate) fn run_with(&self, args: &[&str], input: &[u8]) -> Ended {
-        let mut command = self.command(args);
+        Self::finish(self.command(args), input)
+    }
+
+    /// Runs this command to its end, which reads this.
+    pub(crate) fn finish(mut command: Command, input: &[u8]) -> Ended {
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let input = input.to_vec();

@@ -3,12 +3,12 @@
 use tutor_core::json::nearest;
 
 pub(super) const HELP: &str = "\
-/sessions      the latest conversations
+/sessions      the latest conversations; /sessions all: all of them
 /open N        go on with one of them, by its number or id
 /new           begin another conversation
-/history       what was said
+/history       what was said last; /history all: from the beginning
 /title WORDS   call the conversation this
-/retry         have the last reply written again
+/retry         have the last reply written again, or the last question answered that was not
 /model NAME    who writes the next replies; without a name the default
 /quit          leave, as Ctrl-D does
 A line that ends with \\ goes on in the next one. A line that begins with // says one with /.
@@ -18,14 +18,22 @@ A line that ends with \\ goes on in the next one. A line that begins with // say
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Help,
-    Sessions,
+    Sessions(Extent),
     Open(String),
     New,
-    History,
+    History(Extent),
     Title(String),
     Retry,
     Model(Option<String>),
     Quit,
+}
+
+/// How much is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// What is new.
+    Latest,
+    All,
 }
 
 const NAMES: [&str; 9] = [
@@ -46,12 +54,17 @@ impl Command {
             "" => Err(format!("/{name} needs {what}")),
             rest => Ok(make(rest.to_owned())),
         };
+        let extent = |make: fn(Extent) -> Self| match rest {
+            "" => Ok(make(Extent::Latest)),
+            "all" => Ok(make(Extent::All)),
+            _ => Err(format!("write /{name}, or /{name} all")),
+        };
         Some(match name {
             "help" | "?" => Ok(Self::Help),
-            "sessions" => Ok(Self::Sessions),
+            "sessions" => extent(Self::Sessions),
             "open" => needed(Self::Open, "a number of /sessions, or an id"),
             "new" => Ok(Self::New),
-            "history" => Ok(Self::History),
+            "history" => extent(Self::History),
             "title" => needed(Self::Title, "words"),
             "retry" => Ok(Self::Retry),
             "model" => Ok(Self::Model(
@@ -90,7 +103,8 @@ mod tests {
         for (line, expected) in [
             ("What is 1/2?", None),
             ("//etc", None),
-            ("/sessions", Some(Ok(Command::Sessions))),
+            ("/sessions", Some(Ok(Command::Sessions(Extent::Latest)))),
+            ("/history  all", Some(Ok(Command::History(Extent::All)))),
             ("/open  3 ", Some(Ok(Command::Open("3".to_owned())))),
             ("/title a b", Some(Ok(Command::Title("a b".to_owned())))),
             ("/model", Some(Ok(Command::Model(None)))),

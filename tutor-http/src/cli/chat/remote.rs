@@ -14,7 +14,7 @@ use tutor_core::{Error, ErrorKind, Event, Result, Role, SessionId, TurnEvent, Tu
 
 use crate::outbound::{self, Unread};
 
-use super::talk::{Brief, Replying, Said, Say};
+use super::talk::{Brief, Part, Replying, Said, Say, What};
 
 /// How long a connection may take.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
@@ -59,12 +59,18 @@ impl Remote {
         })
     }
 
-    /// A page of so many.
-    async fn page(&self, path: &[&str], limit: usize) -> Result<Value> {
+    /// A page of so many, from the place of this parameter on.
+    async fn page(
+        &self,
+        path: &[&str],
+        limit: usize,
+        place: Option<(&str, &str)>,
+    ) -> Result<Value> {
         let (client, request) = self.request(Method::GET, path)?.build_split();
         let mut request = request.map_err(unreachable)?;
-        let query = format!("limit={limit}");
-        request.url_mut().set_query(Some(&query));
+        let limit = limit.to_string();
+        let parameters = place.into_iter().chain([("limit", limit.as_str())]);
+        request.url_mut().query_pairs_mut().extend_pairs(parameters);
         let request = RequestBuilder::from_parts(client, request);
         read(self.send(request, None).await?).await
     }
@@ -132,9 +138,14 @@ impl Remote {
         if let Some(session) = &say.session {
             body["session_id"] = session.as_str().into();
         }
-        match &say.regenerate {
-            Some(reply) => body["regenerate"] = reply.as_str().into(),
-            None => body["messages"] = json!([{"role": "user", "content": say.text}]),
+        let said = |text: String| json!([{"role": "user", "content": text}]);
+        match say.what {
+            What::Words(text) => body["messages"] = said(text),
+            What::Instead(question, text) => {
+                body["edit"] = question.as_str().into();
+                body["messages"] = said(text);
+            }
+            What::Again(reply) => body["regenerate"] = reply.as_str().into(),
         }
         let request = self.request(Method::POST, &["api", "chat"])?;
         let response = self.send(request, Some(body)).await?;
@@ -155,9 +166,10 @@ impl Remote {
         self.json(Method::POST, &path, None).await.map(drop)
     }
 
-    pub(super) async fn sessions(&self, limit: usize) -> Result<Vec<Brief>> {
-        let body = self.page(&["api", "sessions"], limit).await?;
-        list(&body["sessions"], |session| {
+    pub(super) async fn sessions(&self, limit: usize, from: Option<&str>) -> Result<Part<Brief>> {
+        let place = from.map(|cursor| ("cursor", cursor));
+        let body = self.page(&["api", "sessions"], limit, place).await?;
+        list(&body, "sessions", |session| {
             Some(Brief {
                 id: session["id"].as_str()?.parse().ok()?,
                 title: session["title"].as_str()?.to_owned(),
@@ -166,14 +178,21 @@ impl Remote {
         })
     }
 
-    pub(super) async fn messages(&self, session: &SessionId, limit: usize) -> Result<Vec<Said>> {
+    pub(super) async fn messages(
+        &self,
+        session: &SessionId,
+        limit: usize,
+        before: Option<&str>,
+    ) -> Result<Part<Said>> {
         let path = ["api", "sessions", session.as_str(), "messages"];
-        let body = self.page(&path, limit).await?;
-        list(&body["messages"], |message| {
+        let place = before.map(|message| ("before", message));
+        let body = self.page(&path, limit, place).await?;
+        list(&body, "messages", |message| {
             Some(Said {
                 id: message["id"].as_str()?.parse().ok()?,
                 role: serde_json::from_value::<Role>(message["role"].clone()).ok()?,
                 text: text_of(&message["content"]),
+                is_text: message["content"].is_string(),
             })
         })
     }
@@ -238,12 +257,13 @@ async fn read(response: Response) -> Result<Value> {
     serde_json::from_slice(&body).map_err(|_| strange())
 }
 
-fn list<T>(list: &Value, of: impl Fn(&Value) -> Option<T>) -> Result<Vec<T>> {
-    let items = list.as_array().ok_or_else(strange)?;
-    items
-        .iter()
-        .map(|item| of(item).ok_or_else(strange))
-        .collect()
+fn list<T>(body: &Value, name: &str, of: impl Fn(&Value) -> Option<T>) -> Result<Part<T>> {
+    let items = body[name].as_array().ok_or_else(strange)?;
+    let items = items.iter().map(|item| of(item).ok_or_else(strange));
+    Ok(Part {
+        items: items.collect::<Result<_>>()?,
+        next: body["next_cursor"].as_str().map(str::to_owned),
+    })
 }
 
 /// The text of a message's content.

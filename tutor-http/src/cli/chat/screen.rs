@@ -1,9 +1,10 @@
 //! What is seen: replies on standard output, everything else on standard error.
 
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{self, IsTerminal, Write, stderr, stdout};
 
 use tutor_core::{Error, Role};
 
+use crate::cli::failure::Failure;
 use crate::control::report::sentence;
 
 const BOLD: &str = "\x1b[1m";
@@ -18,6 +19,8 @@ pub(super) struct Screen {
     /// True behind a reply that has not ended its line.
     in_line: bool,
     in_thought: bool,
+    /// Why standard output could not be written, from then on.
+    lost: Option<io::Error>,
 }
 
 impl Screen {
@@ -27,6 +30,18 @@ impl Screen {
             is_styled: stdout().is_terminal() && stderr().is_terminal() && !has_no_color,
             in_line: false,
             in_thought: false,
+            lost: None,
+        }
+    }
+
+    /// Whether all that was printed has been written.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn written(&self) -> Result<(), Failure> {
+        match &self.lost {
+            Some(error) => Err(Failure::of_output(error)),
+            None => Ok(()),
         }
     }
 
@@ -60,32 +75,34 @@ impl Screen {
         }
     }
 
-    /// Text on standard output. Whoever has closed it does not want to read it.
+    /// Text on standard output.
     pub(super) fn print(&mut self, text: &str) {
         let text = printable(text);
         if let Some(last) = text.chars().last() {
             self.in_line = last != '\n';
         }
+        self.write(&text);
+    }
+
+    fn write(&mut self, text: &str) {
         let mut out = stdout();
-        let _ = out.write_all(text.as_bytes());
-        let _ = out.flush();
+        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        if let Err(error) = written {
+            self.lost = self.lost.take().or(Some(error));
+        }
     }
 
     /// What somebody said before.
     pub(super) fn said(&mut self, role: Role, text: &str) {
         let text = printable(text);
         match (role, self.is_styled) {
-            (Role::User, true) => self.raw(&format!("{BOLD}> {text}{PLAIN}\n")),
+            (Role::User, true) => {
+                self.write(&format!("{BOLD}> {text}{PLAIN}\n"));
+                self.in_line = false;
+            }
             (Role::User, false) => self.print(&format!("> {text}\n")),
             _ => self.print(&format!("{text}\n")),
         }
-    }
-
-    fn raw(&mut self, text: &str) {
-        let mut out = stdout();
-        let _ = out.write_all(text.as_bytes());
-        let _ = out.flush();
-        self.in_line = false;
     }
 
     /// Something that the person should know.

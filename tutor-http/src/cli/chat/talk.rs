@@ -2,7 +2,11 @@
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use tutor_core::{ChatRequest, Event, MessageId, Messages, Result, Role, SessionId, TurnId, Tutor};
+use tutor_core::session::{Cursor, Page};
+use tutor_core::{
+    ChatRequest, Content, Event, Message, MessageId, Messages, Result, Role, Session, SessionId,
+    TurnId, Tutor,
+};
 
 use super::remote::Remote;
 
@@ -17,12 +21,28 @@ pub(super) enum Talk {
 
 /// Something to say.
 pub(super) struct Say {
-    pub(super) text: String,
-    /// A reply to write again; then there is no text.
-    pub(super) regenerate: Option<MessageId>,
+    pub(super) what: What,
     pub(super) session: Option<SessionId>,
     pub(super) model: Option<String>,
     pub(super) provider: Option<String>,
+}
+
+/// What a reply is asked for.
+#[derive(Clone)]
+pub(super) enum What {
+    /// To this.
+    Words(String),
+    /// To this, which is said in the place of a question of the conversation.
+    Instead(MessageId, String),
+    /// In the place of this reply.
+    Again(MessageId),
+}
+
+/// A part of a list.
+pub(super) struct Part<T> {
+    pub(super) items: Vec<T>,
+    /// Where the next part is; `None` behind the last one.
+    pub(super) next: Option<String>,
 }
 
 /// A conversation in a list.
@@ -37,6 +57,17 @@ pub(super) struct Said {
     pub(super) id: MessageId,
     pub(super) role: Role,
     pub(super) text: String,
+    /// False if there are images or files, which are not shown.
+    pub(super) is_text: bool,
+}
+
+impl<T> From<Page<T>> for Part<T> {
+    fn from(page: Page<T>) -> Self {
+        Self {
+            items: page.items,
+            next: page.next_cursor.map(|cursor| cursor.as_str().to_owned()),
+        }
+    }
 }
 
 /// A reply as it grows.
@@ -48,11 +79,19 @@ impl Talk {
             Self::Here(tutor) => tutor,
             Self::There(remote) => return remote.ask(say).await,
         };
-        let mut request = match say.regenerate {
-            Some(_) => ChatRequest::default(),
-            None => ChatRequest::new(say.text),
+        let mut request = match say.what {
+            What::Words(text) => ChatRequest::new(text),
+            What::Instead(question, text) => {
+                let mut request = ChatRequest::new(text);
+                request.edit = Some(question);
+                request
+            }
+            What::Again(reply) => {
+                let mut request = ChatRequest::default();
+                request.regenerate = Some(reply);
+                request
+            }
         };
-        request.regenerate = say.regenerate;
         request.session_id = say.session;
         request.preferences.model = say.model;
         request.preferences.provider = say.provider;
@@ -72,34 +111,43 @@ impl Talk {
         }
     }
 
-    /// The latest conversations.
-    pub(super) async fn sessions(&self, limit: usize) -> Result<Vec<Brief>> {
+    /// The latest conversations, or those from this place on.
+    pub(super) async fn sessions(&self, limit: usize, from: Option<&str>) -> Result<Part<Brief>> {
         let tutor = match self {
             Self::Here(tutor) => tutor,
-            Self::There(remote) => return remote.sessions(limit).await,
+            Self::There(remote) => return remote.sessions(limit, from).await,
         };
-        let page = tutor.sessions(limit, None).await?;
-        let briefs = page.items.into_iter().map(|session| Brief {
+        let page = tutor.sessions(limit, from.map(Cursor::from_text)).await?;
+        let brief = |session: Session| Brief {
             id: session.id,
             title: session.title,
             messages: session.message_count,
-        });
-        Ok(briefs.collect())
+        };
+        Ok(page.map(brief).into())
     }
 
-    /// The last messages of a conversation, oldest first.
-    pub(super) async fn messages(&self, session: &SessionId, limit: usize) -> Result<Vec<Said>> {
+    /// The last messages of a conversation, or those before this place, oldest first.
+    pub(super) async fn messages(
+        &self,
+        session: &SessionId,
+        limit: usize,
+        before: Option<&str>,
+    ) -> Result<Part<Said>> {
         let tutor = match self {
             Self::Here(tutor) => tutor,
-            Self::There(remote) => return remote.messages(session, limit).await,
+            Self::There(remote) => return remote.messages(session, limit, before).await,
         };
-        let page = tutor.messages(session, Messages::latest(limit)).await?;
-        let said = page.items.into_iter().map(|message| Said {
+        let range = match before {
+            Some(message) => Messages::before(message.parse()?, limit),
+            None => Messages::latest(limit),
+        };
+        let said = |message: Message| Said {
             id: message.id,
             role: message.role,
             text: message.content.text(),
-        });
-        Ok(said.collect())
+            is_text: matches!(message.content, Content::Text(_)),
+        };
+        Ok(tutor.messages(session, range).await?.map(said).into())
     }
 
     pub(super) async fn rename(&self, session: &SessionId, title: String) -> Result<()> {
