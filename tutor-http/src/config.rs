@@ -127,7 +127,7 @@ impl Settings {
     /// `config`, naming the setting, what is wrong with it, and what to write instead.
     pub fn new(args: Args, vars: &Vars) -> Result<Self> {
         let setting = |key, var, form| Setting { key, var, form };
-        let number = "a whole number";
+        let (number, count) = ("a whole number", "a whole number from 1 on");
         let (bounds, mut limits) = (Bounds::default(), Limits::default());
         let mut layers = Layers::new(vars);
         let host = layers.pick(
@@ -194,20 +194,9 @@ impl Settings {
             },
             LogFormat::default,
         )?;
-        let path = "the path of a PEM file";
         let mut file = |key, var, flag| {
-            layers.pick_read(
-                setting(key, var, path),
-                flag,
-                |path| Ok(Some(PathBuf::from(path))),
-                |path| {
-                    path.as_deref()
-                        .map(Path::to_string_lossy)
-                        .unwrap_or_default()
-                        .into()
-                },
-                || None,
-            )
+            let setting = setting(key, var, "the path of a PEM file");
+            layers.pick_file(setting, flag, |path| Ok(path.to_owned()))
         };
         let tls = tls_files(
             file("tls_certificate", "TLS_CERTIFICATE", args.tls_certificate)?,
@@ -255,23 +244,23 @@ impl Settings {
             setting("insecure_no_auth", "INSECURE_NO_AUTH", "true or false"),
             args.insecure_no_auth,
         )?;
-        let max_connections = layers.pick(
-            setting("max_connections", "MAX_CONNECTIONS", number),
+        let max_connections = layers.pick_count(
+            setting("max_connections", "MAX_CONNECTIONS", count),
             args.max_connections,
             bounds.max_connections,
         )?;
-        limits.max_live_turns = layers.pick(
-            setting("max_live_turns", "MAX_LIVE_TURNS", number),
+        limits.max_live_turns = layers.pick_count(
+            setting("max_live_turns", "MAX_LIVE_TURNS", count),
             args.max_live_turns,
             limits.max_live_turns,
         )?;
-        let max_body_bytes = layers.pick(
-            setting("max_body_bytes", "MAX_BODY_BYTES", number),
+        let max_body_bytes = layers.pick_count(
+            setting("max_body_bytes", "MAX_BODY_BYTES", count),
             args.max_body_bytes,
             bounds.max_body_bytes,
         )?;
-        let max_message_chars = layers.pick(
-            setting("max_message_chars", "MAX_MESSAGE_CHARS", number),
+        let max_message_chars = layers.pick_count(
+            setting("max_message_chars", "MAX_MESSAGE_CHARS", count),
             args.max_message_chars,
             bounds.max_message_chars,
         )?;
@@ -280,11 +269,11 @@ impl Settings {
             args.drain_seconds,
             bounds.drain_grace.as_secs(),
         )?;
-        limits.max_live_turns_per_owner = layers.pick(
+        limits.max_live_turns_per_owner = layers.pick_count(
             setting(
                 "max_live_turns_per_person",
                 "MAX_LIVE_TURNS_PER_PERSON",
-                number,
+                count,
             ),
             None,
             limits.max_live_turns_per_owner,
@@ -298,12 +287,10 @@ impl Settings {
         )?;
         let summarize =
             layers.pick_truth(setting("summarize", "SUMMARIZE", "true or false"), false)?;
-        let (_, catalog) = layers.pick_read(
+        let catalog = layers.pick_file(
             setting("model_catalog", "MODEL_CATALOG", "the path of a JSON file"),
             None,
-            |path| Ok((path.to_owned(), read_catalog(path)?)),
-            |(path, _)| path.clone().into(),
-            || (String::new(), Catalog::built_in()),
+            read_catalog,
         )?;
         let (providers, ollama) = providers::providers(vars)?;
         let mut key_files = providers::key_files(vars);
@@ -348,7 +335,7 @@ impl Settings {
             providers,
             default_provider,
             ollama,
-            catalog,
+            catalog: catalog.unwrap_or_else(Catalog::built_in),
             effective: layers.end()?,
             key_files,
         })
@@ -532,7 +519,7 @@ pub fn summary(tutor: &Tutor) -> Vec<String> {
 const LEVELS: &str = "error, warn, info, debug or trace";
 
 /// The models that are known, with those of a file added.
-fn read_catalog(path: &str) -> Result<Catalog> {
+fn read_catalog(path: &Path) -> Result<Catalog> {
     let json = std::fs::read_to_string(path).map_err(|error| {
         config("the catalog of models cannot be read".to_owned()).with_source(error)
     })?;

@@ -69,6 +69,11 @@ const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
 /// `config` if the machine does not have it, another program does, or it is not allowed, saying
 /// what to do.
 pub async fn bind(host: &str, port: u16) -> Result<TcpListener> {
+    // An address of IPv6 as URLs have it.
+    let inside = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let host = inside.unwrap_or(host);
     TcpListener::bind((host, port)).await.map_err(|error| {
         let advice = match error.kind() {
             ErrorKind::AddrInUse => {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use reqwest::Url;
 use tutor_core::bus::{LiveBus, RedisBus};
 use tutor_core::{Error, ErrorKind, Result};
 
@@ -87,10 +88,16 @@ impl FromStr for RedisUrl {
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = self.url.split("://").next().unwrap_or("redis");
-        match redis::Client::open(self.url.as_str()) {
-            Ok(client) => write!(f, "{scheme}://{}", client.get_connection_info().addr()),
-            Err(_) => f.write_str(scheme),
+        let bare = Url::parse(&self.url).ok().and_then(|mut url| {
+            // What has no host, as a socket, has neither.
+            let _ = (url.set_password(None), url.set_username(""));
+            // That of a socket has its password there.
+            url.set_query(None);
+            (url.password().is_none() && url.username().is_empty()).then_some(url)
+        });
+        match bare {
+            Some(url) => url.fmt(f),
+            None => f.write_str("redis"),
         }
     }
 }
@@ -164,7 +171,7 @@ mod tests {
     #[test]
     fn a_url_is_shown_without_its_password_and_a_wrong_one_not_at_all() {
         let url: RedisUrl = "redis://user:canary@example.org:6380/2".parse().unwrap();
-        assert_eq!(url.to_string(), "redis://example.org:6380");
+        assert_eq!(url.to_string(), "redis://example.org:6380/2");
         assert!(!format!("{url:?}").contains("canary"));
         for wrong in ["canary", "http://canary", ""] {
             let error = wrong.parse::<RedisUrl>().unwrap_err();

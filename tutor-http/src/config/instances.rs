@@ -37,22 +37,16 @@ pub(super) fn pick_redis(layers: &mut Layers<'_>) -> Result<Option<RedisUrl>> {
         },
         || None,
     )?;
-    let authorities = layers.pick_read(
-        REDIS_CA,
-        None,
-        |path| match std::fs::read(path) {
-            Ok(pem) => Ok(Some((path.to_owned(), pem))),
+    let authorities = layers.pick_file(REDIS_CA, None, |path| {
+        let shown = path.display().to_string();
+        match std::fs::read(path) {
+            Ok(pem) => Ok((shown, pem)),
             Err(error) => Err(Error::new(
                 ErrorKind::Config,
-                format!("{path} cannot be read: {error}"),
+                format!("{shown} cannot be read: {error}"),
             )),
-        },
-        |read| {
-            let path = read.as_ref().map(|(path, _)| path.clone());
-            path.unwrap_or_default().into()
-        },
-        || None,
-    )?;
+        }
+    })?;
     match (url, authorities) {
         (Some(url), Some((path, pem))) => {
             let trusting = url.trusting(&pem);

@@ -1,6 +1,7 @@
 //! One setting from several places: defaults, then the file, then the environment, then flags.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
@@ -95,6 +96,26 @@ impl<'a> Layers<'a> {
         Ok(value)
     }
 
+    /// A count of which none would refuse everything.
+    ///
+    /// # Errors
+    /// As of [`pick`](Self::pick); also `config` for zero.
+    pub(super) fn pick_count(
+        &mut self,
+        setting: Setting,
+        flag: Option<usize>,
+        default: usize,
+    ) -> Result<usize> {
+        let found = self.find(setting, flag, |value| serde_json::from_value(value).ok())?;
+        let (count, origin) = found.unwrap_or((default, Origin::Default));
+        if count == 0 {
+            let zero = config(format!("0 would refuse everything: write {}", setting.form));
+            return Err(self.named(setting, &origin, &zero));
+        }
+        self.note(setting.key, count.into(), origin);
+        Ok(count)
+    }
+
     /// A setting that is true or false; also `yes`, `on`, `1` and their opposites.
     pub(super) fn pick_truth(&mut self, setting: Setting, flag: bool) -> Result<bool> {
         let truth = |value: Value| value.as_bool().map(Truth);
@@ -131,6 +152,34 @@ impl<'a> Layers<'a> {
         };
         self.note(setting.key, shown(&value), origin);
         Ok(value)
+    }
+
+    /// A file that is read, by its path: what the configuration file names is beside it. `None` if
+    /// nobody names one.
+    ///
+    /// # Errors
+    /// Those of `read`, with the name of the setting.
+    pub(super) fn pick_file<T>(
+        &mut self,
+        setting: Setting,
+        flag: Option<String>,
+        read: impl Fn(&Path) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let found = self.find(setting, flag, |value| match value {
+            Value::String(path) => Some(path),
+            _ => None,
+        })?;
+        let Some((path, origin)) = found else {
+            self.note(setting.key, "".into(), Origin::Default);
+            return Ok(None);
+        };
+        let path = match origin {
+            Origin::File(_) => self.vars.file().directory().join(path),
+            _ => PathBuf::from(path),
+        };
+        let value = read(&path).map_err(|error| self.named(setting, &origin, &error))?;
+        self.note(setting.key, path.to_string_lossy().into(), origin);
+        Ok(Some(value))
     }
 
     fn find<T: FromStr>(

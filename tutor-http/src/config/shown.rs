@@ -13,7 +13,8 @@ impl Settings {
     pub fn shown(&self) -> String {
         let mut lines = Vec::new();
         for setting in &self.effective {
-            if setting.value == "" {
+            // What somebody left empty is not its default.
+            if setting.value == "" && setting.origin == Origin::Default {
                 continue;
             }
             lines.push((

@@ -179,6 +179,11 @@ fn a_wrong_setting_is_named() {
         ("OPENAI_BASE_URL", "ftp://a"),
         ("DEMO_DELAY_MS", "fast"),
         ("MAX_CONNECTIONS", "many"),
+        ("MAX_CONNECTIONS", "0"),
+        ("MAX_LIVE_TURNS", "0"),
+        ("MAX_LIVE_TURNS_PER_PERSON", "0"),
+        ("MAX_BODY_BYTES", "0"),
+        ("MAX_MESSAGE_CHARS", "0"),
         ("OLLAMA_HOST", "a:b"),
     ] {
         let error = settings(&[], &[(name, value)]).unwrap_err();
@@ -305,6 +310,58 @@ fn what_is_shown_is_a_file_without_secrets_that_means_the_same() {
         again.providers[0].config.concurrency.unwrap().max_running,
         3
     );
+}
+
+#[test]
+fn what_was_left_empty_is_shown_and_redis_with_its_database() {
+    let vars = [
+        ("CORS_ORIGINS", ","),
+        ("REDIS_URL", "redis://ada:canary@h:1/5"),
+    ];
+    let shown = settings(&[], &vars).unwrap().shown();
+    assert!(shown.contains("cors_origins = \"\" "), "{shown}");
+    assert!(shown.contains("redis = \"redis://h:1/5\" "), "{shown}");
+    assert!(!shown.contains("canary"), "{shown}");
+    let again = with_file(&shown).unwrap();
+    let value = |key: &str| {
+        let found = again.effective.iter().find(|setting| setting.key == key);
+        found.unwrap().value.clone()
+    };
+    assert_eq!(
+        (value("cors_origins"), value("redis")),
+        ("".into(), "redis://h:1/5".into())
+    );
+}
+
+#[test]
+fn files_that_a_configuration_file_names_are_beside_it() {
+    let directory = directory(&[]);
+    let below = directory.path().join("below");
+    std::fs::create_dir(&below).unwrap();
+    let text = "tls_certificate = 'c.pem'\ntls_key = 'k.pem'\nmodel_catalog = 'm.json'\n\
+        [providers.main]\nkind = 'openai'\nkey_file = 'key.txt'\n";
+    let file = below.join("nt.toml");
+    std::fs::write(&file, text).unwrap();
+    std::fs::write(below.join("m.json"), r#"{"models": {"mine": {}}}"#).unwrap();
+    std::fs::write(below.join("key.txt"), "k").unwrap();
+    let vars = Vars::load(directory.path(), Some(&file)).unwrap();
+    let settings = Settings::new(args(&[]), &vars).unwrap();
+    let tls = settings.tls.unwrap();
+    assert_eq!(
+        (tls.certificate, tls.key),
+        (below.join("c.pem"), below.join("k.pem"))
+    );
+    assert!(settings.catalog.find("mine").is_some());
+}
+
+#[tokio::test]
+async fn an_address_of_ipv6_may_be_in_brackets() {
+    let plain = tutor_http::bind("::1", 0).await;
+    let bracketed = tutor_http::bind("[::1]", 0).await;
+    // A machine may have no IPv6.
+    assert_eq!(plain.is_ok(), bracketed.is_ok(), "{bracketed:?}");
+    let listener = tutor_http::bind("[127.0.0.1]", 0).await.unwrap();
+    assert!(listener.local_addr().unwrap().ip().is_loopback());
 }
 
 #[tokio::test]
