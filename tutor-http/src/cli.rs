@@ -123,7 +123,9 @@ Environment:
   IMPROVE_TITLES, SUMMARIZE, MODEL_CATALOG, MAX_LIVE_TURNS_PER_PERSON, STREAMS_PER_PERSON,
   REQUESTS_PER_MINUTE, ADDRESS_REQUESTS_PER_MINUTE, TURNS_PER_DAY, TOKENS_PER_DAY,
   COST_USD_PER_DAY, UPLOAD_BYTES_PER_DAY, the same four with KEY_ or ADDRESS_ before them,
-  MAX_LIVE_TURNS_PER_KEY, MAX_LIVE_TURNS_PER_ADDRESS, FILES;
+  MAX_LIVE_TURNS_PER_KEY, MAX_LIVE_TURNS_PER_ADDRESS, FILES, REDIS_URL, REDIS_CA, LEASE_SECONDS;
+  NEURO_TUTOR_CONFIG, the configuration file; NEURO_TUTOR_TOKEN, for chat through a server;
+  AWS_…, GOOGLE_… and AZURE_…, the account of a bucket that FILES names;
   OTEL_EXPORTER_OTLP_ENDPOINT and the other variables of OpenTelemetry";
 
 /// Does what the command line says, the first argument being the program's name, and returns the

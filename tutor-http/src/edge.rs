@@ -80,7 +80,8 @@ impl Edge {
         self.state
             .metrics
             .answered(method, route.into(), status, took);
-        let ms = took.as_millis();
+        // JSON has no number for the larger one.
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         // Those who watch ask all the time.
         if WATCHED.contains(&route) && status < 400 {
             tracing::debug!(method, route, status, ms, request_id = id, "request");

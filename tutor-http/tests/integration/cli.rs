@@ -12,6 +12,21 @@ async fn bare_and_named_it_serves() {
     assert!(!binary.path("neuro-tutor-data").exists());
 }
 
+/// The variables of the table of settings, but for those that differ by a beginning alone.
+fn documented_variables() -> Vec<String> {
+    let readme = include_str!("../../README.md");
+    let rows = readme.lines().filter(|line| line.starts_with("| `"));
+    let columns = rows.filter_map(|row| row.split('|').nth(2));
+    let names = columns.flat_map(|column| column.split('`').skip(1).step_by(2));
+    let is_variable = |name: &&str| {
+        let is_name = name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+        is_name && !name.starts_with("KEY_") && !name.starts_with("ADDRESS_")
+    };
+    let names: Vec<_> = names.filter(is_variable).map(str::to_owned).collect();
+    assert!(names.len() > 30, "{names:?}");
+    names
+}
+
 #[test]
 fn help_names_every_command_and_the_exit_codes() {
     let binary = Binary::new();
@@ -26,6 +41,9 @@ fn help_names_every_command_and_the_exit_codes() {
         "DATABASE_URL",
     ] {
         assert!(help.contains(word), "no {word} in {help}");
+    }
+    for name in documented_variables() {
+        assert!(help.contains(&name), "no {name} in {help}");
     }
     let serve = binary.run(&["serve", "--help"]).text();
     assert!(serve.contains("Exit codes:") && serve.contains("--data"));
@@ -42,6 +60,11 @@ fn completions_and_manual_pages_are_made_for_every_command() {
     assert!(page.contains(".TH neuro-tutor 1"), "{page}");
     let page = binary.run(&["man", "serve"]).text();
     assert!(page.contains(".TH neuro-tutor-serve 1"), "{page}");
+    let page = binary.run(&["man", "users", "add"]).text();
+    assert!(page.contains(".TH neuro-tutor-users-add 1"), "{page}");
+    assert!(page.contains("admin"), "{page}");
+    let refused = binary.run(&["man", "users", "ad"]).refused(2);
+    assert!(refused.contains("disable"), "{refused}");
     let refused = binary.run(&["man", "sevre"]).refused(2);
     assert!(refused.contains("serve"), "{refused}");
 }

@@ -268,6 +268,7 @@ async fn the_binary_tells_of_its_store_and_itself_and_logs_json_without_words_or
     assert_eq!(entry["route"], "/api/chat");
     assert_eq!(entry["request_id"], "a-request-of-mine");
     assert_eq!(entry["level"], "INFO");
+    assert!(entry["status"].is_u64() && entry["ms"].is_u64(), "{line}");
     server.signal("TERM");
     assert_eq!(server.ended(), Some(0));
     let rest: Vec<String> = log.iter().collect();
