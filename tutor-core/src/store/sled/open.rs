@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -53,8 +54,28 @@ struct FormatRow {
     format: u32,
 }
 
+/// The process that started sled first, whose memory this is; 0 if none has.
+static STARTED_IN: AtomicU32 = AtomicU32::new(0);
+
+/// Refuses what would wait for ever: sled's threads are those of the process that started it first,
+/// and a process that was forked from it has their queues without them.
+fn check_not_forked() -> Result<()> {
+    let started_in = STARTED_IN.load(Ordering::Relaxed);
+    if started_in == 0 || started_in == std::process::id() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Config,
+        "a sled store cannot be opened in a process that was forked after one was opened in its parent: \
+         start the process anew instead (Python: the start method spawn or forkserver), fork before the \
+         parent opens one, or keep the data in sqlite:///FILE",
+    )
+    .with_context("reason", "forked"))
+}
+
 /// Opens the store in this directory, or creates one. Blocks.
 pub(super) fn open(directory: &Path, options: &SledOptions) -> Result<Database> {
+    check_not_forked()?;
     create_directory(directory)?;
     let deadline = Instant::now() + options.lock_wait;
     let lock = lock(directory, deadline)?;
@@ -160,6 +181,7 @@ fn start(files: &Path, options: &SledOptions, deadline: Instant) -> Result<Db> {
         .segment_size(SEGMENT_BYTES)
         .cache_capacity(options.cache_capacity)
         .flush_every_ms(Some(FLUSH_EVERY_MS));
+    STARTED_IN.store(std::process::id(), Ordering::Relaxed);
     loop {
         let started = catch_unwind(AssertUnwindSafe(|| config.open()));
         return match started {
