@@ -1,7 +1,7 @@
 //! What [`Tutor`](crate::Tutor) runs: the turn, from its begin to its end.
 
 use std::fmt;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio_util::sync::CancellationToken;
@@ -78,6 +78,8 @@ pub(crate) struct Engine {
     pub(crate) tasks: TaskTracker,
     /// Cancelled when no new turn is taken any more.
     pub(crate) closing: CancellationToken,
+    /// True when the store is closed, or about to be.
+    pub(crate) closed: AtomicBool,
     /// Cancelled when running turns have to end.
     pub(crate) halt: CancellationToken,
 }
@@ -132,10 +134,13 @@ impl Engine {
         request: ChatRequest,
         cancel: CancellationToken,
     ) -> Result<(Asked, bool)> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(rules::closed());
+        }
         if self.closing.is_cancelled() {
             return Err(Error::new(
                 ErrorKind::Overloaded,
-                "this tutor is closing, or closed: ask again when it is open, or another instance",
+                "this tutor is closing: ask again when it is open, or another instance",
             )
             .retryable(None));
         }
@@ -389,6 +394,7 @@ impl Engine {
         if let Some(peers) = &self.peers {
             peers.close().await;
         }
+        self.closed.store(true, Ordering::Release);
         self.store.close().await
     }
 }

@@ -1,6 +1,7 @@
 //! How a [`Tutor`] is configured.
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
 use tokio_util::sync::CancellationToken;
@@ -229,6 +230,7 @@ impl TutorBuilder {
             recovered: Default::default(),
             tasks,
             closing,
+            closed: AtomicBool::new(false),
             halt: CancellationToken::new(),
         });
         engine.recover().await?;
