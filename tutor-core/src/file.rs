@@ -120,8 +120,11 @@ impl Part {
     /// A file by its bytes. Its type is what it is, or `text/plain` if it is UTF-8.
     ///
     /// # Errors
-    /// `invalid_input` if it is of no known type.
+    /// `invalid_input` if it is empty, or of no known type.
     pub fn file(name: impl Into<String>, bytes: &[u8]) -> Result<Self> {
+        if bytes.is_empty() {
+            return Err(Error::invalid_input("the file is empty"));
+        }
         let is_text = || std::str::from_utf8(bytes).is_ok().then_some("text/plain");
         let media_type = sniff(bytes).or_else(is_text).ok_or_else(|| {
             Error::invalid_input("the file is of no known type: send text, a PDF or an image")
@@ -139,7 +142,7 @@ impl Part {
     /// [`IMAGE_TYPES`] are files. A name is shown with a file; images have none.
     ///
     /// # Errors
-    /// `invalid_input` if they are of no known type.
+    /// `invalid_input` if there are none, or they are of no known type.
     pub fn attachment(name: Option<&str>, bytes: &[u8]) -> Result<Self> {
         if sniff(bytes).is_some_and(|found| IMAGE_TYPES.contains(&found)) {
             return Self::image(bytes);

@@ -71,7 +71,7 @@ impl ProviderConfig {
     /// | `max_retries` | retries of a request, at most 10 |
     /// | `max_concurrent`, `max_waiting`, `max_wait` | [`Concurrency`] |
     /// | `breaker` | `false` for none, or `{ failures, window, cooldown }`: [`Breaker`] |
-    /// | `fallback` | a list of `provider` or `provider/model`, asked in order when this one cannot answer |
+    /// | `fallback` | `provider` or `provider/model`, or a list of such, asked in order when this one cannot answer |
     /// | `restart` | true to fall back also when a part of a reply was delivered |
     /// | `record` | a directory: every completion is recorded into a file, the model's words included |
     /// | `delay` | the demo provider's pause between two words |
@@ -121,9 +121,9 @@ impl ProviderConfig {
         }
         config.concurrency = concurrency(&mut fields)?;
         config.breaker = breaker(&mut fields)?;
-        config.fallback = fields
-            .parsed("fallback", "a list of texts: provider, or provider/model")?
-            .unwrap_or_default();
+        let expected = "provider, or provider/model, or a list of such";
+        let fallback: Option<OneOrMore<String>> = fields.parsed("fallback", expected)?;
+        config.fallback = fallback.map_or_else(Vec::new, OneOrMore::into_vec);
         config.restart = fields.flag("restart")?;
         config.record = fields.parsed("record", "a directory")?;
         config.demo_delay = fields.seconds("delay")?;
@@ -459,6 +459,12 @@ mod tests {
     }
 
     #[test]
+    fn one_fallback_needs_no_list() {
+        let one = config("openai", json!({"fallback": "other/model"})).unwrap();
+        assert_eq!(one.fallback, ["other/model"]);
+    }
+
+    #[test]
     fn keys_come_from_the_options_the_environment_or_files() {
         assert_eq!(keys("openai", json!({"key": " k "})), ["k"]);
         assert_eq!(keys("openai", json!({"api_key": "k"})), ["k"]);
@@ -491,7 +497,7 @@ mod tests {
             (json!({"max_waiting": 1}), "max_concurrent"),
             (json!({"breaker": {"failurs": 1}}), "did you mean failures"),
             (json!({"breaker": {"failures": 0}}), "1 at least"),
-            (json!({"fallback": "canary"}), "fallback"),
+            (json!({"fallback": {"canary": 1}}), "fallback"),
             (json!({"dialect": "canary"}), "known: openai"),
         ] {
             let error = config("openai", options).unwrap_err();
