@@ -126,26 +126,25 @@ pub(crate) fn block_on<T: Send>(
 ) -> PyResult<T> {
     let runtime = runtime(py)?;
     detached(py, is_main_thread, || {
-        runtime.block_on(async {
-            let mut future = pin!(future);
-            // What is ready at once needs no timer, which would cost a millisecond.
-            if let Some(output) = future.as_mut().now_or_never() {
-                return Ok(output);
-            }
-            // Only the main thread runs handlers, and only it may come back while the
-            // interpreter exits.
-            if !is_main_thread {
-                return Ok(future.await);
-            }
-            loop {
-                tokio::select! {
-                    biased;
-                    output = &mut future => return Ok(output),
-                    () = tokio::time::sleep(SIGNAL_CHECK) => {
-                        Python::attach(|py| py.check_signals())?;
-                    }
+        let mut future = pin!(future);
+        // Only the main thread runs handlers, and only it may come back while the interpreter
+        // exits.
+        if !is_main_thread {
+            return Ok(runtime.block_on(future));
+        }
+        loop {
+            let output = runtime.block_on(async {
+                // What is ready at once needs no timer, which would cost a millisecond.
+                if let Some(output) = future.as_mut().now_or_never() {
+                    return Some(output);
                 }
+                tokio::time::timeout(SIGNAL_CHECK, &mut future).await.ok()
+            });
+            match output {
+                Some(output) => return Ok(output),
+                // Outside of the runtime: a handler may use a tutor too.
+                None => Python::attach(|py| py.check_signals())?,
             }
-        })
+        }
     })
 }

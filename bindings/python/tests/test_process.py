@@ -231,3 +231,52 @@ def test_the_interpreter_exits_cleanly_with_work_in_flight(run: Run, code: str, 
 
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         assert set(pool.map(leave, range(TRIES))) == {(0, "", True)}
+
+
+@pytest.mark.parametrize("waits", ["tutor.chat('x')", "tutor.serve(port=0).wait()", "list(tutor.stream('x'))"])
+def test_a_signal_handler_may_use_the_tutor_while_the_main_thread_waits(run: Run, waits: str) -> None:
+    done = run(
+        SLOW
+        + f"""
+import os, signal, sys, threading
+tutor = nt.Tutor.open("memory:", providers=Slow())
+def end(*_):
+    assert len(tutor.sessions()) < 2
+    tutor.cancel_all()
+    tutor.close(grace=0)
+    print("closed", flush=True)
+    sys.exit(5)
+signal.signal(signal.SIGTERM, end)
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+{waits}
+"""
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (5, "closed", "")
+
+
+def test_a_forked_child_is_told_that_it_cannot_open_a_sled_store(run: Run) -> None:
+    done = run(
+        """
+        import multiprocessing, os, tempfile, warnings, neuro_tutor as nt
+        warnings.simplefilter("ignore")
+        data = tempfile.mkdtemp()
+        def work(place):
+            with nt.Tutor.open(place) as tutor:
+                return len(tutor.chat("x").text)
+        def refused(place):
+            try:
+                work(place)
+            except nt.ConfigError as error:
+                return "forkserver" in str(error) and error.context["reason"] == "forked" and not os.path.exists(place)
+        context = multiprocessing.get_context("fork")
+        with context.Pool(2) as pool:
+            assert all(pool.map(work, [f"{data}/before-{n}" for n in range(2)]))
+        work(f"{data}/parent")
+        with context.Pool(2) as pool:
+            assert pool.map(refused, [f"{data}/child-{n}" for n in range(2)]) == [True, True]
+            assert all(pool.map(work, [f"sqlite:///{data}/{n}.db" for n in range(2)]))
+        work(f"{data}/parent")
+        print("ok")
+        """
+    )
+    assert done.stdout.strip() == "ok", done.stderr
