@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -76,3 +77,67 @@ def test_errors_are_pickled_and_copied(cls: Any) -> None:
     for other in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(other) is cls and str(other) == str(error) == "a sentence (turn=t1)"
         assert other.__dict__ == error.__dict__
+
+
+class Nameless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+UNUSUAL: dict[str, tuple[Any, str, bool, Any]] = {
+    "a text as seconds": (lambda: nt.RateLimitedError("slow", retry_after="2"), "slow", True, 2.0),  # type: ignore[arg-type]
+    "a timedelta as seconds": (lambda: nt.RateLimitedError("slow", retry_after=timedelta(seconds=2)), "slow", True, 2.0),  # type: ignore[arg-type]
+    "a word as seconds": (lambda: nt.RateLimitedError("slow", retry_after="soon"), "slow", False, None),  # type: ignore[arg-type]
+    "an exception as the text": (lambda: nt.ProviderUnavailableError(OSError("down")), "down", False, None),  # type: ignore[arg-type]
+    "no text": (lambda: nt.StoreUnavailableError(None), "", False, None),  # type: ignore[arg-type]
+    "a number as a flag": (lambda: nt.ProviderUnavailableError("x", retryable=1), "x", True, None),  # type: ignore[arg-type]
+    "half a character": (lambda: nt.ProviderRejectedError("x\ud800"), "x?", False, None),
+    "half a character as a fact": (lambda: nt.ProviderRejectedError("x", context={"reason": "\ud800"}), "x", False, None),
+}
+
+
+@pytest.mark.parametrize("name", list(UNUSUAL))
+@pytest.mark.parametrize("is_async", [False, True])
+def test_whatever_an_error_of_ours_has_it_ends_the_call(name: str, is_async: bool) -> None:
+    make, message, retryable, wait = UNUSUAL[name]
+    raised = make()
+
+    class Fails:
+        name = "fails"
+
+        async def stream(self, request: nt.CompletionRequest) -> Any:
+            yield "a"
+            raise raised
+
+    class Blocks:
+        name = "blocks"
+
+        def stream(self, request: nt.CompletionRequest) -> Iterator[str]:
+            yield "a"
+            raise raised
+
+    with Tutor.open("memory:", providers=Fails() if is_async else Blocks()) as tutor:
+        with pytest.raises(type(raised)) as caught:
+            tutor.chat("hi")
+    error = caught.value
+    assert (error.message, error.retryable, error.retry_after) == (message, retryable, wait)
+    assert error.__cause__ is raised
+
+
+@pytest.mark.parametrize("raised", [ValueError("\ud800"), Nameless(), nt.InvalidInputError(Nameless)])  # type: ignore[arg-type]
+def test_a_tool_may_raise_what_has_no_text(raised: Exception) -> None:
+    def fails() -> None:
+        raise raised
+
+    class Calls:
+        name = "calls"
+
+        def stream(self, request: nt.CompletionRequest) -> Iterator[Any]:
+            if len(request.messages) > 1:
+                yield "told"
+            else:
+                yield nt.ToolCall("c", "fails", {})
+                yield nt.Finished("tool_calls")
+
+    with Tutor.open("memory:", providers=Calls(), tools=[fails]) as tutor:
+        assert tutor.chat("hi").text == "told"

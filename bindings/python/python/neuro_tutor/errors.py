@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Dict, Mapping, NamedTuple, Optional, Tuple, Type
+from datetime import timedelta
+from typing import Any, Callable, ClassVar, Dict, Mapping, NamedTuple, Optional, Tuple, Type
 
 from . import _native
 
@@ -35,9 +36,10 @@ class TutorError(Exception):
         context: Optional[Mapping[str, str]] = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
-        self.retryable = retryable or retry_after is not None
-        self.retry_after = retry_after
+        # Whoever raises one may give another exception for the text.
+        self.message = message if isinstance(message, str) else _text(message)
+        self.retry_after = _seconds(retry_after)
+        self.retryable = bool(retryable) or self.retry_after is not None
         self.context = dict(context or {})
 
     @property
@@ -230,33 +232,61 @@ class Described(NamedTuple):
     context: Dict[str, str]
 
 
-def _ours(error: TutorError) -> Described:
-    context = {str(name): str(value) for name, value in error.context.items()}
-    return Described(error.code, error.message, error.retryable, error.retry_after, context)
+def _text(value: Any) -> str:
+    """A text of valid Unicode of whatever was given for one."""
+    return ("" if value is None else str(value)).encode("utf-8", "replace").decode()
 
 
-def describe(error: BaseException) -> Described:
-    """Ours say themselves what they are. Of others only the class is told, because their text may be
-    anybody's words; the exception itself becomes `__cause__`."""
-    if isinstance(error, TutorError):
-        return _ours(error)
+def _seconds(value: Any) -> Optional[float]:
+    """The seconds of whatever was given for them; None if it is no number of them."""
+    try:
+        return None if value is None else float(value.total_seconds() if isinstance(value, timedelta) else value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _described(error: BaseException, of_other: Callable[[BaseException], Described]) -> Described:
+    """What the engine is told of an exception, which is plain values whatever the exception has: the call
+    that failed would never end if this raised."""
+    try:
+        if not isinstance(error, TutorError):
+            told = of_other(error)
+            return told._replace(message=_text(told.message))
+        context = {_text(name): _text(value) for name, value in dict(error.context).items()}
+        wait = _seconds(error.retry_after)
+        return Described(_text(error.code), _text(error.message), bool(error.retryable), wait, context)
+    except BaseException:
+        return Described("internal", "an exception was raised that cannot be described", False, None, {"reason": "exception"})
+
+
+def _provider_error(error: BaseException) -> Described:
     message = f"the provider raised {type(error).__name__}"
     retryable = getattr(error, "retryable", False) is True
     return Described("provider_unavailable", message, retryable, None, {"reason": "exception"})
 
 
-def describe_store_error(error: BaseException) -> Described:
-    """What an exception of a store is to the engine: as for providers."""
-    if isinstance(error, TutorError):
-        return _ours(error)
+def _store_error(error: BaseException) -> Described:
     message = f"the store raised {type(error).__name__}"
     return Described("store_unavailable", message, False, None, {"reason": "exception"})
 
 
-def describe_tool_error(error: BaseException) -> Described:
-    """What the model is told of an exception of a tool, so that it can do better."""
-    if isinstance(error, TutorError):
-        return _ours(error)
+def _tool_error(error: BaseException) -> Described:
     text = str(error)
     message = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return Described("invalid_input", message, False, None, {})
+
+
+def describe(error: BaseException) -> Described:
+    """Ours say themselves what they are. Of others only the class is told, because their text may be
+    anybody's words; the exception itself becomes `__cause__`."""
+    return _described(error, _provider_error)
+
+
+def describe_store_error(error: BaseException) -> Described:
+    """What an exception of a store is to the engine: as for providers."""
+    return _described(error, _store_error)
+
+
+def describe_tool_error(error: BaseException) -> Described:
+    """What the model is told of an exception of a tool, so that it can do better."""
+    return _described(error, _tool_error)
