@@ -270,3 +270,31 @@ def test_packages_register_providers_by_name(tmp_path: Any, monkeypatch: pytest.
         assert tutor.chat("hi").text == "Hello"
     with Tutor.open("memory:", providers={"mine": {"kind": "registered", "greeting": "Salve"}}) as tutor:
         assert [info.name for info in tutor.providers()] == ["mine"] and tutor.chat("hi").text == "Salve"
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_would_end_the_process_ends_the_call_alone(error: BaseException, is_async: bool) -> None:
+    with Tutor.open("memory:", providers=raises(error, is_async=is_async)) as tutor:
+        with pytest.raises(nt.TutorError) as caught:
+            tutor.chat("hi")
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            assert isinstance(caught.value, nt.ProviderUnavailableError) and caught.value.__cause__ is error
+    with Tutor.open("memory:", providers=provider(async_generator)) as other:
+        assert other.chat("hi").text == "abc"
+
+
+def test_a_task_of_a_provider_ends_nobody_elses_call() -> None:
+    async def exits() -> None:
+        raise SystemExit(3)
+
+    async def stream(self: Any, request: nt.CompletionRequest) -> AsyncIterator[str]:
+        task = asyncio.ensure_future(exits())
+        yield "a"
+        await asyncio.wait([task])
+        yield "b"
+        assert isinstance(task.exception(), SystemExit)
+
+    with Tutor.open("memory:", providers=provider(stream)) as tutor:
+        assert tutor.chat("hi").text == "ab"
+        assert tutor.chat("hi").text == "ab"

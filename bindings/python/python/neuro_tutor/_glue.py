@@ -9,12 +9,13 @@ import inspect
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
 from typing import Any, Callable, Set, Tuple
 
 from . import _native
 from ._events import TextDelta
+from ._loop import pass_on
 from ._messages import Usage
+from ._plain import to_json
 from ._provider import CompletionRequest
 from ._record import Record
 from ._stores import StoreCalls, encode_result
@@ -39,8 +40,9 @@ def start(
             canceller.set(_task(loop, context, _pump(function(asked), sender)))
         else:
             canceller.set(_thread(function, asked, sender, loop, context))
-    except Exception as error:
+    except BaseException as error:
         _fail(sender, error)
+        pass_on(error)
 
 
 def _fail(sender: _native.Sender, error: BaseException) -> None:
@@ -88,8 +90,7 @@ async def _pump(stream: Any, sender: _native.Sender) -> None:
         raise
     except BaseException as error:
         _fail(sender, error)
-        if not isinstance(error, Exception):
-            raise
+        pass_on(error)
     finally:
         close = getattr(stream, "aclose", None)
         if close is not None:
@@ -188,8 +189,9 @@ def start_tool(
         function = getattr(tool.function, "__func__", tool.function)
         is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
         canceller.set(_answer(work, is_async, finish, fail, loop, context, _thread_of_its_own))
-    except Exception as error:
+    except BaseException as error:
         fail(error)
+        pass_on(error)
 
 
 def start_store(
@@ -212,33 +214,18 @@ def start_store(
         _answer(
             work, is_async, lambda result: answer.finish(encode_result(method, result)), fail, loop, context, calls.run
         )
-    except Exception as error:
+        if method == "close":
+            calls.end()
+    except BaseException as error:
         fail(error)
+        pass_on(error)
 
 
 def _encode_answer(result: Any) -> str:
-    if hasattr(result, "model_dump"):
-        result = result.model_dump(mode="json")
-    elif isinstance(result, Record):
-        result = result.to_dict()
-    elif is_dataclass(result) and not isinstance(result, type):
-        result = asdict(result)
     try:
-        return json.dumps(result, allow_nan=False, default=_plain)
-    except (TypeError, ValueError):
+        return json.dumps(to_json(result), allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
         raise TypeError("the tool returned something that is not JSON") from None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Record):
-        return value.to_dict()
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, (set, frozenset)):
-        return list(value)
-    return str(value)
 
 
 def _thread_of_its_own(run: Callable[[], None]) -> None:
@@ -264,8 +251,7 @@ def _answer(
             raise
         except BaseException as error:
             fail(error)
-            if not isinstance(error, Exception):
-                raise
+            pass_on(error)
 
     if is_async:
         return _task(loop, context, run_here(context.copy().run(work)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import sys
 import threading
 import weakref
 from typing import Any, Optional
@@ -76,9 +75,9 @@ def _drain(inbox: _native.Inbox) -> None:
     for function, arguments in inbox.drain():
         try:
             function(*arguments)
-        except Exception:
+        except Exception as error:
             asyncio.get_running_loop().call_exception_handler(
-                {"message": "a callback of neuro_tutor failed", "exception": sys.exc_info()[1]}
+                {"message": "a callback of neuro_tutor failed", "exception": error}
             )
 
 
@@ -116,15 +115,35 @@ def background_loop() -> asyncio.AbstractEventLoop:
         return _background
 
 
+def _in_background() -> bool:
+    """True on the thread of the loop in the background."""
+    return _background is not None and asyncio._get_running_loop() is _background
+
+
+def pass_on(error: BaseException) -> None:
+    """Raises what is meant to end the process, such as `SystemExit`, if the loop is the caller's own. The one in
+    the background is everybody's, and goes on: there it is a failure like any other."""
+    if not isinstance(error, Exception) and not _in_background():
+        raise error
+
+
 def check_not_in_background() -> None:
     """Refuses to block the loop that the call would wait for."""
-    if _background is not None and asyncio._get_running_loop() is _background:
+    if _in_background():
         raise RuntimeError("a provider that Tutor runs may not block on Tutor: use AsyncTutor in it")
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
-    loop.run_forever()
+    is_over = False
+    while not is_over:
+        try:
+            loop.run_forever()
+            is_over = True
+        except (SystemExit, KeyboardInterrupt) as error:
+            # A task that a plug-in began wants to end the process, which is not this loop's to end:
+            # it serves the others.
+            loop.call_exception_handler({"message": "a task of a plug-in raised", "exception": error})
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()

@@ -7,9 +7,13 @@ import inspect
 import json
 import queue
 import threading
-from typing import Any, Callable, Dict, Protocol, Tuple, runtime_checkable
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Protocol, Tuple, runtime_checkable
 
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    # The end of a thread is None.
+    Jobs = queue.SimpleQueue[Optional[Callable[[], None]]]
 
 METHODS = (
     "create_session",
@@ -84,8 +88,7 @@ class StoreCalls:
 
     def __init__(self, store: Any) -> None:
         self.store = store
-        self._jobs: "queue.SimpleQueue[Callable[[], None]]" = queue.SimpleQueue()
-        self._thread: Any = None
+        self._jobs: Optional[Jobs] = None
 
     def prepare(self, call: Dict[str, Any]) -> Tuple[Callable[[], Any], bool]:
         """What makes a call, and whether it is asynchronous."""
@@ -98,14 +101,25 @@ class StoreCalls:
     def run(self, job: Callable[[], None]) -> None:
         """Has the store's thread do something."""
         # Only called by the thread of one loop.
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="neuro-tutor-store", daemon=True)
-            self._thread.start()
+        if self._jobs is None:
+            self._jobs = queue.SimpleQueue()
+            threading.Thread(target=_work, args=(self._jobs,), name="neuro-tutor-store", daemon=True).start()
         self._jobs.put(job)
 
-    def _work(self) -> None:
-        while True:
-            self._jobs.get()()
+    def end(self) -> None:
+        """Ends the thread behind what it was given. Another call would begin another one."""
+        jobs, self._jobs = self._jobs, None
+        if jobs is not None:
+            jobs.put(None)
+
+    def __del__(self) -> None:
+        self.end()
+
+
+def _work(jobs: Jobs) -> None:
+    while (job := jobs.get()) is not None:
+        job()
+        del job
 
 
 def encode_result(method: str, result: Any) -> str:
