@@ -1,13 +1,13 @@
 //! The events of one turn, pulled in batches.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use pyo3::prelude::*;
 use tokio_util::sync::CancellationToken;
-use tutor_core::{Error, TurnStream};
+use tutor_core::{Error, TurnEvent, TurnStream};
 
-use crate::call::{Call, Output};
+use crate::call::{Call, Output, lock};
 use crate::failure::{Failure, forked_away};
 use crate::runtime::Owned;
 
@@ -29,6 +29,9 @@ pub(crate) struct Stream {
 
 struct Inner {
     stream: tokio::sync::Mutex<Option<TurnStream>>,
+    /// What was given last: given again if it did not arrive, since whoever waited for it was
+    /// cancelled meanwhile.
+    given: Mutex<Vec<Arc<TurnEvent>>>,
     closing: CancellationToken,
     failure: Mutex<Option<Error>>,
 }
@@ -41,6 +44,7 @@ impl Stream {
             is_replay: stream.is_replay(),
             inner: Owned::new(Arc::new(Inner {
                 stream: tokio::sync::Mutex::new(Some(stream)),
+                given: Mutex::default(),
                 closing: CancellationToken::new(),
                 failure: Mutex::new(None),
             })),
@@ -60,11 +64,12 @@ impl Stream {
 
 #[pymethods]
 impl Stream {
-    /// Gives at least one event and as many more as are there; `None` at the end.
-    fn next_batch(&self) -> Call {
-        self.call(|inner| async move {
+    /// Gives at least one event behind number `after` and as many more as are there; `None` at
+    /// the end.
+    fn next_batch(&self, after: u64) -> Call {
+        self.call(move |inner| async move {
             let closed = inner.closing.clone();
-            let batch = closed.run_until_cancelled(inner.batch()).await;
+            let batch = closed.run_until_cancelled(inner.batch(after)).await;
             Ok(Output::Events(batch.unwrap_or_default()))
         })
     }
@@ -80,8 +85,7 @@ impl Stream {
 
     /// Why the turn failed; `None` before its last event, and if it did not fail.
     fn failure(&self, py: Python<'_>) -> Option<Failure> {
-        let failure = self.inner.get()?.failure.lock();
-        let failure = failure.unwrap_or_else(PoisonError::into_inner);
+        let failure = lock(&self.inner.get()?.failure);
         failure.as_ref().map(|error| Failure::new(py, error))
     }
 
@@ -99,16 +103,21 @@ impl Stream {
 }
 
 impl Inner {
-    async fn batch(&self) -> Vec<Arc<tutor_core::TurnEvent>> {
-        let mut batch = Vec::new();
+    async fn batch(&self, after: u64) -> Vec<Arc<TurnEvent>> {
         let mut stream = self.stream.lock().await;
-        let Some(stream) = stream.as_mut() else {
+        let mut batch = lock(&self.given).clone();
+        batch.retain(|event| event.seq > after);
+        let Some(stream) = stream.as_mut().filter(|_| batch.is_empty()) else {
             return batch;
         };
         let mut next = stream.next().await;
         while let Some(event) = next {
             if event.event.is_terminal() {
-                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = stream.error();
+                *lock(&self.failure) = stream.error().map(|error| {
+                    error
+                        .with_context("turn", stream.turn_id())
+                        .with_context("session", stream.session_id())
+                });
             }
             batch.push(event);
             if batch.len() == MAX_BATCH {
@@ -116,6 +125,7 @@ impl Inner {
             }
             next = stream.next().now_or_never().flatten();
         }
+        lock(&self.given).clone_from(&batch);
         batch
     }
 }

@@ -214,3 +214,51 @@ def test_a_tutor_outlives_the_loop_that_opened_it() -> None:
     tutor = asyncio.run(first())
     assert asyncio.run(tutor.chat("again")).text
     asyncio.run(tutor.close())
+
+
+async def test_no_event_is_lost_when_waiting_for_one_is_given_up() -> None:
+    class Paced:
+        name = "paced"
+
+        async def stream(self, request: nt.CompletionRequest) -> AsyncIterator[str]:
+            for n in range(60):
+                await asyncio.sleep(0.002)
+                yield f"{n} "
+
+    async def numbers(stream: nt.AsyncTurnStream) -> list[int]:
+        seen: list[int] = []
+        while True:
+            try:
+                seen.append((await asyncio.wait_for(stream.__anext__(), 0.001)).seq)
+            except asyncio.TimeoutError:
+                pass
+            except StopAsyncIteration:
+                return seen
+
+    async with AsyncTutor.open("memory:", providers=Paced()) as tutor:
+        for _ in range(5):
+            stream = await tutor.stream("hi", detached=True)
+            seen = await numbers(stream)
+            assert seen == list(range(1, len(seen) + 1)) and len(seen) > 60
+            assert (await numbers(tutor.events(stream.turn_id)))[-1] == seen[-1]
+
+
+async def test_two_readers_of_one_stream_share_its_events() -> None:
+    async with AsyncTutor.open("memory:", providers=FAST) as tutor:
+        stream = await tutor.stream("hi")
+
+        async def take() -> list[int]:
+            return [event.seq async for event in Reader(stream)]
+
+        class Reader:
+            def __init__(self, stream: nt.AsyncTurnStream) -> None:
+                self.stream = stream
+
+            def __aiter__(self) -> "Reader":
+                return self
+
+            async def __anext__(self) -> nt.TurnEvent:
+                return await self.stream.__anext__()
+
+        first, second = await asyncio.gather(take(), take())
+        assert sorted(first + second) == list(range(1, len(first + second) + 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Optional
@@ -109,3 +110,44 @@ def test_a_schema_that_is_none_is_refused_before_anything_is_stored() -> None:
         with pytest.raises(nt.InvalidInputError):
             tutor.chat("?", output={"type": "no such type"})
         assert len(tutor.sessions()) == 0
+
+
+@dataclass
+class Picky:
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n > 1:
+            raise ValueError("too many")
+
+
+@pytest.mark.parametrize("way", ["chat", "stream"])
+def test_a_reply_that_its_type_refuses_says_where_it_is(way: str) -> None:
+    with Tutor.open("memory:", providers=ScriptedProvider(['{"n": 2}'])) as tutor:
+        with pytest.raises(nt.ProviderRejectedError) as caught:
+            tutor.chat("?", output=Picky) if way == "chat" else tutor.stream("?", output=Picky).reply()
+        session = caught.value.context["session"]
+        assert tutor.turn(caught.value.context["turn"]).session_id == session
+        assert tutor.messages(session)[-1].text == '{"n": 2}'
+        assert isinstance(caught.value.__cause__, ValueError)
+
+
+@pytest.mark.parametrize("text", ["1180591620717411303424", "7", "7.0"])
+def test_a_number_is_the_same_whole_number_in_every_face(text: str) -> None:
+    with Tutor.open("memory:", providers=ScriptedProvider([text])) as tutor:
+        for reply in (tutor.chat("?", output=int), tutor.stream("?", output=int).reply()):
+            assert type(reply.output) is int and reply.output == int(text.split(".")[0])
+
+
+def test_a_typed_reply_is_json_as_a_dict() -> None:
+    for kind, text in ((Plant, OAK), (Branch, '{"length": 2.5}'), (Optional[int], "null")):
+        with Tutor.open("memory:", providers=ScriptedProvider([text])) as tutor:
+            members = tutor.chat("?", output=kind).to_dict()
+        assert json.loads(json.dumps(members))["output"] == json.loads(text)
+
+
+def test_who_declines_in_words_has_no_output() -> None:
+    declines = ScriptedProvider(["no", nt.Finished("refusal")])
+    with Tutor.open("memory:", providers=declines) as tutor:
+        assert tutor.chat("?", output=Plant).output is None
+        assert tutor.stream("?", output=Plant).reply().output is None

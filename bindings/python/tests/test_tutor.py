@@ -245,8 +245,10 @@ def test_many_threads_use_one_tutor(tutor: Tutor) -> None:
 def test_a_closed_tutor_says_so(tutor: Tutor) -> None:
     tutor.close()
     tutor.close()
-    with pytest.raises(nt.TutorError):
-        tutor.chat("hi")
+    for use in (lambda: tutor.chat("hi"), lambda: tutor.stream("hi"), tutor.sessions):
+        with pytest.raises(nt.StoreUnavailableError) as caught:
+            use()
+        assert not caught.value.retryable
 
 
 def test_the_environment_configures_on_request_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,3 +340,25 @@ def test_bad_input_is_refused_and_leaves_the_tutor_usable(tutor: Tutor, call) ->
         call(tutor)
     assert isinstance(error.value, ValueError) and not error.value.retryable
     assert tutor.chat("hi").text
+
+
+def test_a_stream_that_was_closed_or_failed_says_which_turn(tutor: Tutor) -> None:
+    stream = tutor.stream("hi")
+    stream.close()
+    with pytest.raises(nt.InterruptedReplyError) as closed:
+        stream.reply()
+    assert closed.value.context == {"turn": stream.turn_id, "session": stream.session_id}
+
+    class Fails:
+        name = "fails"
+
+        def stream(self, request: nt.CompletionRequest) -> Iterator[str]:
+            yield "a"
+            raise nt.RateLimitedError("slow")
+
+    with Tutor.open("memory:", providers=Fails()) as other:
+        failed = other.stream("hi")
+        with pytest.raises(nt.RateLimitedError) as caught:
+            failed.reply()
+        assert caught.value.context["turn"] == failed.turn_id
+        assert caught.value.context["session"] == failed.session_id

@@ -10,7 +10,7 @@ from ._checks import flag, string, string_or_none, whole
 from ._messages import Feedback, Message, Rating, Session
 from ._record import Page, read, read_page
 from ._settings import encode
-from ._stream import check_not_in_background, wait
+from ._stream import wait_outside
 from .errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ class Conversations:
     _client: _native.Client
 
     def _wait(self, call: _native.Call) -> Any:
-        if self._client.has_plugins:
-            check_not_in_background()
-        return wait(call)
+        return wait_outside(self._client, call)
 
     def sessions(self, limit: int = 50, cursor: Optional[str] = None) -> Page[Session]:
         """A page of sessions, the latest used first.

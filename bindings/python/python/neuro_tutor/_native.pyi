@@ -428,9 +428,10 @@ class Stream:
         """
     @property
     def is_replay(self, /) -> bool: ...
-    def next_batch(self, /) -> Call:
+    def next_batch(self, /, after: int) -> Call:
         """
-        Gives at least one event and as many more as are there; `None` at the end.
+        Gives at least one event behind number `after` and as many more as are there; `None` at
+        the end.
         """
     @property
     def session_id(self, /) -> str: ...

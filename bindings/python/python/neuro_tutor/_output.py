@@ -17,9 +17,9 @@ def output_of(output: Any) -> Tuple[Dict[str, Any], Read]:
         if set(output) == {"name", "schema"}:
             return dict(output), _as_it_is
         return {"name": _name(output.get("title")), "schema": dict(output)}, _as_it_is
-    from ._schema import form_of, root_schema
+    from ._schema import Definitions, form_of, root_schema
 
-    definitions: Dict[str, Any] = {}
+    definitions = Definitions()
     form = form_of(output, definitions)
     schema = root_schema(form, definitions)
     return {"name": _name(getattr(output, "__name__", None)), "schema": schema}, form.read
@@ -34,7 +34,7 @@ def _name(title: Optional[str]) -> str:
     return name[:64] or "output"
 
 
-def read_output(read: Read, value: Any) -> Any:
+def read_output(read: Read, value: Any, turn: str, session: str) -> Any:
     """The value of a reply that is valid under its schema. Types may ask for more than that."""
     try:
         return read(value)
@@ -42,7 +42,7 @@ def read_output(read: Read, value: Any) -> Any:
         raise ProviderRejectedError(
             f"the reply has the form that was asked for, but its type refuses it: {type(error).__name__}",
             retryable=True,
-            context={"reason": "invalid_output"},
+            context={"reason": "invalid_output", "turn": turn, "session": session},
         ) from error
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Generic, List, Mapping, Optional, Tuple, TypeVar
+from typing import Any, Dict, Generic, List, Mapping, Optional, Tuple, TypeVar
 
 from ._events import Notice
-from ._messages import FinishReason, Message, ToolCallPart, ToolResultPart, TurnStatus, Usage
-from ._output import Read, read_output
+from ._messages import FinishReason, Message, ToolCallPart, ToolResultPart, TurnStatus, Usage, last_text
+from ._output import Read, read_output, value_in
 from ._record import Record, record
 
 
@@ -70,6 +70,11 @@ class TypedReply(Reply, Generic[T]):
     output: T = None  # type: ignore[assignment]
     """The value. (None if the turn was cancelled.)"""
 
+    def to_dict(self) -> Dict[str, Any]:
+        """The members as plain values, as they are in JSON: also what the value was made of."""
+        output = None if self.output is None else value_in(last_text(self.message.content))
+        return {**super().to_dict(), "output": output}
+
 
 def read_reply(text: str, read_value: Optional[Read]) -> Reply:
     """The reply that the native module gives."""
@@ -79,9 +84,20 @@ def read_reply(text: str, read_value: Optional[Read]) -> Reply:
     return typed_reply(Reply.from_dict(members), read_value)
 
 
+def _value(reply: Reply, read_value: Read) -> Any:
+    """The value of the text, which has numbers of any length; None for a model that declined in words."""
+    try:
+        value = value_in(last_text(reply.message.content))
+    except ValueError:
+        return None
+    return read_output(read_value, value, reply.turn_id, reply.session_id)
+
+
 def typed_reply(reply: Reply, read_value: Read) -> Reply:
     """The same reply with its output as a value of the type that was asked for."""
-    value = None if reply.output is None else read_output(read_value, reply.output)
+    value = None
+    if reply.status == "completed":
+        value = _value(reply, read_value)
     return TypedReply(
         reply.message,
         reply.session_id,

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Callable, Deque, List, Optional, Type
 from . import _native
 from ._native import Failure
 from ._events import Notice, TurnEvent, TurnFailed, TurnFinished, read_events
-from ._messages import Turn, last_text
-from ._output import Read, value_in
+from ._messages import Turn
+from ._output import Read
 from ._record import read
 from ._reply import Reply, typed_reply
-from .errors import InternalError, TutorError, from_failure
+from .errors import InterruptedReplyError, TutorError, from_failure
 
 if TYPE_CHECKING:
     import asyncio
@@ -85,6 +85,13 @@ def check_not_in_background() -> None:
     _loop.check_not_in_background()
 
 
+def wait_outside(client: _native.Client, call: _native.Call) -> Any:
+    """Blocks until a call has its result, but not where that would be for ever."""
+    if client.has_plugins:
+        check_not_in_background()
+    return wait(call)
+
+
 class _Events:
     """What both streams know of a turn."""
 
@@ -96,17 +103,23 @@ class _Events:
         self._pending: Deque[TurnEvent] = deque()
         self._warnings: List[Notice] = []
         self._last: Optional[TurnEvent] = None
+        self._seen = 0
 
     def _take(self, batch: Optional[List[Any]]) -> bool:
         """Keeps a batch; false at the end."""
         if batch is None:
             return False
         events = read_events(batch)
+        if events[0].seq <= self._seen:
+            # Somebody else who reads this stream has them.
+            events = [event for event in events if event.seq > self._seen]
         for event in events:
             if type(event) is Notice:
                 self._warnings.append(event)
         self._pending.extend(events)
-        self._last = events[-1]
+        if events:
+            self._last = events[-1]
+            self._seen = self._last.seq
         return True
 
     def _fold(self) -> Reply:
@@ -114,7 +127,6 @@ class _Events:
         last = self._last
         if isinstance(last, TurnFinished):
             message = last.message
-            has_output = self._read_value is not None and last.status == "completed"
             reply = Reply(
                 message,
                 self._handle.session_id,
@@ -123,13 +135,15 @@ class _Events:
                 last.finish_reason,
                 message.usage,
                 tuple(Notice(warning.code, warning.message) for warning in self._warnings),
-                value_in(last_text(message.content)) if has_output else None,
             )
             return reply if self._read_value is None else typed_reply(reply, self._read_value)
         error = self.error
         if error is not None:
             raise error
-        raise InternalError("this stream was closed before the turn ended")
+        raise InterruptedReplyError(
+            "this stream was closed before its last event was read: read the turn, or its events anew",
+            context={"turn": self._handle.turn_id, "session": self._handle.session_id},
+        )
 
     @property
     def has_ended(self) -> bool:
@@ -178,7 +192,7 @@ class TurnStream(_Events, Iterator[TurnEvent]):
         return self._handle.is_replay
 
     def _pull(self) -> bool:
-        return self._take(wait(self._handle.next_batch()))
+        return self._take(wait(self._handle.next_batch(self._seen)))
 
     def __iter__(self) -> Iterator[TurnEvent]:
         # A generator of its own: leaving the loop drops it, which closes the stream.
@@ -194,8 +208,9 @@ class TurnStream(_Events, Iterator[TurnEvent]):
             self.close()
 
     def __next__(self) -> TurnEvent:
-        if not self._pending and not self._pull():
-            raise StopIteration
+        while not self._pending:
+            if not self._pull():
+                raise StopIteration
         return self._pending.popleft()
 
     def reply(self) -> Reply:
@@ -292,7 +307,7 @@ class AsyncTurnStream(_Events, AsyncIterator[TurnEvent], Awaitable["AsyncTurnStr
         native = self._handle
         if native is None:
             native = await self._started()
-        return self._take(await complete(native.next_batch()))
+        return self._take(await complete(native.next_batch(self._seen)))
 
     def __await__(self) -> Generator[Any, Any, AsyncTurnStream]:
         yield from self._started().__await__()
@@ -312,8 +327,9 @@ class AsyncTurnStream(_Events, AsyncIterator[TurnEvent], Awaitable["AsyncTurnStr
             await self.close()
 
     async def __anext__(self) -> TurnEvent:
-        if not self._pending and not await self._pull():
-            raise StopAsyncIteration
+        while not self._pending:
+            if not await self._pull():
+                raise StopAsyncIteration
         return self._pending.popleft()
 
     async def reply(self) -> Reply:
