@@ -138,9 +138,44 @@ pub(crate) fn attachment(py: Python<'_>, data: &[u8], name: Option<&str>) -> PyR
 
 /// An object that the package wrote as JSON.
 pub(crate) fn object(text: &str) -> Result<Metadata> {
-    serde_json::from_str(text).map_err(|_| {
-        Error::invalid_input("texts must be valid Unicode, and numbers have at most 64 bits")
-    })
+    match serde_json::from_str(text) {
+        Ok(object) if !has_long_number(text) => Ok(object),
+        _ => Err(Error::invalid_input(
+            "texts must be valid Unicode, and numbers have at most 64 bits; lists and objects are \
+             at most 120 deep",
+        )),
+    }
+}
+
+/// True if this JSON has a whole number that would be read as another one, near it.
+fn has_long_number(json: &str) -> bool {
+    let mut rest = json.as_bytes();
+    while let Some(start) = rest
+        .iter()
+        .position(|byte| matches!(byte, b'"' | b'-' | b'0'..=b'9'))
+    {
+        rest = &rest[start..];
+        let end = if rest[0] == b'"' {
+            let mut is_escaped = true;
+            let end = rest.iter().position(|byte| {
+                let is_end = *byte == b'"' && !is_escaped;
+                is_escaped = *byte == b'\\' && !is_escaped;
+                is_end
+            });
+            end.map(|end| end + 1)
+        } else {
+            let in_number = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+            let end = rest.iter().position(|byte| !in_number(byte));
+            let number = std::str::from_utf8(&rest[..end.unwrap_or(rest.len())]).unwrap_or("");
+            let is_whole = !number.contains(['.', 'e', 'E']);
+            if is_whole && number.parse::<i64>().is_err() && number.parse::<u64>().is_err() {
+                return true;
+            }
+            end
+        };
+        rest = end.map_or(&[], |end| &rest[end..]);
+    }
+    false
 }
 
 #[pymethods]

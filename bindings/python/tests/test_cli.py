@@ -57,3 +57,8 @@ def test_the_server_serves_until_it_is_told_to_stop(stop: signal.Signals, tmp_pa
     process.send_signal(stop)
     process.stdout.close()
     assert process.wait(timeout=20) == 0
+
+
+def test_an_argument_that_is_no_text_is_refused_and_no_crash(tmp_path: Path) -> None:
+    done = subprocess.run([*MODULE, "export", b"\xff"], cwd=tmp_path, capture_output=True, timeout=60)
+    assert done.returncode == 2 and b"Traceback" not in done.stderr

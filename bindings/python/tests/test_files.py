@@ -140,3 +140,8 @@ def test_what_does_not_fit_into_a_quota_is_refused() -> None:
         Tutor.open("memory:", quota={"turns": 5})
     with pytest.raises(nt.ConfigError):
         Tutor.open("memory:", quota={"cost_usd_per_day": -1})
+
+
+def test_bytes_with_gaps_are_bytes_too() -> None:
+    with Tutor.open("memory:") as tutor:
+        assert tutor.files.read(tutor.files.upload(memoryview(b"abcde")[::2], "a.txt").id) == b"ace"

@@ -25,6 +25,10 @@ CHATS: dict[str, tuple[dict[str, Any], str]] = {
     "a time that is over": ({"message": "hi", "timeout": -1}, "seconds from 0"),
     "one attachment": ({"message": "hi", "attachments": "a.txt"}, r"attachments=\[…\]"),
     "a text with a name": ({"message": "hi", "attachments": [("a.txt", "text")]}, "an attachment is"),
+    "a number with an attachment": ({"message": 5, "attachments": [b"x"]}, "a text, or a list of parts"),
+    "an attachment with a number for a name": ({"message": "hi", "attachments": [(5, b"x")]}, "is a text"),
+    "an empty attachment": ({"message": "hi", "attachments": [b""]}, "empty"),
+    "a number of many bits": ({"message": "hi", "preferences": {"n": 2**70}}, "64 bits"),
     "one tool": ({"message": "hi", "tools": len}, r"tools=\[…\]"),
     "a number as a tool": ({"message": "hi", "tools": [5]}, "a tool is a function"),
     "one tool of the caller": ({"message": "hi", "client_tools": {"name": "zoom"}}, r"client_tools=\[…\]"),
@@ -43,6 +47,13 @@ def test_a_request_that_is_wrong_stores_nothing(tutor: Tutor, way: str, name: st
     assert len(tutor.sessions()) == 0 and tutor.status().live_turns == 0
 
 
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 CALLS: dict[str, tuple[Callable[[Tutor, str], object], str]] = {
     "events behind less than nothing": (lambda tutor, _: tutor.events("t", -1), "whole number from 0"),
     "events behind too much": (lambda tutor, _: tutor.events("t", 2**70), "whole number from 0"),
@@ -55,6 +66,13 @@ CALLS: dict[str, tuple[Callable[[Tutor, str], object], str]] = {
     "no title": (lambda tutor, session: tutor.rename_session(session, None), "is a text"),  # type: ignore[arg-type]
     "no rating": (lambda tutor, session: tutor.rate(session, "m", "meh"), "up or down"),  # type: ignore[arg-type]
     "a port beyond the last": (lambda tutor, _: tutor.serve(port=99_999), "65535"),
+    "origins that are a number": (lambda tutor, _: tutor.serve(port=0, cors_origins=5), r"cors_origins=\[…\]"),  # type: ignore[arg-type]
+    "a word for a grace": (lambda tutor, _: tutor.close("x"), "number of seconds"),  # type: ignore[arg-type]
+    "a file with a number for a name": (lambda tutor, _: tutor.files.upload(b"x", 5), "is a text"),  # type: ignore[arg-type]
+    "what is nested without end": (lambda tutor, _: tutor.create_session(metadata={"n": nested(5000)}), "deep"),
+    "what is nested too deep": (lambda tutor, _: tutor.create_session(metadata={"n": nested(200)}), "deep"),
+    "a number of more bits": (lambda tutor, _: tutor.create_session(metadata={"n": 2**70}), "64 bits"),
+    "a negative number of more bits": (lambda tutor, _: tutor.create_session(metadata={"n": [-(2**63) - 1]}), "64 bits"),
     "an export to a number": (lambda tutor, _: tutor.export(5), "a path, or an open binary file"),  # type: ignore[arg-type]
     "an export to a text": (lambda tutor, _: tutor.export(io.StringIO()), "open binary file"),  # type: ignore[arg-type]
     "an export since a word": (lambda tutor, _: tutor.export(io.BytesIO(), since="now"), "datetime"),  # type: ignore[arg-type]
@@ -90,6 +108,11 @@ def test_a_tutor_that_cannot_be_opened_says_why(options: dict[str, Any], says: s
 def test_a_mapping_of_variables_is_wanted() -> None:
     with pytest.raises(nt.ConfigError, match="mapping"):
         Tutor.from_env("memory:", environ=5)  # type: ignore[arg-type]
+
+
+def test_numbers_of_at_most_64_bits_are_kept_exactly(tutor: Tutor) -> None:
+    numbers = {"n": [2**64 - 1, -(2**63), 0, -1, 1e300, 1.5], 'a "12345678901234567890123" \\': "12345678901234567890123"}
+    assert tutor.create_session(metadata=numbers).metadata == numbers
 
 
 WRONG: list[Any] = [None, 5, 1.5, b"x", True, object(), [], {"a": 1}, "\ud800"]

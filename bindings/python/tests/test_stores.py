@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import threading
 from pathlib import Path
@@ -193,3 +194,60 @@ class Raises:
 def test_providers_keep_their_laws_also_when_they_fail(provider: Any) -> None:
     assert len(provider_laws()) > 8
     check_provider(provider)
+
+
+def test_a_store_that_is_empty_is_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counts(OwnStore):  # type: ignore[misc]
+        def __len__(self) -> int:
+            return 0
+
+    monkeypatch.chdir(tmp_path)
+    with Tutor.from_env(Counts(str(tmp_path / "own.db")), environ={"DEMO_DELAY_MS": "0"}) as tutor:
+        tutor.chat("hi")
+        assert tutor.status().store != "sled"
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+async def test_files_and_histories_do_not_block_the_loop_that_they_wait_for(tmp_path: Path) -> None:
+    from neuro_tutor.adapters.langchain import TutorChatMessageHistory
+
+    refused: list[str] = []
+
+    class Blocks:
+        name = "blocks"
+
+        async def stream(self, request: nt.CompletionRequest) -> Any:
+            history = TutorChatMessageHistory("s", tutor)
+            for use in (tutor.files.list, lambda: tutor.files.upload(b"x", "x.txt"), lambda: history.messages, history.clear):
+                try:
+                    use()
+                except RuntimeError as error:
+                    refused.append(str(error))
+            yield "ok"
+
+    with Tutor.open(Asynchronous(str(tmp_path / "own.db")), providers=Blocks()) as tutor:
+        assert (await asyncio.to_thread(tutor.chat, "hi")).text == "ok"
+    assert len(refused) == 4 and all("AsyncTutor" in told for told in refused)
+
+
+def threads_of_stores() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "neuro-tutor-store"]
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_the_thread_of_a_store_ends_with_it(closes: bool, tmp_path: Path) -> None:
+    store = OwnStore(str(tmp_path / "own.db"))
+    if not closes:
+        store.close = None
+    gc.collect()
+    before = set(threads_of_stores())
+    with Tutor.open(store, providers=FAST) as tutor:
+        tutor.chat("hi")
+        (thread,) = set(threads_of_stores()) - before
+    if not closes:
+        del tutor
+        gc.collect()
+        # What the engine holds of Python's is let go of when Python is next called.
+        Tutor.open("memory:").close()
+    thread.join(10)
+    assert not thread.is_alive()

@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,3 +102,46 @@ async def test_the_asyncio_face_serves_too() -> None:
         waiting = asyncio.create_task(server.wait())
         await server.stop()
         await waiting
+
+
+class Dribbles(io.RawIOBase):
+    """Takes seven bytes at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.taken += bytes(data)[:7]
+        return min(len(data), 7)
+
+
+def test_a_raw_stream_gets_all_of_it(tutor: Tutor) -> None:
+    tutor.chat("hi")
+    whole, raw = io.BytesIO(), Dribbles()
+    tutor.export(whole)
+    tutor.export(raw)
+    assert bytes(raw.taken) == whole.getvalue() != b""
+
+
+async def test_an_export_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    file, link = tmp_path / "export.jsonl", tmp_path / "link.jsonl"
+    async with AsyncTutor.open("memory:", providers=FAST) as tutor:
+        await tutor.chat("hi")
+        assert (await tutor.export(file)).sessions == 1
+        link.symlink_to(file)
+        await tutor.chat("hi again")
+        file.chmod(0o640)
+        assert (await tutor.export(link)).sessions == 2
+        assert link.is_symlink() and file.stat().st_mode & 0o777 == 0o640
+    before = file.read_bytes()
+    assert len(before.splitlines()) > 2
+    with pytest.raises(nt.StoreUnavailableError):
+        await tutor.export(file)
+    with pytest.raises(nt.StoreUnavailableError):
+        tutor.to_sync().export(file)
+    assert file.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["export.jsonl", "link.jsonl"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, 
 
 from . import _native
 from ._async_conversations import AsyncConversations
-from ._checks import items, string, whole
+from ._checks import duration, items, string, whole
 from ._messages import Turn
 from ._record import read
 from ._reply import Reply, TypedReply, read_reply
@@ -27,7 +27,6 @@ from ._settings import (
     provider_settings,
     form_of,
     request,
-    seconds,
     settings,
 )
 from ._stream import AsyncTurnStream, complete, in_thread
@@ -117,7 +116,7 @@ class AsyncTutor(AsyncConversations):
         `Tutor.from_env`."""
         environ = os.environ if environ is None else environ
         text, plugins = settings(
-            location or environ.get("DATABASE_URL") or DEFAULT_LOCATION,
+            environ.get("DATABASE_URL") or DEFAULT_LOCATION if location is None else location,
             None,
             environ,
             tools=tools,
@@ -377,17 +376,17 @@ class AsyncTutor(AsyncConversations):
         """Writes conversations as lines of JSON, exactly as they are, also while turns run.
 
         Args:
-            file: A path, or an open binary file.
+            file: A path, where the file is when all of it is written; or an open binary file.
             everyone: True for all owners' data; else only what is this handle's.
             since: Only sessions that changed then or later.
             skip_damaged: True to leave out what is damaged, instead of ending there.
         """
-        from ._transfer import Counts, begin_export, opened
+        from ._transfer import Counts, begin_export, written
 
         export = begin_export(self._client, everyone, since, skip_damaged)
-        with opened(file, "wb") as target:
+        with written(file) as write:
             while (lines := await complete(export.next())) is not None:
-                await in_thread(target.write, lines)
+                await in_thread(write, lines)
         return read(Counts, await complete(export.counts()))
 
     async def import_(self, file: File, *, everyone: bool = False, on_conflict: OnConflict = "fail") -> Imported:
@@ -403,7 +402,7 @@ class AsyncTutor(AsyncConversations):
         from ._transfer import CHUNK, Imported, begin_import, opened
 
         importing = begin_import(self._client, everyone, on_conflict)
-        with opened(file, "rb") as source:
+        with opened(file) as source:
             while chunk := await in_thread(source.read, CHUNK):
                 await complete(importing.write(chunk))
         return read(Imported, await complete(importing.finish()))
@@ -423,7 +422,7 @@ class AsyncTutor(AsyncConversations):
         Args:
             grace: How many seconds running turns have; the limit `close_grace` by default.
         """
-        await complete(self._client.close(seconds(grace)))
+        await complete(self._client.close(duration("grace", grace)))
 
     async def aclose(self) -> None:
         """`close`, by the name that `contextlib.aclosing` wants."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, List, Optional
 
 from .errors import InvalidInputError
@@ -41,9 +43,26 @@ def string(name: str, value: Any) -> str:
     return value
 
 
+def base_name(path: Any) -> str:
+    """The name of a file without its directory, as a text of valid Unicode."""
+    return os.path.basename(os.fsdecode(path)).encode("utf-8", "replace").decode()
+
+
 def string_or_none(name: str, value: Any) -> Optional[str]:
     """A text of valid Unicode, or None."""
     return None if value is None else string(name, value)
+
+
+def duration(name: str, value: Any) -> Optional[float]:
+    """A duration in seconds, or None."""
+    if value is None:
+        return None
+    try:
+        if not isinstance(value, (bool, str, bytes)):
+            return float(value.total_seconds() if isinstance(value, timedelta) else value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InvalidInputError(f"{name} is a number of seconds from 0, or a timedelta", context={"field": name})
 
 
 def flag(name: str, value: Any) -> bool:

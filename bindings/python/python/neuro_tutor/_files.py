@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
-from typing import Any, BinaryIO, ContextManager, Optional, Union
+from typing import Any, BinaryIO, Callable, ContextManager, Optional, Union
 
 from . import _native
-from ._checks import string, string_or_none, whole
+from ._checks import base_name, string, string_or_none, whole
 from ._messages import FilePart
 from ._record import Page, Record, read, read_page, read_time, record
-from ._stream import complete, in_thread, wait
+from ._stream import complete, in_thread
 from ._transfer import opened
 from .errors import InvalidInputError
 
-FileInput = Union[str, "os.PathLike[str]", bytes, BinaryIO]
+FileInput = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO]
 """A path, bytes, or an open binary file."""
 
 # Bytes that are handed on at a time.
@@ -48,18 +48,19 @@ class _Pieces:
     """The bytes of what is uploaded, piece by piece."""
 
     def __init__(self, file: FileInput, name: Optional[str]) -> None:
-        self.name = name
+        self.name = string_or_none("name", name)
         self._whole: Optional[memoryview] = None
         self._source: Optional[Any] = None
         self._opened: Optional[ContextManager[Any]] = None
         if isinstance(file, (bytes, bytearray, memoryview)):
-            self._whole = memoryview(file).cast("B")
+            whole = memoryview(file)
+            self._whole = whole.cast("B") if whole.c_contiguous else memoryview(bytes(whole))
             return
         if isinstance(file, (str, os.PathLike)):
-            self.name = os.path.basename(os.fspath(file)) if name is None else name
+            self.name = base_name(file) if name is None else name
         elif not callable(getattr(file, "read", None)):
             raise InvalidInputError("a file is a path, bytes, or an open binary file: open(path, 'rb')")
-        self._opened = opened(file, "rb")
+        self._opened = opened(file)
 
     def __enter__(self) -> _Pieces:
         if self._opened is not None:
@@ -94,8 +95,9 @@ class Files:
     ```
     """
 
-    def __init__(self, native: _native.Files) -> None:
+    def __init__(self, native: _native.Files, wait: Callable[[_native.Call], Any]) -> None:
         self._native = native
+        self._wait = wait
 
     def upload(self, file: FileInput, name: Optional[str] = None) -> FileInfo:
         """Keeps a file: PNG, JPEG, GIF and WebP images, PDFs, and texts in UTF-8.
@@ -110,13 +112,13 @@ class Files:
             RateLimitedError: It does not fit into the owner's quota.
         """
         with _Pieces(file, name) as pieces:
-            incoming: _native.Incoming = wait(self._native.upload(pieces.name))
+            incoming: _native.Incoming = self._wait(self._native.upload(pieces.name))
             try:
                 while piece := pieces.read():
-                    wait(incoming.write(piece))
-                return read(FileInfo, wait(incoming.finish()))
+                    self._wait(incoming.write(piece))
+                return read(FileInfo, self._wait(incoming.finish()))
             except BaseException:
-                wait(incoming.abort())
+                self._wait(incoming.abort())
                 raise
 
     def list(self, limit: int = 50, cursor: Optional[str] = None) -> Page[FileInfo]:
@@ -126,20 +128,20 @@ class Files:
             limit: 1 to 200.
             cursor: The `next_cursor` of an earlier page, to go on behind it.
         """
-        return read_page(FileInfo, wait(self._native.list(whole("limit", limit), string_or_none("cursor", cursor))))
+        return read_page(FileInfo, self._wait(self._native.list(whole("limit", limit), string_or_none("cursor", cursor))))
 
     def get(self, id: str) -> FileInfo:
         """A file."""
-        return read(FileInfo, wait(self._native.info(string("id", id))))
+        return read(FileInfo, self._wait(self._native.info(string("id", id))))
 
     def read(self, id: str) -> bytes:
         """The bytes of a file."""
-        content: bytes = wait(self._native.read(string("id", id)))
+        content: bytes = self._wait(self._native.read(string("id", id)))
         return content
 
     def delete(self, id: str) -> bool:
         """Deletes a file. False if there was none. Messages that name it keep the name alone."""
-        return bool(wait(self._native.delete(string("id", id))))
+        return bool(self._wait(self._native.delete(string("id", id))))
 
 
 class AsyncFiles:

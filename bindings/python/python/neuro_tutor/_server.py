@@ -8,15 +8,17 @@ from types import TracebackType
 from typing import Any, Callable, Optional, Sequence, Type
 
 from . import _native
+from ._checks import items, string
 from ._stream import complete, wait
 from .errors import InvalidInputError
 
 
 def origins(cors_origins: Optional[Sequence[str]]) -> Optional[str]:
     """Origins as the native module takes them."""
-    if cors_origins is None or isinstance(cors_origins, str):
-        return cors_origins
-    return ",".join(cors_origins)
+    if isinstance(cors_origins, str):
+        return string("cors_origins", cors_origins)
+    allowed = items("cors_origins", cors_origins, "origins, such as http://localhost:5173")
+    return None if allowed is None else ",".join(string("cors_origins", origin) for origin in allowed)
 
 
 def check_port(port: int) -> int:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 
 from . import _native
-from ._checks import items
+from ._checks import base_name, items, string
 from ._messages import FilePart, ImagePart, Part
 from ._record import Record
 from ._tools import Tools, make_tools
@@ -25,7 +25,17 @@ Location = Union[str, "os.PathLike[str]", "Store"]
 """A directory, or a URL: `sled:DIRECTORY`, `sqlite:///FILE`, `postgresql://…`, `memory:`; or a store of
 yours."""
 
-Attachment = Union[str, "os.PathLike[str]", bytes, Tuple[str, bytes], ImagePart, FilePart, "FileInfo"]
+Attachment = Union[
+    str,
+    "os.PathLike[str]",
+    bytes,
+    bytearray,
+    memoryview,
+    Tuple[str, Union[bytes, bytearray, memoryview]],
+    ImagePart,
+    FilePart,
+    "FileInfo",
+]
 """A file that the learner sends: its path, its bytes, its name with its bytes, a part of a message, or an
 uploaded file."""
 
@@ -37,11 +47,11 @@ Providers = Union[
     None,
     str,
     "Provider",
-    "Sequence[Union[str, Provider, ProviderOptions]]",
-    "Mapping[str, Union[Provider, ProviderOptions]]",
+    "Sequence[Union[str, Provider, ProviderOptions, Mapping[str, Any]]]",
+    "Mapping[str, Union[Provider, ProviderOptions, Mapping[str, Any]]]",
 ]
 """Who answers, the default first: names or options of built-in providers, and objects of yours; as a
-list, or as a mapping from names."""
+list, or as a mapping from names. Providers that packages register have options of their own."""
 
 MessageInput = Union[str, Sequence[Union[Part, Mapping[str, Any]]]]
 """What a learner says: a text, or parts."""
@@ -65,6 +75,8 @@ def encode(value: Any, error: type = InvalidInputError) -> str:
         return json.dumps(value, allow_nan=False, default=_plain)
     except (TypeError, ValueError):
         raise error("this is not JSON: use None, True, False, finite numbers, str, list and dict with str keys") from None
+    except RecursionError:
+        raise error("this is too deep: lists and objects are at most 120 deep") from None
 
 
 def _plain(value: Any) -> Any:
@@ -109,7 +121,11 @@ def form_of(output: Any) -> Tuple[Optional[Dict[str, Any]], Optional[Read]]:
 def _parts(message: Any) -> List[Any]:
     if message is None:
         return []
-    return [{"type": "text", "text": message}] if isinstance(message, str) else list(message)
+    if isinstance(message, str):
+        return [{"type": "text", "text": message}]
+    if isinstance(message, list):
+        return message
+    raise InvalidInputError("a message is a text, or a list of parts", context={"field": "message"})
 
 
 def _attached(item: Attachment) -> Any:
@@ -120,13 +136,13 @@ def _attached(item: Attachment) -> Any:
         return uploaded
     name: Optional[str] = None
     if isinstance(item, (str, os.PathLike)):
-        name = os.path.basename(os.fspath(item))
+        name = base_name(item)
         with open(item, "rb") as file:
             data = file.read()
     elif isinstance(item, (bytes, bytearray, memoryview)):
         data = bytes(item)
     elif isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], (bytes, bytearray, memoryview)):
-        name, data = item[0], bytes(item[1])
+        name, data = string("attachments", item[0]), bytes(item[1])
     else:
         raise InvalidInputError("an attachment is a path, bytes, (name, bytes), an uploaded file, or an image or file part")
     part = _native.attachment(data, name)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timezone
-from io import TextIOBase
-from typing import Any, BinaryIO, ContextManager, Literal, Optional, TypeVar, Union
+from io import RawIOBase, TextIOBase
+from typing import Any, BinaryIO, Callable, ContextManager, Literal, Optional, TypeVar, Union
 
 from . import _native
 from ._record import Record, record
@@ -67,14 +70,59 @@ class Erased(Record):
     """Small documents, such as what is known of a learner."""
 
 
-def opened(file: File, mode: str) -> ContextManager[Any]:
-    """A file that is closed afterwards if it was opened here."""
+def opened(file: File) -> ContextManager[Any]:
+    """A file to read, which is closed afterwards if it was opened here."""
     if isinstance(file, (str, os.PathLike)):
-        return open(file, mode)
-    method = "write" if "w" in mode else "read"
+        return open(file, "rb")
+    return nullcontext(_binary(file, "read", "rb"))
+
+
+def _binary(file: Any, method: str, mode: str) -> Any:
     if isinstance(file, TextIOBase) or not callable(getattr(file, method, None)):
         raise InvalidInputError(f"a file is a path, or an open binary file: open(path, {mode!r})")
-    return nullcontext(file)
+    return file
+
+
+Write = Callable[[bytes], None]
+
+
+@contextmanager
+def written(file: File) -> Iterator[Write]:
+    """What writes all of some bytes to a file. One that is named by its path is there when all is written, and as it
+    was before if that fails."""
+    if not isinstance(file, (str, os.PathLike)):
+        target = _binary(file, "write", "wb")
+        yield lambda data: _write_all(target, data)
+        return
+    path = os.path.realpath(file)
+    if os.path.exists(path) and not os.path.isfile(path):
+        # A pipe or a device, which nothing can take the place of.
+        with open(path, "wb") as device:
+            yield lambda data: _write_all(device, data)
+        return
+    beside = f"{path}.{os.getpid()}-{threading.get_ident()}.part"
+    try:
+        with open(beside, "xb") as part:
+            yield lambda data: _write_all(part, data)
+            part.flush()
+            os.fsync(part.fileno())
+        if os.path.exists(path):
+            shutil.copymode(path, beside)
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(OSError):
+            os.remove(beside)
+        raise
+
+
+def _write_all(target: Any, data: bytes) -> None:
+    """Raw files may take a part only."""
+    rest = memoryview(data)
+    while rest:
+        count = target.write(rest)
+        if count is None and isinstance(target, RawIOBase):
+            raise BlockingIOError("the file takes nothing at the moment: open it in blocking mode")
+        rest = rest[count:] if isinstance(count, int) else rest[len(rest) :]
 
 
 def _made(value: Union[T, _native.Failure]) -> T:

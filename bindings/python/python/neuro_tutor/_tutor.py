@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Type, TypeVar, Union, overload
 
 from . import _native
-from ._checks import items, string, whole
+from ._checks import duration, items, string, whole
 from ._conversations import Conversations
 from ._messages import Turn
 from ._record import read
@@ -25,7 +25,6 @@ from ._settings import (
     provider_settings,
     form_of,
     request,
-    seconds,
     settings,
 )
 from ._stream import TurnStream, check_not_in_background, wait
@@ -55,7 +54,7 @@ class Tutor(Conversations):
 
     Safe to use from any number of threads. Ctrl-C stops any call at once, and other threads run while
     one waits. After `os.fork()` a child opens its own tutor; one that its parent opened raises
-    `StoreUnavailableError`.
+    `StoreUnavailableError`, and opening a directory `ConfigError` if one was opened before the fork.
     """
 
     def __init__(self, client: _native.Client) -> None:
@@ -148,7 +147,7 @@ class Tutor(Conversations):
         """
         environ = os.environ if environ is None else environ
         text, plugins = settings(
-            location or environ.get("DATABASE_URL") or DEFAULT_LOCATION,
+            environ.get("DATABASE_URL") or DEFAULT_LOCATION if location is None else location,
             None,
             environ,
             tools=tools,
@@ -173,7 +172,7 @@ class Tutor(Conversations):
         """The uploaded files of this handle's owner."""
         from ._files import Files
 
-        return Files(self._client.files())
+        return Files(self._client.files(), self._wait)
 
     def for_owner(self, owner: str) -> Tutor:
         """The same engine for another owner, who sees nothing of anybody else."""
@@ -450,17 +449,17 @@ class Tutor(Conversations):
         """Writes conversations as lines of JSON, exactly as they are, also while turns run.
 
         Args:
-            file: A path, or an open binary file.
+            file: A path, where the file is when all of it is written; or an open binary file.
             everyone: True for all owners' data; else only what is this handle's.
             since: Only sessions that changed then or later.
             skip_damaged: True to leave out what is damaged, instead of ending there.
         """
-        from ._transfer import Counts, begin_export, opened
+        from ._transfer import Counts, begin_export, written
 
         export = begin_export(self._client, everyone, since, skip_damaged)
-        with opened(file, "wb") as target:
+        with written(file) as write:
             while (lines := self._wait(export.next())) is not None:
-                target.write(lines)
+                write(lines)
         return read(Counts, self._wait(export.counts()))
 
     def import_(self, file: File, *, everyone: bool = False, on_conflict: OnConflict = "fail") -> Imported:
@@ -476,7 +475,7 @@ class Tutor(Conversations):
         from ._transfer import CHUNK, Imported, begin_import, opened
 
         importing = begin_import(self._client, everyone, on_conflict)
-        with opened(file, "rb") as source:
+        with opened(file) as source:
             while chunk := source.read(CHUNK):
                 self._wait(importing.write(chunk))
         return read(Imported, self._wait(importing.finish()))
@@ -509,7 +508,7 @@ class Tutor(Conversations):
         Args:
             grace: How many seconds running turns have; the limit `close_grace` by default.
         """
-        self._wait(self._client.close(seconds(grace)))
+        self._wait(self._client.close(duration("grace", grace)))
 
     def __enter__(self) -> Tutor:
         return self

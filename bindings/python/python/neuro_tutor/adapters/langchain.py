@@ -20,8 +20,10 @@ from langchain_core.messages import BaseMessage, message_to_dict, messages_from_
 
 from .. import _native
 from .._async_tutor import AsyncTutor
-from .._stream import complete, finished, wait
+from .._checks import string
+from .._stream import complete, finished, wait_outside
 from .._tutor import Tutor
+from ..errors import InvalidInputError
 
 
 class TutorChatMessageHistory(BaseChatMessageHistory):
@@ -36,6 +38,8 @@ class TutorChatMessageHistory(BaseChatMessageHistory):
             session_id: 1 to 118 ASCII letters, digits and `.`, `_`, `:`, `-`.
             tutor: Where the messages are kept. Any handle of it will do; the history does not close it.
         """
+        if not string("session_id", session_id):
+            raise InvalidInputError("session_id names the history: it is not empty", context={"field": "session_id"})
         self.session_id = session_id
         self._client: _native.Client = tutor._client
         self._name = f"langchain.{session_id}"
@@ -43,7 +47,7 @@ class TutorChatMessageHistory(BaseChatMessageHistory):
     @property
     def messages(self) -> List[BaseMessage]:  # type: ignore[override]
         """All messages, oldest first."""
-        return messages_from_dict(wait(self._client.items(self._name)))
+        return messages_from_dict(wait_outside(self._client, self._client.items(self._name)))
 
     async def aget_messages(self) -> List[BaseMessage]:
         """All messages, oldest first."""
@@ -51,12 +55,12 @@ class TutorChatMessageHistory(BaseChatMessageHistory):
 
     def latest(self, limit: int) -> List[BaseMessage]:
         """The newest messages, oldest first. Costs the same however long the history is."""
-        return messages_from_dict(wait(self._client.items(self._name, limit)))
+        return messages_from_dict(wait_outside(self._client, self._client.items(self._name, limit)))
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Adds messages at the end, all or none of them, durably."""
         if messages:
-            wait(self._client.add_items(self._name, _texts(messages)))
+            wait_outside(self._client, self._client.add_items(self._name, _texts(messages)))
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Adds messages at the end, all or none of them, durably."""
@@ -65,7 +69,7 @@ class TutorChatMessageHistory(BaseChatMessageHistory):
 
     def clear(self) -> None:
         """Takes all messages away."""
-        wait(self._client.clear_items(self._name))
+        wait_outside(self._client, self._client.clear_items(self._name))
 
     async def aclear(self) -> None:
         """Takes all messages away."""
