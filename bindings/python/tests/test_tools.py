@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import enum
 import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Optional, TypedDict
+from datetime import date
+from typing import Annotated, Any, Literal, Optional, TypedDict, Union
 
 import pydantic
 import pytest
@@ -314,3 +316,153 @@ def test_a_tool_of_the_caller_ends_the_turn_and_its_result_goes_on() -> None:
             tutor.chat("hi", client_tools=[{"name": 5}])
         with pytest.raises(nt.InvalidInputError):
             tutor.chat([nt.ToolResultPart("nobody", 1)], session=reply.session_id)
+
+
+def test_the_context_may_be_optional_or_annotated_and_is_never_offered_to_the_model() -> None:
+    seen: list[Any] = []
+
+    def one(context: Optional[ToolContext] = None) -> None:
+        seen.append(context)
+
+    def two(n: int, context: Annotated[ToolContext, "where"]) -> None:
+        seen.append(context)
+
+    def three(context: Annotated[Optional[ToolContext], "where"] = None, *, n: int = 0) -> None:
+        seen.append(context)
+
+    provider = Calls(("one", {}), ("two", {"n": 1}), ("three", {}))
+    with Tutor.open("memory:", providers=provider, tools=[one, two, three]) as tutor:
+        reply = tutor.for_owner("ada").chat("go")
+    assert [(context.owner, context.session_id) for context in seen] == [("ada", reply.session_id)] * 3
+    assert "context" not in str(provider.requests[0].tools) and "owner" not in str(provider.requests[0].tools)
+
+
+def test_a_context_inside_of_something_else_is_refused() -> None:
+    def many(contexts: list[ToolContext]) -> None: ...
+
+    def either(context: Union[ToolContext, int]) -> None: ...
+
+    def extra(*context: ToolContext) -> None: ...
+
+    for function in (many, either, extra):
+        with pytest.raises(nt.InvalidInputError, match="context"):
+            nt.Tool(function)
+
+
+class Named(TypedDict, total=False):
+    point: Point
+    when: date
+    level: Level
+
+
+class Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True)
+
+    level: Level
+    when: date
+    tags: set[str]
+    pair: tuple[int, str]
+
+
+def same_name() -> tuple[Any, Any]:
+    @dataclass
+    class Twin:
+        a: int
+
+    first = Twin
+
+    @dataclass
+    class Twin:  # type: ignore[no-redef]
+        b: str
+
+    return first, Twin
+
+
+def same_name_of_pydantic() -> tuple[Any, Any]:
+    def make(**inner: Any) -> Any:
+        return pydantic.create_model("Outer", inner=(pydantic.create_model("Inner", **inner), ...))
+
+    return make(a=(int, ...)), make(b=(str, ...))
+
+
+VALUES: dict[str, tuple[Any, Any, Any]] = {
+    "a whole number": (int, 3.0, 3),
+    "a whole number or nothing": (Optional[int], 3.0, 3),
+    "a whole number or a text": (Union[int, str], 3.0, 3),
+    "one of some numbers": (Literal[1, 2], 1.0, 1),
+    "some members of an enum": (Literal[Level.EASY], "easy", Level.EASY),
+    "what a typed dict has": (
+        Named,
+        {"point": {"x": 1}, "when": "2026-11-26", "level": "hard"},
+        {"point": Point(1), "when": date(2026, 11, 26), "level": Level.HARD},
+    ),
+    "keys that are numbers": (dict[int, str], {"7": "a", "-1": "b"}, {7: "a", -1: "b"}),
+    "keys that are members": (dict[Level, int], {"easy": 1}, {Level.EASY: 1}),
+    "a frozen set": (frozenset[int], [1, 2.0], frozenset({1, 2})),
+    "a bare frozen set": (frozenset, ["a"], frozenset({"a"})),
+    "a deque": (deque[int], [1, 2.0], deque([1, 2])),
+    "a strict model": (
+        Strict,
+        {"level": "easy", "when": "2026-11-26", "tags": ["a"], "pair": [1, "b"]},
+        Strict(level=Level.EASY, when=date(2026, 11, 26), tags={"a"}, pair=(1, "b")),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(VALUES))
+def test_an_argument_is_of_the_type_of_its_parameter(name: str) -> None:
+    kind, argument, expected = VALUES[name]
+    seen: list[Any] = []
+
+    def takes(value: Any) -> None:
+        seen.append(value)
+
+    takes.__annotations__["value"] = kind
+    with Tutor.open("memory:", providers=Calls(("takes", {"value": argument})), tools=[takes]) as tutor:
+        tutor.chat("go")
+    assert seen == [expected] and type(seen[0]) is type(expected)
+    if isinstance(expected, dict):
+        kinds = [{(key, type(key), type(one)) for key, one in of.items()} for of in (seen[0], expected)]
+        assert kinds[0] == kinds[1]
+
+
+@pytest.mark.parametrize("twins", [same_name, same_name_of_pydantic])
+def test_two_types_of_one_name_are_two(twins: Any) -> None:
+    first, second = twins()
+    seen: list[Any] = []
+
+    def takes(one: Any, two: Any, more: Any) -> None:
+        seen.extend((one, two, more))
+
+    takes.__annotations__.update(one=list[first], two=list[second], more=list[first])  # type: ignore[valid-type]
+    of = [{"a": 1}, {"b": "x"}] if twins is same_name else [{"inner": {"a": 1}}, {"inner": {"b": "x"}}]
+    arguments = {"one": [of[0]], "two": [of[1]], "more": [of[0]]}
+    provider = Calls(("takes", arguments))
+    with Tutor.open("memory:", providers=provider, tools=[takes]) as tutor:
+        tutor.chat("go")
+    assert [type(one[0]) for one in seen] == [first, second, first], provider.results()
+
+
+def test_a_member_of_an_enum_is_told_by_its_value() -> None:
+    def level() -> Level:
+        return Level.HARD
+
+    def levels() -> Any:
+        return {"of": {Level.EASY: [Level.HARD]}, "at": date(2026, 11, 26), "point": Point(1)}
+
+    provider = Calls(("level", {}), ("levels", {}))
+    with Tutor.open("memory:", providers=provider, tools=[level, levels]) as tutor:
+        tutor.chat("go")
+    first, second = provider.results()
+    assert first.result == "hard"
+    assert second.result["of"] == {"easy": ["hard"]} and second.result["at"] == "2026-11-26"
+    assert second.result["point"]["x"] == 1
+
+
+@pytest.mark.parametrize("kind", [int, Literal[b"x"]])
+def test_what_has_no_json_form_is_refused_in_our_words(kind: Any) -> None:
+    def takes(value: Any) -> None: ...
+
+    takes.__annotations__["value"] = kind
+    with pytest.raises(nt.InvalidInputError):
+        nt.Tool(kind if kind is int else takes)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import enum
 import inspect
+import json
 import re
 import sys
 import typing
+from collections import deque
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Callable, Dict, List, Literal, Mapping, NamedTuple, Optional, Tuple, Type, Union, get_args, get_origin
 
@@ -24,6 +26,8 @@ _PLAIN: Dict[Any, Schema] = {
     list: {"type": "array"},
     tuple: {"type": "array"},
     set: {"type": "array", "uniqueItems": True},
+    frozenset: {"type": "array", "uniqueItems": True},
+    deque: {"type": "array"},
     Any: {},
     object: {},
     inspect.Parameter.empty: {},
@@ -49,20 +53,51 @@ def _same(value: Any) -> Any:
     return value
 
 
-def form_of(kind: Any, definitions: Schema) -> Form:
+def _whole(value: Any) -> Any:
+    # In JSON 3.0 is a whole number too.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_READS: Dict[Any, Callable[[Any], Any]] = {
+    int: _whole,
+    float: float,
+    tuple: tuple,
+    set: set,
+    frozenset: frozenset,
+    deque: deque,
+}
+
+
+class Definitions(Dict[str, Any]):
+    """The schemas of types that others refer to, by their names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Dict[Any, str] = {}
+
+    def new_name(self, wanted: str) -> str:
+        """A name that no other type has."""
+        name, count = wanted, 1
+        while name in self:
+            count += 1
+            name = f"{wanted}_{count}"
+        return name
+
+
+def form_of(kind: Any, definitions: Definitions) -> Form:
     """The form of a type. What it refers to goes into `definitions`."""
     if kind in _PLAIN if _is_hashable(kind) else False:
-        read = {float: float, tuple: tuple, set: set}.get(kind, _same)
+        read = _READS.get(kind, _same)
         return Form(dict(_PLAIN[kind]), read)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is not None and hasattr(kind, "__metadata__"):
         return _annotated(kind, definitions)
     if origin is Literal:
-        return Form({"enum": list(arguments)}, _same)
+        return _choice(arguments)
     if _is_union(origin):
         return _union(arguments, definitions)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return Form({"enum": [member.value for member in kind]}, kind)
+        return Form(_choice(tuple(kind)).schema, kind)
     if is_dataclass(kind) and isinstance(kind, type) and not _is_pydantic(kind):
         return _dataclass(kind, definitions)
     if typing.is_typeddict(kind) if sys.version_info >= (3, 10) else _looks_like_typed_dict(kind):
@@ -72,6 +107,19 @@ def form_of(kind: Any, definitions: Schema) -> Form:
         if collection is not None:
             return collection
     return _pydantic(kind, definitions)
+
+
+def _choice(arguments: Tuple[Any, ...]) -> Form:
+    """One of some values, or of some members of enums, which are told by their values."""
+    told = [argument.value if isinstance(argument, enum.Enum) else argument for argument in arguments]
+    for value in told:
+        if value is not None and not isinstance(value, (bool, int, float, str)):
+            raise InvalidInputError(f"{value!r} has no JSON form: choices are texts, numbers, True, False and None")
+    if any(isinstance(argument, enum.Enum) for argument in arguments):
+        return Form(
+            {"enum": told}, lambda value: next((a for a, one in zip(arguments, told) if one == value), value)
+        )
+    return Form({"enum": told}, _whole if int in map(type, told) else _same)
 
 
 def _is_hashable(kind: Any) -> bool:
@@ -90,7 +138,7 @@ def _looks_like_typed_dict(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, dict) and hasattr(kind, "__total__")
 
 
-def _annotated(kind: Any, definitions: Schema) -> Form:
+def _annotated(kind: Any, definitions: Definitions) -> Form:
     plain = [item for item in kind.__metadata__ if isinstance(item, str)]
     if len(plain) != len(kind.__metadata__):
         return _pydantic(kind, definitions)
@@ -98,7 +146,7 @@ def _annotated(kind: Any, definitions: Schema) -> Form:
     return Form({**form.schema, "description": " ".join(plain)}, form.read)
 
 
-def _union(arguments: Tuple[Any, ...], definitions: Schema) -> Form:
+def _union(arguments: Tuple[Any, ...], definitions: Definitions) -> Form:
     forms = [form_of(argument, definitions) for argument in arguments]
     if len(forms) == 2 and type(None) in arguments:
         (some,) = (form for form, argument in zip(forms, arguments) if argument is not type(None))
@@ -106,28 +154,56 @@ def _union(arguments: Tuple[Any, ...], definitions: Schema) -> Form:
             {"anyOf": [some.schema, {"type": "null"}]}, lambda value: None if value is None else some.read(value)
         )
     # Which one was meant cannot be told without checking: the value stays as it is, unless pydantic knows.
-    if any(form.read is not _same for form in forms):
+    if any(form.read not in (_same, _whole) for form in forms):
         return _pydantic(Union[arguments], definitions)
-    return Form({"anyOf": [form.schema for form in forms]}, _same)
+    read = _whole if any(form.read is _whole for form in forms) else _same
+    return Form({"anyOf": [form.schema for form in forms]}, read)
 
 
-def _collection(origin: Any, arguments: Tuple[Any, ...], definitions: Schema) -> Optional[Form]:
-    from collections import abc
+def _collection(origin: Any, arguments: Tuple[Any, ...], definitions: Definitions) -> Optional[Form]:
+    from collections import OrderedDict, abc
 
     if issubclass(origin, (dict, abc.Mapping)):
-        item = form_of(arguments[1] if len(arguments) == 2 else Any, definitions)
+        key = _key(arguments[0]) if len(arguments) == 2 else None
+        if key is None or issubclass(origin, dict) and origin not in (dict, OrderedDict):
+            return None
+        names, item = key, form_of(arguments[1], definitions)
+        schema: Schema = {"type": "object", "additionalProperties": item.schema}
+        if names.schema:
+            schema["propertyNames"] = names.schema
+        mapping: Any = OrderedDict if origin is OrderedDict else dict
         return Form(
-            {"type": "object", "additionalProperties": item.schema},
-            lambda value: {key: item.read(one) for key, one in value.items()},
+            schema, lambda value: mapping((names.read(name), item.read(one)) for name, one in value.items())
         )
     if issubclass(origin, tuple) and not (len(arguments) == 2 and arguments[1] is Ellipsis):
         return None
-    for made, kinds in ((set, (set, abc.Set)), (tuple, (tuple,)), (list, (list, abc.Sequence, abc.Iterable))):
+    made_of = (
+        (frozenset, (frozenset,)),
+        (set, (set, abc.Set)),
+        (tuple, (tuple,)),
+        (deque, (deque,)),
+        (list, (list, abc.Sequence, abc.Iterable)),
+    )
+    for made, kinds in made_of:
         if issubclass(origin, kinds):
             item = form_of(arguments[0] if arguments else Any, definitions)
-            schema = {"type": "array", "items": item.schema, **({"uniqueItems": True} if made is set else {})}
+            schema = {"type": "array", "items": item.schema}
+            if made in (set, frozenset):
+                schema["uniqueItems"] = True
             make: Any = made
             return Form(schema, lambda value: make(item.read(one) for one in value))
+    return None
+
+
+def _key(kind: Any) -> Optional[Form]:
+    """The form of the keys of a mapping, which are texts in JSON; None if pydantic has to know."""
+    if kind is str or kind is Any:
+        return Form({}, _same)
+    if kind is int:
+        return Form({"pattern": "^-?[0-9]+$"}, int)
+    if get_origin(kind) is Literal or isinstance(kind, type) and issubclass(kind, enum.Enum):
+        form = form_of(kind, Definitions())
+        return form if all(isinstance(value, str) for value in form.schema["enum"]) else None
     return None
 
 
@@ -140,10 +216,11 @@ def _object(members: Mapping[str, Form], required: List[str]) -> Schema:
     }
 
 
-def _once(kind: type, definitions: Schema, make: Callable[[], Schema]) -> Schema:
+def _once(kind: type, definitions: Definitions, make: Callable[[], Schema]) -> Schema:
     """A type may contain itself: its schema is defined once."""
-    name = kind.__name__
-    if name not in definitions:
+    name = definitions.names.get(kind)
+    if name is None:
+        name = definitions.names[kind] = definitions.new_name(kind.__name__)
         definitions[name] = {}
         definitions[name] = make()
     return {"$ref": f"#/$defs/{name}"}
@@ -157,7 +234,7 @@ def _hints(kind: Any) -> Dict[str, Any]:
         raise InvalidInputError(f"the type hints of {name} cannot be read: {error}") from None
 
 
-def _dataclass(kind: Any, definitions: Schema) -> Form:
+def _dataclass(kind: Any, definitions: Definitions) -> Form:
     members: Dict[str, Form] = {}
 
     def make() -> Schema:
@@ -177,7 +254,7 @@ def _dataclass(kind: Any, definitions: Schema) -> Form:
     return Form(reference, read)
 
 
-def _typed_dict(kind: Any, definitions: Schema) -> Form:
+def _typed_dict(kind: Any, definitions: Definitions) -> Form:
     members: Dict[str, Form] = {}
 
     def make() -> Schema:
@@ -185,7 +262,14 @@ def _typed_dict(kind: Any, definitions: Schema) -> Form:
         members.update({name: form_of(hint, definitions) for name, hint in hints.items()})
         return _object(members, sorted(kind.__required_keys__))
 
-    return Form(_once(kind, definitions, make), _same)
+    reference = _once(kind, definitions, make)
+
+    def read(value: Any) -> Any:
+        if not members:  # It contains itself, or occurs twice.
+            make()
+        return {name: members[name].read(one) for name, one in value.items()}
+
+    return Form(reference, read)
 
 
 def _is_pydantic(kind: Any) -> bool:
@@ -211,14 +295,37 @@ def adapter(kind: Any) -> Any:
         raise InvalidInputError(f"pydantic does not understand this type: {type(error).__name__}") from error
 
 
-def _pydantic(kind: Any, definitions: Schema) -> Form:
+def _pydantic(kind: Any, definitions: Definitions) -> Form:
     known = adapter(kind)
     schema = dict(known.json_schema())
-    definitions.update(schema.pop("$defs", {}))
-    return Form(schema, known.validate_python)
+    own: Schema = schema.pop("$defs", {})
+    if any(definitions.get(name, one) != one for name, one in own.items()):
+        names: Dict[str, str] = {}
+        for name in own:
+            names[name] = definitions.new_name(name)
+            definitions[names[name]] = {}
+        schema, own = _renamed(schema, names), {names[name]: _renamed(one, names) for name, one in own.items()}
+    definitions.update(own)
+    # As JSON, since a strict type takes a date or a set from JSON alone.
+    return Form(schema, lambda value: known.validate_json(json.dumps(value)))
 
 
-def root_schema(form: Form, definitions: Schema) -> Schema:
+_REFERENCE = "#/$defs/"
+
+
+def _renamed(schema: Any, names: Mapping[str, str]) -> Any:
+    """A schema that refers to others by other names."""
+    if isinstance(schema, dict):
+        return {key: _renamed(one, names) for key, one in schema.items()}
+    if isinstance(schema, list):
+        return [_renamed(one, names) for one in schema]
+    if isinstance(schema, str) and schema.startswith(_REFERENCE):
+        name = schema[len(_REFERENCE) :]
+        return _REFERENCE + names.get(name, name)
+    return schema
+
+
+def root_schema(form: Form, definitions: Definitions) -> Schema:
     """A schema that stands alone."""
     schema = form.schema
     # What is nothing but a reference stands in its place: some providers want an object at the root.
@@ -235,20 +342,31 @@ def parameters_of(
     text = inspect.getdoc(function) or ""
     description, told = _documented(text)
     hints = _hints(function if not _is_callable_object(function) else type(function).__call__)
-    definitions: Schema = {}
+    definitions = Definitions()
     taken: Dict[str, Parameter] = {}
     properties: Schema = {}
     required: List[str] = []
     context_name: Optional[str] = None
-    for parameter in inspect.signature(function).parameters.values():
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        raise InvalidInputError(
+            f"the function of the tool {name} does not tell its parameters: give their JSON Schema as parameters={{…}}"
+        ) from None
+    for parameter in parameters:
         kind = hints.get(parameter.name, inspect.Parameter.empty)
-        if kind is context:
-            context_name = parameter.name
-            continue
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise InvalidInputError(
                 f"the tool {name} has the parameter {parameter.name}, which cannot be given by name: a model names its "
                 "arguments"
+            )
+        if _is_or_none(kind, context):
+            context_name = parameter.name
+            continue
+        if _mentions(kind, context):
+            raise InvalidInputError(
+                f"the parameter {parameter.name} of the tool {name} is no {context.__name__} alone: write "
+                f"{parameter.name}: {context.__name__}"
             )
         form = form_of(kind, definitions)
         schema = dict(form.schema)
@@ -269,6 +387,19 @@ def parameters_of(
     if definitions:
         whole["$defs"] = definitions
     return description, whole, taken, context_name
+
+
+def _is_or_none(kind: Any, wanted: Type[Any]) -> bool:
+    """True for the type itself, also if it may be missing, and whatever is noted beside it."""
+    if get_origin(kind) is not None and hasattr(kind, "__metadata__"):
+        return _is_or_none(kind.__origin__, wanted)
+    if _is_union(get_origin(kind)):
+        return all(one is type(None) or _is_or_none(one, wanted) for one in get_args(kind))
+    return kind is wanted
+
+
+def _mentions(kind: Any, wanted: Type[Any]) -> bool:
+    return kind is wanted or any(_mentions(one, wanted) for one in get_args(kind))
 
 
 def _is_callable_object(function: Any) -> bool:
