@@ -179,6 +179,12 @@ def test_the_fastapi_example_serves_learners_apart(tmp_path: Path, monkeypatch: 
         assert client.post("/ask", json={"text": ""}).status_code == 422
 
 
+def test_a_history_has_a_name(tutor: Tutor) -> None:
+    for name in ("", None, 5):
+        with pytest.raises(nt.InvalidInputError, match="session_id"):
+            TutorChatMessageHistory(name, tutor)  # type: ignore[arg-type]
+
+
 def test_a_reply_grows_in_a_notebook() -> None:
     from IPython.core.displaypub import CapturingDisplayPublisher
     from IPython.core.interactiveshell import InteractiveShell
@@ -200,6 +206,8 @@ def test_a_reply_grows_in_a_notebook() -> None:
     assert len({output["transient"]["display_id"] for output in outputs}) == 1
     assert not first.get("update") and all(update["update"] for update in updates)
     assert "Li&lt;b&gt;ght" in updates[-1]["data"]["text/html"] and "rate_limited" in updates[-1]["data"]["text/html"]
+    # For a terminal.
+    assert updates[-1]["data"]["text/plain"] == "Li<b>ght\nrate_limited: slow down"
 
 
 async def test_an_async_reply_grows_too() -> None:

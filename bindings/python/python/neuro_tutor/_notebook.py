@@ -13,11 +13,16 @@ _INTERVAL = 0.1
 
 
 class _Html:
-    def __init__(self, html: str) -> None:
-        self._html = html
+    def __init__(self, texts: List[str]) -> None:
+        self._html = "".join(map(paragraphs, texts))
+        # For a terminal.
+        self._text = "\n".join(texts)
 
     def _repr_html_(self) -> str:
         return self._html
+
+    def __repr__(self) -> str:
+        return self._text
 
 
 class Shown:
@@ -32,8 +37,8 @@ class Shown:
         self._handle: Any = display(self._now(), display_id=True)  # type: ignore[no-untyped-call]
 
     def _now(self) -> _Html:
-        html = paragraphs("".join(self._texts))
-        return _Html(html if self._error is None else html + paragraphs(self._error))
+        text = "".join(self._texts)
+        return _Html([text] if self._error is None else [text, self._error])
 
     def take(self, event: TurnEvent) -> None:
         """Shows what an event adds, soon."""

@@ -147,7 +147,7 @@ class ProviderOptions(TypedDict, total=False):
     """The protocol: `openai`, `openai-responses`, `anthropic`, `gemini`, `ollama` or `demo`; by default the name."""
     name: str
     """How requests name it; by default the kind."""
-    api_key: str
+    api_key: Union[str, List[str]]
     key: Union[str, List[str]]
     """Another word for `api_key`; several keys are used in turn."""
     key_env: Union[str, List[str]]
@@ -184,8 +184,8 @@ class ProviderOptions(TypedDict, total=False):
     max_wait: float
     breaker: Union[bool, Dict[str, float]]
     """False for none, or `failures`, `window` and `cooldown`."""
-    fallback: List[str]
-    """Who is asked in order when this one cannot answer: `provider` or `provider/model`."""
+    fallback: Union[str, List[str]]
+    """Who is asked when this one cannot answer: `provider` or `provider/model`, or several in order."""
     restart: bool
     """True to fall back also when a part of a reply was delivered."""
     record: str
