@@ -413,6 +413,7 @@ mod tests {
         assert!(Part::attachment(None, b"\xff\xfe\xfd").is_err());
         assert!(Part::image(b"no image").is_err());
         assert!(Part::file("x", b"\xff\xfe\xfd").is_err());
+        assert!(Part::file("x", b"").is_err());
     }
 
     #[test]

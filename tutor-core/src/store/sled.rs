@@ -88,7 +88,8 @@ impl SledStore {
     /// * `store_locked` if a process uses it; the context has its `pid`.
     /// * `store_unavailable` if the directory cannot be used.
     /// * `data_corrupt` if its files are damaged or of a newer version.
-    /// * `config` if the path is no directory.
+    /// * `config` if the path is no directory, or if this process was forked from one that had opened
+    ///   such a store: threads do not survive that (the context has the `reason` `forked`).
     pub async fn open(directory: impl AsRef<Path>) -> Result<Self> {
         Self::options().open(directory).await
     }
