@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import enum
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Any, Literal, Optional, TypedDict, Union
+from typing import Annotated, Any, Dict, Literal, Optional, TypedDict, Union
 
 import pydantic
 import pytest
@@ -396,6 +396,8 @@ VALUES: dict[str, tuple[Any, Any, Any]] = {
         {"point": {"x": 1}, "when": "2026-11-26", "level": "hard"},
         {"point": Point(1), "when": date(2026, 11, 26), "level": Level.HARD},
     ),
+    "a bare mapping": (Dict, {"a": 1.5}, {"a": 1.5}),
+    "an ordered mapping": (OrderedDict[str, int], {"a": 1.0}, OrderedDict(a=1)),
     "keys that are numbers": (dict[int, str], {"7": "a", "-1": "b"}, {7: "a", -1: "b"}),
     "keys that are members": (dict[Level, int], {"easy": 1}, {Level.EASY: 1}),
     "a frozen set": (frozenset[int], [1, 2.0], frozenset({1, 2})),

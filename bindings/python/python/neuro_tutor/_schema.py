@@ -164,16 +164,18 @@ def _collection(origin: Any, arguments: Tuple[Any, ...], definitions: Definition
     from collections import OrderedDict, abc
 
     if issubclass(origin, (dict, abc.Mapping)):
-        key = _key(arguments[0]) if len(arguments) == 2 else None
-        if key is None or issubclass(origin, dict) and origin not in (dict, OrderedDict):
+        of_key, of_item = arguments if len(arguments) == 2 else (Any, Any)
+        names = _key(of_key)
+        if names is None or issubclass(origin, dict) and origin not in (dict, OrderedDict):
             return None
-        names, item = key, form_of(arguments[1], definitions)
+        item = form_of(of_item, definitions)
         schema: Schema = {"type": "object", "additionalProperties": item.schema}
         if names.schema:
             schema["propertyNames"] = names.schema
+        key: Form = names
         mapping: Any = OrderedDict if origin is OrderedDict else dict
         return Form(
-            schema, lambda value: mapping((names.read(name), item.read(one)) for name, one in value.items())
+            schema, lambda value: mapping((key.read(name), item.read(one)) for name, one in value.items())
         )
     if issubclass(origin, tuple) and not (len(arguments) == 2 and arguments[1] is Ellipsis):
         return None
