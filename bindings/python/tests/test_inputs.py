@@ -30,6 +30,7 @@ CHATS: dict[str, tuple[dict[str, Any], str]] = {
     "an empty attachment": ({"message": "hi", "attachments": [b""]}, "empty"),
     "a number of many bits": ({"message": "hi", "preferences": {"n": 2**70}}, "64 bits"),
     "one tool": ({"message": "hi", "tools": len}, r"tools=\[…\]"),
+    "a number as parameters": ({"message": "hi", "tools": [{"function": len, "parameters": 5}]}, "a JSON Schema"),
     "a number as a tool": ({"message": "hi", "tools": [5]}, "a tool is a function"),
     "one tool of the caller": ({"message": "hi", "client_tools": {"name": "zoom"}}, r"client_tools=\[…\]"),
     "a name with a blank": ({"message": "hi", "client_tools": [{"name": "a b"}]}, "letters, digits"),

@@ -251,3 +251,24 @@ def test_the_thread_of_a_store_ends_with_it(closes: bool, tmp_path: Path) -> Non
         Tutor.open("memory:").close()
     thread.join(10)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), nt.StoreUnavailableError(OSError("down"))])  # type: ignore[arg-type]
+@pytest.mark.parametrize("is_async", [False, True])
+def test_whatever_a_store_raises_ends_the_call_and_nothing_else(error: BaseException, is_async: bool, tmp_path: Path) -> None:
+    class Fails(OwnStore):  # type: ignore[misc]
+        def session(self, key: Any) -> Any:
+            if key["id"] == "bad":
+                raise error
+            return super().session(key)
+
+    store = Fails(str(tmp_path / "own.db"))
+    if is_async:
+        around: Any = Asynchronous(str(tmp_path / "unused.db"))
+        around.inner = store
+    with Tutor.open(around if is_async else store, providers=FAST) as tutor:
+        session = tutor.create_session()
+        with pytest.raises(nt.StoreUnavailableError) as caught:
+            tutor.session("bad")
+        assert caught.value.__cause__ is error
+        assert tutor.session(session.id) == session

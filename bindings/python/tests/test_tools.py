@@ -468,3 +468,18 @@ def test_what_has_no_json_form_is_refused_in_our_words(kind: Any) -> None:
     takes.__annotations__["value"] = kind
     with pytest.raises(nt.InvalidInputError):
         nt.Tool(kind if kind is int else takes)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_an_exit_in_a_tool_is_told_to_the_model(error: BaseException) -> None:
+    async def later() -> None:
+        raise error
+
+    def now() -> None:
+        raise error
+
+    provider = Calls(("later", {}), ("now", {}))
+    with Tutor.open("memory:", providers=provider, tools=[later, now]) as tutor:
+        assert tutor.chat("go").text == "done"
+        assert [result.is_error for result in provider.results()] == [True, True]
+        assert tutor.chat("go").text == "done"

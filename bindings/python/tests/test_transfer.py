@@ -144,4 +144,7 @@ async def test_an_export_that_fails_leaves_the_file_as_it_was(tmp_path: Path) ->
     with pytest.raises(nt.StoreUnavailableError):
         tutor.to_sync().export(file)
     assert file.read_bytes() == before
+    with Tutor.open("memory:") as other, pytest.raises(FileNotFoundError) as caught:
+        other.export(tmp_path / "none" / "export.jsonl")
+    assert caught.value.filename == str(tmp_path / "none" / "export.jsonl")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["export.jsonl", "link.jsonl"]

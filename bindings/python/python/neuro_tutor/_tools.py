@@ -58,6 +58,8 @@ class Tool:
         self._context: Optional[str] = None
         from inspect import getdoc
 
+        if parameters is not None and not isinstance(parameters, Mapping):
+            raise InvalidInputError("parameters of a tool is a JSON Schema: a dict")
         told, schema = getdoc(function) or "", dict(parameters) if parameters is not None else None
         if schema is None:
             from ._schema import parameters_of

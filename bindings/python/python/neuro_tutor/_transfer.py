@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timezone
@@ -100,7 +100,7 @@ def written(file: File) -> Iterator[Write]:
         with open(path, "wb") as device:
             yield lambda data: _write_all(device, data)
         return
-    beside = f"{path}.{os.getpid()}-{threading.get_ident()}.part"
+    beside = f"{path}.{secrets.token_hex(4)}.part"
     try:
         with open(beside, "xb") as part:
             yield lambda data: _write_all(part, data)
@@ -109,9 +109,11 @@ def written(file: File) -> Iterator[Write]:
         if os.path.exists(path):
             shutil.copymode(path, beside)
         os.replace(beside, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.remove(beside)
+        if isinstance(error, OSError) and error.filename == beside:
+            error.filename = path
         raise
 
 
