@@ -428,7 +428,7 @@ class Stream:
         """
     @property
     def is_replay(self, /) -> bool: ...
-    def next_batch(self, /, after: int) -> Call:
+    def next_batch(self, /, after: SupportsIndex) -> Call:
         """
         Gives at least one event behind number `after` and as many more as are there; `None` at
         the end.
