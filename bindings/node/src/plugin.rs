@@ -176,10 +176,13 @@ impl Answer {
     #[napi]
     pub fn done(&self, result: String) {
         if let Some(inlet) = self.take() {
-            // The text is the output of `JSON.stringify`. Nobody listens: nobody misses it.
-            let _ = inlet
-                .sender
-                .send(Ok(serde_json::from_str(&result).unwrap_or(Value::Null)));
+            // The text is the output of `JSON.stringify`: all that can be wrong is its depth.
+            let answer = serde_json::from_str(&result).map_err(|_| {
+                let (kind, _) = inlet.failure;
+                Error::new(kind, "the answer is nested too deep to be passed on")
+            });
+            // Nobody listens: nobody misses it.
+            let _ = inlet.sender.send(answer);
         }
     }
 

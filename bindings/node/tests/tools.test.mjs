@@ -83,6 +83,31 @@ test('a tool that throws, is slow or answers nonsense is told to the model, and 
   await aborted.promise
 })
 
+test('half characters in what a tool gives become U+FFFD, and what is nested too deep is told to the model', async (t) => {
+  const deep = (levels) => (levels === 0 ? 'x' : [deep(levels - 1)])
+  const tools = {
+    object: { execute: () => ({ title: 'Paris 😀'.slice(0, 7), n: 1, 'half \udc00': '\\ud83d' }) },
+    text: { execute: () => 'Paris 😀'.slice(0, 7) },
+    whole: { execute: () => '😀 \\ud83d \\\ud83d' },
+    deep: { execute: () => deep(200) },
+  }
+  const { tutor, provider } = await calling(t, tools, ...Object.keys(tools).map((name) => call(name, {}, name)))
+  const told = Object.fromEntries(results(await all(tutor.stream('?'))).map(([name, result, isError]) => [name, [result, isError]]))
+  assert.deepEqual(told.object, [{ title: 'Paris \ufffd', n: 1, 'half \ufffd': '\\ud83d' }, false])
+  assert.deepEqual(told.text, ['Paris \ufffd', false])
+  assert.deepEqual(told.whole, ['😀 \\ud83d \\\ufffd', false])
+  assert.ok(told.deep[1])
+  assert.match(told.deep[0], /nested too deep/)
+  const parts = provider.requests[1].messages.flatMap(({ content }) => (typeof content === 'string' ? [] : content))
+  assert.deepEqual(parts.filter(({ type, isError }) => type === 'tool_result' && isError).map(({ callId }) => callId), ['deep'])
+})
+
+test('a tool may throw the oddest error of ours', async (t) => {
+  const odd = Object.assign(new TutorError('not_found', 'no such star', { context: { n: 5n }, retryAfterMs: Infinity }), { retryable: 'yes' })
+  const { tutor } = await calling(t, { it: { execute() { throw odd } } }, call('it', {}))
+  assert.deepEqual(results(await all(tutor.stream('?'))), [['c1', 'no such star', true]])
+})
+
 test('stopping the turn stops its tools', async (t) => {
   const started = deferred()
   const aborted = deferred()

@@ -1,5 +1,5 @@
 import { Causes, TutorError, toNative } from './errors.js'
-import { camel, snake } from './json.js'
+import { camel, snake, stringify } from './json.js'
 import type { Sink } from './native.js'
 import type { Content, FinishReason, Notice, Usage } from './types.js'
 
@@ -245,11 +245,6 @@ async function leave(running: Running): Promise<void> {
   }
 }
 
-/** Half a character has no place in JSON. */
-function wellFormed(_name: string, value: unknown): unknown {
-  return typeof value === 'string' ? value.toWellFormed() : value
-}
-
 /**
  * Writes deltas into a sink: those of one turn of the event loop together, since crossing costs more than most
  * of them are. It waits while the sink is full, and joins characters that were torn apart.
@@ -271,7 +266,7 @@ class Writer {
   write(delta: Delta): boolean | Promise<boolean> {
     if (this.#isGone) return false
     const text = typeof delta === 'string' ? delta : delta?.type === 'text.delta' ? delta.text : undefined
-    if (typeof text !== 'string') this.#pending.push(JSON.stringify(snake(delta), wellFormed) ?? 'null')
+    if (typeof text !== 'string') this.#pending.push(stringify(snake(delta)) ?? 'null')
     else if (!this.#text(text)) return true
     if (typeof delta === 'object' && delta?.type === 'finished') return this.#flush()
     if (this.#pending.length >= BATCH) return this.#rest()

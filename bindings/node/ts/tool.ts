@@ -1,4 +1,5 @@
 import { type Causes, TutorError, toNative } from './errors.js'
+import { type OptionCode, stringify } from './json.js'
 import type { Answer } from './native.js'
 import { type Schema, toJsonSchema, validated } from './schema.js'
 
@@ -167,7 +168,7 @@ export class Functions {
       const called = this.#functions.get(index)
       if (called === undefined) throw new TutorError('internal', 'no such function')
       const result = await called(JSON.parse(told), controller.signal)
-      answer.done(JSON.stringify(result) ?? 'null')
+      answer.done(stringify(result) ?? 'null')
     } catch (error) {
       answer.fail(toNative(error), this.#causes.keep(error))
     } finally {
