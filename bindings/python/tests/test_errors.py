@@ -71,6 +71,25 @@ def test_the_provider_s_request_id_is_at_hand() -> None:
     assert nt.TutorError("x").request_id is None
 
 
+def test_what_a_provider_calls_its_request_reaches_the_caller() -> None:
+    class Refuses:
+        name = "refuses"
+
+        def stream(self, request: nt.CompletionRequest) -> Iterator[str]:
+            context = {"request_id": request.text, "status": "418", "field": "x"}
+            raise nt.ProviderRejectedError("no", context=context)
+            yield ""
+
+    with Tutor.open("memory:", providers=Refuses()) as tutor:
+        with pytest.raises(nt.ProviderRejectedError) as caught:
+            tutor.chat("req-1")
+        assert caught.value.request_id == "req-1"
+        assert (caught.value.context["status"], caught.value.context["field"]) == ("418", "x")
+        with pytest.raises(nt.ProviderRejectedError) as caught:
+            tutor.chat("the learner's words")
+        assert caught.value.request_id is None
+
+
 @pytest.mark.parametrize("cls", [cls for cls, _ in TABLE.values()])
 def test_errors_are_pickled_and_copied(cls: Any) -> None:
     error = cls("a sentence", retry_after=2.0, context={"turn": "t1"})

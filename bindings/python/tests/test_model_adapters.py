@@ -137,6 +137,7 @@ def test_what_a_custom_llm_raises_keeps_its_kind_and_not_its_words(status: int, 
         tutor.chat(QUESTION)
     assert caught.value.retryable is retryable
     assert QUESTION not in str(caught.value)
+    assert isinstance(caught.value.__cause__, CustomLLMError) and caught.value.context["status"] == str(status)
 
 
 def test_a_custom_llm_that_ends_early_has_not_answered() -> None:
@@ -243,6 +244,8 @@ def test_what_a_pydantic_ai_model_raises_keeps_its_kind_and_not_its_words(status
     with Tutor.open("memory:", providers=from_pydantic_ai(model)) as tutor, pytest.raises(kind) as caught:
         tutor.chat(QUESTION)
     assert caught.value.retryable is retryable and QUESTION not in str(caught.value)
+    assert isinstance(caught.value.__cause__, exceptions.ModelHTTPError)
+    assert caught.value.context["status"] == str(status)
 
 
 async def test_a_cancelled_turn_closes_a_pydantic_ai_model() -> None:

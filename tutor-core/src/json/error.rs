@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::fields::Fields;
 use crate::error::{Error, ErrorInfo, ErrorKind, Result};
 use crate::message::Metadata;
+use crate::provider::fault::is_token;
 
 /// An error: `code`, `message`, `retryable`, `retry_after_ms` if somebody said it, and `context`,
 /// an object of texts.
@@ -20,13 +21,36 @@ pub fn error(error: &Error) -> Value {
 }
 
 /// Facts that a plug-in's error may state: what the laws of stores and providers ask for.
-const FACTS: [&str; 11] = [
-    "session", "message", "turn", "head", "follower", "owner", "kind", "index", "field", "reason",
+const FACTS: [&str; 13] = [
+    "session",
+    "message",
+    "turn",
+    "head",
+    "follower",
+    "owner",
+    "kind",
+    "index",
+    "field",
+    "reason",
     "parent",
+    "request_id",
+    "status",
 ];
 
 /// The longest fact that is taken from a plug-in, in bytes.
 const MAX_FACT_BYTES: usize = 255;
+
+/// True for what a fact of this name may be. What the other side of a provider calls a request is
+/// as strictly an identifier as it is for the built-in ones.
+fn is_fact(name: &str, value: &str) -> bool {
+    match name {
+        "request_id" => is_token(value),
+        "status" => value
+            .parse()
+            .is_ok_and(|status| (100..=599).contains(&status)),
+        _ => value.len() <= MAX_FACT_BYTES && value.bytes().all(|b| b.is_ascii_graphic()),
+    }
+}
 
 /// An error that a plug-in in another language raised on purpose, by a `code` of ours, `message`,
 /// and perhaps `retryable`, `retry_after_ms` and `context`, of which the facts are taken that are
@@ -51,8 +75,7 @@ pub fn raised(members: Metadata) -> Option<Error> {
             Value::Number(number) => number.to_string(),
             _ => return None,
         };
-        let is_fact = value.len() <= MAX_FACT_BYTES && value.bytes().all(|b| b.is_ascii_graphic());
-        is_fact.then_some((*name, value))
+        is_fact(name, &value).then_some((*name, value))
     });
     let error = Error::from(info);
     Some(facts.fold(error, |error, (name, value)| {
@@ -97,6 +120,35 @@ mod tests {
         .unwrap();
         let facts: Vec<_> = raised.context().collect();
         assert_eq!(facts, [("turn", "t1"), ("index", "2")]);
+    }
+
+    #[test]
+    fn a_provider_s_request_id_and_status_are_taken_if_they_are_such() {
+        let facts = |request_id: Value, status: Value| {
+            let raised = raised(
+                serde_json::from_value(json!({
+                    "code": "provider_rejected", "message": "no",
+                    "context": {"request_id": request_id, "status": status},
+                }))
+                .unwrap(),
+            );
+            let error = raised.unwrap();
+            let fact = |name| error.context_value(name).map(str::to_owned);
+            (fact("request_id"), fact("status"))
+        };
+        let both = (Some("req-1".to_owned()), Some("418".to_owned()));
+        assert_eq!(facts(json!("req-1"), json!("418")), both);
+        assert_eq!(facts(json!("req-1"), json!(418)), both);
+        for wrong in [
+            json!("the canary's words"),
+            json!("canary,sang"),
+            json!("sk-canary"),
+            json!(""),
+            json!("x".repeat(65)),
+        ] {
+            assert_eq!(facts(wrong.clone(), wrong), (None, None));
+        }
+        assert_eq!(facts(Value::Null, json!(1000)), (None, None));
     }
 
     #[test]

@@ -345,8 +345,7 @@ impl Failure {
 }
 
 /// True for what looks like an identifier, and neither like prose nor like a key.
-#[cfg(feature = "provider-http")]
-fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.:/[]-".contains(&b);
     (1..=64).contains(&text.len()) && text.bytes().all(allowed) && !text.contains("sk-")
 }

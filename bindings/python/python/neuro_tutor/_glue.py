@@ -21,7 +21,7 @@ from ._record import Record
 from ._stores import StoreCalls, encode_result
 from ._stream import complete
 from ._tools import Tool
-from .errors import InterruptedReplyError, describe, describe_store_error, describe_tool_error
+from .errors import InterruptedReplyError, describe, describe_store_error, describe_tool_error, origin
 
 
 def start(
@@ -46,7 +46,7 @@ def start(
 
 
 def _fail(sender: _native.Sender, error: BaseException) -> None:
-    sender.fail(error, describe(error))
+    sender.fail(origin(error), describe(error))
 
 
 def _encode(item: Any) -> Tuple[bool, str]:

@@ -222,6 +222,19 @@ def from_failure(failure: _native.Failure) -> TutorError:
     return error
 
 
+def as_translation(error: TutorError) -> TutorError:
+    """Marks an error that is raised from another library's, in its place: callers get that one as `__cause__`."""
+    error.__dict__["_is_translation"] = True
+    return error
+
+
+def origin(error: BaseException) -> BaseException:
+    """What callers get as `__cause__` of an exception that a plug-in raised: that very exception, unless it stands for
+    another one."""
+    is_translation = error.__dict__.get("_is_translation", False)
+    return error.__cause__ if is_translation and error.__cause__ is not None else error
+
+
 class Described(NamedTuple):
     """What an exception of a plug-in is to the engine."""
 

@@ -13,6 +13,7 @@ from ..errors import (
     TooLargeError,
     TutorError,
     TutorTimeoutError,
+    as_translation,
 )
 
 _BY_STATUS = {
@@ -27,17 +28,19 @@ _BY_STATUS = {
 
 
 def failure(status: Optional[int]) -> TutorError:
-    """The error of an HTTP status. The library's own error becomes its `__cause__`.
+    """The error of an HTTP status. The library's own error, from which it is raised, becomes the `__cause__`
+    of what the caller sees.
 
     What that one says is not repeated: it may have the words of the learner, or a key.
     """
     if status is None:
-        return ProviderUnavailableError("the model failed", retryable=True)
+        return as_translation(ProviderUnavailableError("the model failed", retryable=True))
     kind: Type[TutorError] = _BY_STATUS.get(
         status, ProviderRejectedError if 400 <= status < 500 else ProviderUnavailableError
     )
     retryable = kind in (RateLimitedError, TutorTimeoutError, ProviderUnavailableError)
-    return kind(f"the model refused the request with status {status}", retryable=retryable)
+    message = f"the model refused the request with status {status}"
+    return as_translation(kind(message, retryable=retryable, context={"status": str(status)}))
 
 
 def cut_off() -> TutorError:
