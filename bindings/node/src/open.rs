@@ -58,13 +58,14 @@ pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Opened
     let environment = options.remove("env");
     let metrics = Metrics::default();
     let mut builder = json::tutor(options)?;
-    if let Some(environment) = environment {
-        let lookup = |name: &str| environment.get(name)?.as_str().map(str::to_owned);
-        for provider in ProviderConfig::build_all(&ProviderConfig::from_vars(lookup)?)? {
-            builder = builder.provider(MeteredProvider::new(provider, metrics.clone()));
+    let from_environment = match environment {
+        Some(environment) => {
+            let lookup = |name: &str| environment.get(name)?.as_str().map(str::to_owned);
+            ProviderConfig::from_vars(lookup)?
         }
-    }
-    for provider in self::providers(&providers, &bridge, &metrics)? {
+        None => Vec::new(),
+    };
+    for provider in self::providers(from_environment, &providers, &bridge, &metrics)? {
         builder = builder.provider(provider);
     }
     // Functions are numbered: first the tools, then what calls the store.
@@ -102,40 +103,44 @@ pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Opened
     })
 }
 
-/// Providers as [`open`] is told of them.
+/// Those that are configured already, and behind them providers as [`open`] is told of them.
 pub(crate) fn providers(
     described: &[Value],
     bridge: &Bridge,
     metrics: &Metrics,
+    mut configs: Vec<ProviderConfig>,
 ) -> Result<Vec<SharedProvider>> {
-    // The built-in ones together, as each may name another one to fall back to.
-    let is_own = |provider: &&Value| provider.get("own").is_some();
-    let configs = described
-        .iter()
-        .filter(|p| !is_own(p))
-        .cloned()
-        .map(built_in);
-    let configs = configs.collect::<Result<Vec<_>>>()?;
-    let mut built_in = ProviderConfig::build_all(&configs)?.into_iter();
-    let mut providers: Vec<SharedProvider> = Vec::with_capacity(described.len());
+    // The built-in ones are made together at the end, as each may name any other one to fall back
+    // to.
+    let mut places: Vec<Option<SharedProvider>> = vec![None; configs.len()];
     for provider in described {
-        match provider.get("own") {
+        places.push(match provider.get("own") {
             Some(own) => {
                 let index = provider.get("index").and_then(Value::as_u64);
                 let index = index.and_then(|index| u32::try_from(index).ok());
                 let index = index.ok_or_else(|| Error::internal("a provider has a number"))?;
-                let own = JsProvider::new(index, own_info(own)?, bridge.clone());
-                providers.push(Arc::new(own));
+                Some(Arc::new(JsProvider::new(
+                    index,
+                    own_info(own)?,
+                    bridge.clone(),
+                )))
             }
-            None => providers.extend(built_in.next()),
-        }
+            None => {
+                configs.push(built_in(provider.clone())?);
+                None
+            }
+        });
     }
-    // A server in this process tells what they do.
-    Ok(providers
+    let own: Vec<SharedProvider> = places.iter().flatten().cloned().collect();
+    let mut built_in = ProviderConfig::build_beside(&configs, &own)?.into_iter();
+    let filled = places
         .into_iter()
         .map(|provider| Arc::new(MeteredProvider::new(provider, metrics.clone())) as _)
         .collect())
 }
+        .filter_map(|place| place.or_else(|| built_in.next()));
+    // A server in this process tells what they do.
+    Ok(filled
 
 fn built_in(provider: Value) -> Result<ProviderConfig> {
     let wrong = || {

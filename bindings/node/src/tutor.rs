@@ -390,7 +390,7 @@ impl NativeTutor {
             } = handle(&slot)?;
             let described: Vec<Value> = serde_json::from_str(&providers)
                 .map_err(|_| Error::internal("providers are an array"))?;
-            let providers = open::providers(&described, &bridge, &metrics)?;
+            let providers = open::providers(Vec::new(), &described, &bridge, &metrics)?;
             tutor.replace_providers(providers, preferred.as_deref())?;
             Ok(Value::Null)
         })

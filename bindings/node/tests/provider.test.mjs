@@ -273,6 +273,38 @@ test('a built-in provider talks to a server that speaks its protocol', async (t)
   assert.deepEqual([sent.model, sent.stream, sent.messages.at(-1).content], ['tiny', true, 'Hi'])
 })
 
+test('a provider of one\'s own answers when a built-in one cannot', async (t) => {
+  const main = { kind: 'openai', name: 'main', baseUrl: 'http://127.0.0.1:9', apiKey: 'k', maxRetries: 0, fallback: ['mine'] }
+  const tutor = await open(t, main, yields('from mine'))
+  const reply = await tutor.chat('hello')
+  assert.deepEqual([reply.text, reply.message.provider], ['from mine', 'mine'])
+  await tutor.replaceProviders([yields('again'), main], { defaultProvider: 'main' })
+  assert.equal((await tutor.chat('hello')).text, 'again')
+  await assert.rejects(open(t, { ...main, fallback: ['other'] }, yields('x')), { code: 'config', message: /other is no provider.* known: main, mine/ })
+})
+
+test('what a provider wants back comes back with the results, as it was', async (t) => {
+  const asked = []
+  const data = { thought_signature: 'x', camelCase: [{ timeout: 1 }] }
+  const provider = {
+    name: 'mine',
+    async *stream({ messages }) {
+      asked.push(messages)
+      if (asked.length > 1) return yield 'done'
+      yield { type: 'accepted', requestId: 'req-1' }
+      yield { type: 'answered_by', provider: 'theirs', model: 'tiny' }
+      yield { type: 'replay', protocol: 'mine', data }
+      yield { type: 'tool.call', callId: 'c', name: 'now', arguments: {} }
+      yield { type: 'finished', reason: 'tool_calls' }
+    },
+  }
+  const tutor = await Tutor.open('memory:', { providers: [provider], tools: { now: { execute: () => 'noon' } } })
+  t.after(() => tutor.close())
+  await tutor.chat('hello')
+  const parts = asked[1].flatMap(({ content }) => (typeof content === 'string' ? [] : content))
+  assert.deepEqual(parts.find(({ type }) => type === 'replay'), { type: 'replay', protocol: 'mine', data })
+})
+
 test('every kind of built-in provider is declared, and no other', () => {
   const config = readFileSync(new URL('../../../tutor-core/src/provider/config.rs', import.meta.url), 'utf8')
   const kinds = [...config.matchAll(/Self::\w+ => "([a-z-]+)"/g)].map(([, kind]) => kind)

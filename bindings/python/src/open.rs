@@ -184,7 +184,8 @@ fn providers(
     plugins: &mut Plugins,
     metrics: &Metrics,
 ) -> Result<Vec<SharedProvider>> {
-    // The built-in ones are made together at the end, as each may name another one to fall back to.
+    // The built-in ones are made together at the end, as each may name any other one to fall back
+    // to.
     let mut configs = Vec::new();
     let mut places = Vec::<Option<SharedProvider>>::new();
     for settings in settings {
@@ -207,7 +208,8 @@ fn providers(
             }
         }
     }
-    let mut built_in = ProviderConfig::build_all(&configs)?.into_iter();
+    let own: Vec<SharedProvider> = places.iter().flatten().cloned().collect();
+    let mut built_in = ProviderConfig::build_beside(&configs, &own)?.into_iter();
     let filled = places
         .into_iter()
         .filter_map(|place| place.or_else(|| built_in.next()));

@@ -136,6 +136,15 @@ def test_our_own_exceptions_say_what_happened() -> None:
     assert caught.value.retryable and caught.value.retry_after == 2.5
 
 
+def test_a_provider_of_one_s_own_answers_when_a_built_in_one_cannot() -> None:
+    main = {"kind": "openai", "name": "main", "base_url": "http://127.0.0.1:9", "max_retries": 0, "fallback": ["made"]}
+    with Tutor.open("memory:", providers=[main, provider(generator)]) as tutor:
+        reply = tutor.chat("hi")
+        assert (reply.text, reply.message.provider) == ("abc", "made")
+    with pytest.raises(nt.ConfigError, match="other is no provider.* known: main, made"):
+        Tutor.open("memory:", providers=[{**main, "fallback": ["other"]}, provider(generator)])
+
+
 def test_even_an_exit_in_a_provider_is_only_an_error() -> None:
     with Tutor.open("memory:", providers=raises(SystemExit(3), is_async=False)) as tutor:
         with pytest.raises(nt.ProviderUnavailableError, match="raised SystemExit"):

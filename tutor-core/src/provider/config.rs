@@ -222,6 +222,18 @@ impl ProviderConfig {
     /// Those of [`build`](Self::build), with the name of the provider; `config` for a fallback that
     /// is none of them, naming them.
     pub fn build_all(configs: &[Self]) -> Result<Vec<SharedProvider>> {
+        Self::build_beside(configs, &[])
+    }
+
+    /// These providers as [`build_all`](Self::build_all) makes them; they may fall back on the
+    /// `others` too, which are there already.
+    ///
+    /// # Errors
+    /// Those of [`build_all`](Self::build_all).
+    pub fn build_beside(
+        configs: &[Self],
+        others: &[SharedProvider],
+    ) -> Result<Vec<SharedProvider>> {
         let alone = configs
             .iter()
             .map(|config| {
@@ -230,16 +242,17 @@ impl ProviderConfig {
                     .map_err(|error| error.with_context("provider", &config.name))
             })
             .collect::<Result<Vec<_>>>()?;
+        let all: Vec<_> = alone.iter().chain(others).cloned().collect();
         let with_fallbacks = |(config, provider): (&Self, &SharedProvider)| {
             if config.fallback.is_empty() {
                 return Ok(Arc::clone(provider));
             }
             let first = FallbackProvider::new(Arc::clone(provider)).allow_restart(config.restart);
-            let all = config.fallback.iter().try_fold(first, |before, wanted| {
-                let (provider, model) = find(&alone, wanted)?;
+            let chain = config.fallback.iter().try_fold(first, |before, wanted| {
+                let (provider, model) = find(&all, wanted)?;
                 Ok::<_, Error>(before.then(provider, model))
             })?;
-            Ok(Arc::new(all) as SharedProvider)
+            Ok(Arc::new(chain) as SharedProvider)
         };
         configs.iter().zip(&alone).map(with_fallbacks).collect()
     }

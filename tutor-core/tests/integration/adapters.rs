@@ -135,6 +135,20 @@ async fn a_dead_provider_is_left_alone_and_the_next_one_answers_silently() {
 }
 
 #[tokio::test]
+async fn a_provider_that_is_there_already_answers_for_one_that_is_configured() {
+    let dead = upstream(refusal(503)).await;
+    let own: SharedProvider = Arc::new(ScriptedProvider::reply("from mine"));
+    let configs = [config("main", &dead, json!({"fallback": ["scripted"]}))];
+    assert!(ProviderConfig::build_all(&configs).is_err());
+    let mut providers = ProviderConfig::build_beside(&configs, &[Arc::clone(&own)]).unwrap();
+    assert_eq!(providers.len(), 1);
+    providers.push(own);
+    let reply = tutor(providers).await.chat("?").await.unwrap();
+    assert_eq!(reply.text(), "from mine");
+    assert_eq!(reply.message.provider.as_deref(), Some("scripted"));
+}
+
+#[tokio::test]
 async fn a_reply_that_breaks_begins_again_elsewhere_only_if_that_is_allowed() {
     let begun = json!({"choices": [{"index": 0, "delta": {"content": "half a"}}]});
     let broken = vec![Act::Send(event_stream(format!("data: {begun}\n\n")))];
