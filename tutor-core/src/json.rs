@@ -22,6 +22,7 @@ mod usage;
 pub use delta::{completion_request, delta};
 pub use error::{error, raised};
 pub(crate) use fields::Fields;
+pub use fields::unknown_member;
 pub use foreign::{Foreign, ForeignStore, OPTIONAL_METHODS, RECORD_METHODS, SESSION_METHODS};
 pub use generator::Generator;
 pub use listing::{DEFAULT_SESSIONS, messages, new_session, session_changes, sessions};

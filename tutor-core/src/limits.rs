@@ -80,7 +80,8 @@ impl Limits {
                 return Err(Error::new(
                     ErrorKind::Config,
                     format!("the limit {name} is more than zero and at most a year"),
-                ));
+                )
+                .with_context("field", name));
             }
         }
         let counts = [
@@ -98,7 +99,8 @@ impl Limits {
             Some((name, _)) => Err(Error::new(
                 ErrorKind::Config,
                 format!("the limit {name} is not zero"),
-            )),
+            )
+            .with_context("field", name)),
             None => Ok(()),
         }
     }

@@ -90,29 +90,33 @@ impl Fields {
 
     /// Refuses members that nobody asked for.
     pub(crate) fn end(self) -> Result<()> {
-        let Some(unknown) = self.members.keys().next() else {
-            return Ok(());
-        };
-        let near = match nearest(unknown, self.known.iter().copied()) {
-            Some(near) => format!(": did you mean {near}?"),
-            None => ";".to_owned(),
-        };
-        let error = Error::new(
-            self.kind,
-            format!(
-                "a {} has no such member{near} known: {}",
-                self.what,
-                self.known.join(", ")
-            ),
-        );
-        let is_name = unknown.len() <= MAX_SHOWN_NAME
-            && unknown
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        Err(if is_name {
-            error.with_context("field", unknown)
-        } else {
-            error
-        })
+        match self.members.keys().next() {
+            None => Ok(()),
+            Some(unknown) => Err(unknown_member(self.kind, self.what, unknown, &self.known)),
+        }
+    }
+}
+
+/// That a `what` has no member `unknown`, with what was probably meant, and all `known` ones.
+pub fn unknown_member(kind: ErrorKind, what: &str, unknown: &str, known: &[&str]) -> Error {
+    let near = match nearest(unknown, known.iter().copied()) {
+        Some(near) => format!(": did you mean {near}?"),
+        None => ";".to_owned(),
+    };
+    let error = Error::new(
+        kind,
+        format!(
+            "a {what} has no such member{near} known: {}",
+            known.join(", ")
+        ),
+    );
+    let is_name = unknown.len() <= MAX_SHOWN_NAME
+        && unknown
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if is_name {
+        error.with_context("field", unknown)
+    } else {
+        error
     }
 }

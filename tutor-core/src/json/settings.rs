@@ -36,6 +36,7 @@ pub fn provider(
     ProviderConfig::from_options(kind, members, |source| match source {
         KeySource::File(path) => std::fs::read_to_string(path).map(Some).map_err(|error| {
             Error::new(ErrorKind::Config, "a key_file cannot be read")
+                .with_context("field", "key_file")
                 .with_context("path", path.display())
                 .with_source(error)
         }),
@@ -182,7 +183,10 @@ pub fn tutor(members: Metadata) -> Result<TutorBuilder> {
         builder = builder.default_provider(name);
     }
     if let Some(owner) = fields.text("owner")? {
-        builder = builder.owner(OwnerId::new(owner)?);
+        let owner = OwnerId::new(owner).map_err(|error| {
+            Error::new(ErrorKind::Config, error.message().to_owned()).with_context("field", "owner")
+        })?;
+        builder = builder.owner(owner);
     }
     if let Some(prompt) = fields.text("system_prompt")? {
         builder = builder.system_prompt(prompt);
@@ -333,10 +337,12 @@ mod tests {
             (json!({"quota": {"turns_per_day": -1}}), "turns_per_day"),
             (json!({"quota": {"canary": 1}}), "canary"),
             (json!({"system_prompt": 5}), "system_prompt"),
+            (json!({"owner": "two words"}), "owner"),
             (json!({"limits": {"max_events": "x"}}), "max_events"),
             (json!({"system_promt": "x"}), "system_promt"),
         ] {
             let error = tutor(map(value)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{error}");
             assert_eq!(error.context_value("field"), Some(field));
         }
     }

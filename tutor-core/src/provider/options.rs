@@ -243,15 +243,18 @@ fn keys(
     let also: Option<OneOrMore<String>> = fields.parsed("api_key", list)?;
     let vars: Option<OneOrMore<String>> = fields.parsed("key_env", list)?;
     let files: Option<OneOrMore<PathBuf>> = fields.parsed("key_file", list)?;
-    let wrong = |message: String| Error::new(ErrorKind::Config, message);
+    let wrong = |field: &'static str, message: String| {
+        Error::new(ErrorKind::Config, message).with_context("field", field)
+    };
     match (own.or(also), vars, files) {
         (Some(keys), None, None) => Ok(keys.into_vec()),
         (None, Some(names), None) => names
             .into_vec()
             .into_iter()
             .map(|name| {
-                read(&KeySource::Env(name.clone()))?
-                    .ok_or_else(|| wrong(format!("key_env names {name}, which is not set")))
+                read(&KeySource::Env(name.clone()))?.ok_or_else(|| {
+                    wrong("key_env", format!("key_env names {name}, which is not set"))
+                })
             })
             .collect(),
         (None, None, Some(paths)) => {
@@ -263,7 +266,10 @@ fn keys(
                 let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
                 keys.extend(lines.map(str::to_owned));
                 if keys.len() == before {
-                    return Err(wrong(format!("the key_file {shown} holds no key")));
+                    return Err(wrong(
+                        "key_file",
+                        format!("the key_file {shown} holds no key"),
+                    ));
                 }
             }
             Ok(keys)
@@ -281,7 +287,8 @@ fn keys(
         }
         (None, None, None) => Ok(Vec::new()),
         _ => Err(wrong(
-            "a key is given by one of key, key_env and key_file".to_owned(),
+            "key",
+            "a key is given by one of key (or api_key), key_env and key_file".to_owned(),
         )),
     }
 }
