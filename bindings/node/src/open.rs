@@ -1,5 +1,6 @@
 //! How a tutor is opened.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -71,7 +72,9 @@ pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Opened
     // Functions are numbered: first the tools, then what calls the store.
     let mut functions = 0;
     for described in tools {
-        builder = builder.tool(tool(functions, described, bridge.clone())?);
+        let tool = tool(functions, described, bridge.clone())
+            .map_err(|error| config(error.message().to_owned()))?;
+        builder = builder.tool(tool);
         functions += 1;
     }
     // A store of the user's own may keep no records; whatever needs them does without then.
@@ -105,10 +108,10 @@ pub(crate) async fn open(mut options: Metadata, bridge: Bridge) -> Result<Opened
 
 /// Those that are configured already, and behind them providers as [`open`] is told of them.
 pub(crate) fn providers(
+    mut configs: Vec<ProviderConfig>,
     described: &[Value],
     bridge: &Bridge,
     metrics: &Metrics,
-    mut configs: Vec<ProviderConfig>,
 ) -> Result<Vec<SharedProvider>> {
     // The built-in ones are made together at the end, as each may name any other one to fall back
     // to.
@@ -135,12 +138,12 @@ pub(crate) fn providers(
     let mut built_in = ProviderConfig::build_beside(&configs, &own)?.into_iter();
     let filled = places
         .into_iter()
-        .map(|provider| Arc::new(MeteredProvider::new(provider, metrics.clone())) as _)
-        .collect())
-}
         .filter_map(|place| place.or_else(|| built_in.next()));
     // A server in this process tells what they do.
     Ok(filled
+        .map(|provider| Arc::new(MeteredProvider::new(provider, metrics.clone())) as _)
+        .collect())
+}
 
 fn built_in(provider: Value) -> Result<ProviderConfig> {
     let wrong = || {
@@ -194,6 +197,6 @@ fn no_location() -> Error {
     )
 }
 
-fn config(message: &'static str) -> Error {
+pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Config, message)
 }

@@ -1,7 +1,7 @@
 //! [`NativeStream`]: the events of a turn, in batches.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::sync::{Arc, Mutex as SyncMutex, OnceLock, PoisonError};
 
 use futures_util::FutureExt;
 use napi::bindgen_prelude::{Env, PromiseRaw};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tutor_core::tool::SharedTool;
-use tutor_core::{Error, Event, Result, TurnEvent, TurnId, TurnStream, json};
+use tutor_core::{Error, Event, Result, SessionId, TurnEvent, TurnId, TurnStream, json};
 use tutor_http::{UiMessageChunks, UiRequest};
 
 use crate::data::{NativeError, Outcome, object, promise};
@@ -47,6 +47,8 @@ struct Shared {
     stop: CancellationToken,
     /// Where chunks of the AI SDK are wanted instead of events.
     chunks: SyncMutex<Option<UiMessageChunks>>,
+    /// The turn and its conversation, once they are known.
+    names: OnceLock<(TurnId, SessionId)>,
     /// The question asks for JSON.
     has_output: AtomicBool,
     /// The question had been asked before.
@@ -82,6 +84,7 @@ impl NativeStream {
             closed: CancellationToken::new(),
             stop: CancellationToken::new(),
             chunks: SyncMutex::default(),
+            names: OnceLock::new(),
             has_output: AtomicBool::new(false),
             is_replay: AtomicBool::new(false),
             owns_turn: AtomicBool::new(false),
@@ -102,6 +105,20 @@ impl NativeStream {
         };
         let first = stream.next().now_or_never()?;
         Some(self.shared.batch(&mut state, first))
+    }
+
+    /// The turn; `None` before it has begun.
+    #[napi(getter)]
+    pub fn turn_id(&self) -> Option<String> {
+        let names = self.shared.names.get();
+        names.map(|(turn, _)| turn.to_string())
+    }
+
+    /// Its conversation; `None` before the turn has begun.
+    #[napi(getter)]
+    pub fn session_id(&self) -> Option<String> {
+        let names = self.shared.names.get();
+        names.map(|(_, session)| session.to_string())
     }
 
     /// True if the question had been asked before, under the same idempotency key.
@@ -268,6 +285,8 @@ impl Shared {
             }
         };
         self.is_replay.store(stream.is_replay(), Ordering::Relaxed);
+        self.names
+            .get_or_init(|| (stream.turn_id().clone(), stream.session_id().clone()));
         *state = State::Open(Box::new(stream));
         Ok(())
     }

@@ -8,7 +8,7 @@ use napi_derive::napi;
 use serde_json::{Value, json};
 use tutor_core::message::Part;
 use tutor_core::tool::SharedTool;
-use tutor_core::{Error, MessageId, OwnerId, Result, SessionId, TurnId, Tutor, json};
+use tutor_core::{Error, ErrorKind, MessageId, OwnerId, Result, SessionId, TurnId, Tutor, json};
 
 use crate::chat::ChatCall;
 use crate::data::{NativeError, Outcome, object, promise, value};
@@ -80,7 +80,9 @@ impl NativeTutor {
         let bridge = Bridge::new(&start, &ask, &cancel, &forget)?;
         let slot = Arc::clone(&self.slot);
         promise(env, async move {
-            let tutor = open::open(object(&options)?, bridge).await?;
+            let options =
+                object(&options).map_err(|error| open::config(error.message().to_owned()))?;
+            let tutor = open::open(options, bridge).await?;
             match slot.set(tutor) {
                 Ok(()) => Ok(Value::Null),
                 Err(_) => Err(Error::internal("the tutor is open already")),
@@ -109,6 +111,20 @@ impl NativeTutor {
         self.slot
             .get()
             .map(|opened| opened.tutor.owner().to_string())
+    }
+
+    /// The error for an option that a `what` has not, with what was probably meant; `code` is that
+    /// of the error.
+    #[napi]
+    pub fn unknown_option(
+        code: String,
+        what: String,
+        name: String,
+        known: Vec<String>,
+    ) -> NativeError {
+        let kind = ErrorKind::from_code(&code).unwrap_or(ErrorKind::InvalidInput);
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        json::unknown_member(kind, &what, &name, &known).into()
     }
 
     /// An image or a file as a part of a message, by what its bytes are.

@@ -125,13 +125,14 @@ test('a provider of the SDK answers over HTTP, and its request is closed when th
 test('a refusal over HTTP has the code that a caller acts on', async (t) => {
   for (const [status, code, retryable] of [[401, 'provider_auth', false], [429, 'rate_limited', true], [400, 'provider_rejected', false], [503, 'provider_unavailable', true]]) {
     const tutor = await compatible(t, (request, response) => {
-      response.writeHead(status, { 'content-type': 'application/json', 'retry-after': '2' })
+      response.writeHead(status, { 'content-type': 'application/json', 'retry-after': '2', 'x-request-id': 'req-42' })
       response.end(JSON.stringify({ error: { message: 'the words of the learner' } }))
     })
     await assert.rejects(tutor.chat('Hi'), (error) => {
       assert.ok(error instanceof TutorError)
       assert.deepEqual([error.code, error.retryable], [code, retryable])
-      assert.equal(error.cause.cause.statusCode, status)
+      assert.equal(error.cause.statusCode, status)
+      assert.deepEqual([error.requestId, error.context.status], ['req-42', `${status}`])
       assert.doesNotMatch(error.message, /learner/)
       return true
     })

@@ -52,6 +52,13 @@ for (const [extension, mode] of MODES) {
   })
 }
 
+test('the types are read by the oldest TypeScript that is supported, in which this has one argument', () => {
+  const dist = join(PACKAGE, 'dist')
+  for (const name of readdirSync(dist).filter((name) => name.endsWith('.d.ts'))) {
+    assert.doesNotMatch(readFileSync(join(dist, name), 'utf8'), /(?:IterableIterator|AsyncIterator)<[^<>]*,/, name)
+  }
+})
+
 /** Runs a program in a directory, and gives what it printed. */
 function sh(cwd, command, ...args) {
   const done = spawnSync(command, args, { cwd, encoding: 'utf8', env: { ...process.env, npm_config_loglevel: 'error' } })

@@ -79,7 +79,7 @@ test('what a store throws is the cause of the error, and a store of ours may be 
   t.after(() => failing.close())
   await assert.rejects(failing.chat('hello'), (error) => {
     assert.deepEqual([error.code, error.cause], ['store_unavailable', boom])
-    assert.equal(error.context.method, 'begin_turn')
+    assert.equal(error.context.method, 'beginTurn')
     assert.doesNotMatch(error.message, /learner/)
     return true
   })
@@ -87,13 +87,20 @@ test('what a store throws is the cause of the error, and a store of ours may be 
   const refusing = await Tutor.open(spoiled(OwnStore, path, { session: async () => { throw own } }))
   t.after(() => refusing.close())
   await assert.rejects(refusing.session('s'), { code: 'rate_limited', retryable: true, cause: own })
+  const odd = await Tutor.open(spoiled(OwnStore, path, { session() { throw new TutorError('conflict', 'busy', { context: { n: 5n, turn: 't1' } }) } }))
+  t.after(() => odd.close())
+  await assert.rejects(odd.session('s'), { code: 'conflict', context: { method: 'session', turn: 't1' } })
+  const deep = JSON.parse('[' .repeat(200) + ']'.repeat(200))
+  const nested = await Tutor.open(spoiled(OwnStore, path, { session: () => ({ metadata: { deep } }) }))
+  t.after(() => nested.close())
+  await assert.rejects(nested.session('s'), { code: 'store_unavailable' })
   const nonsense = await Tutor.open(spoiled(OwnStore, path, { session: async () => ({ canary: 1 }) }))
   t.after(() => nonsense.close())
   await assert.rejects(nonsense.session('s'), { code: 'data_corrupt' })
 })
 
 test('what is no store is refused with what is missing', async () => {
-  await assert.rejects(Tutor.open({}), (error) => error.code === 'config' && error.context.missing.includes('begin_turn'))
+  await assert.rejects(Tutor.open({}), (error) => error.code === 'config' && error.context.missing.startsWith('createSession, session, ') && error.context.missing.includes('beginTurn'))
   await assert.rejects(Tutor.open({ ...stub(), get() {} }), (error) => error.code === 'config' && error.context.missing === 'kinds, scan, commit')
   await assert.rejects(Tutor.open({ ...stub(), durability: 'for ever' }), { code: 'config', context: { field: 'durability' } })
   await assert.rejects(Tutor.open(5), { code: 'config' })

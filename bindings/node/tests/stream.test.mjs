@@ -3,7 +3,7 @@ import test from 'node:test'
 
 import { TurnStream } from 'neuro-tutor'
 
-import { all, deferred, endless, open, textOf, yields } from './support.mjs'
+import { all, deferred, endless, open, run, textOf, yields } from './support.mjs'
 
 /** A stream of an endless reply, read up to its first text. */
 async function started(t, provider = endless(), options = {}) {
@@ -171,6 +171,27 @@ test('a signal that outlives many calls keeps no listeners', async (t) => {
   assert.equal(listeners, 0)
 })
 
+test('one signal is for as many calls as there are, and stops them all', async (t) => {
+  const { stdout, stderr } = await run(`
+    import { Tutor } from 'neuro-tutor'
+    import { once } from 'node:events'
+    const tutor = await Tutor.open('memory:', {
+      providers: [{ name: 'mine', async *stream(_, { signal }) { yield 'x'; await once(signal, 'abort') } }],
+    })
+    const abort = new AbortController()
+    const { signal } = abort
+    const streams = Array.from({ length: 15 }, () => tutor.stream('x', { signal }))
+    for (const stream of streams) await stream.next()
+    const all = [...Array.from({ length: 15 }, () => tutor.chat('x', { signal })), ...streams.map((stream) => stream.reply())]
+    while ((await tutor.status()).liveTurns < 30);
+    abort.abort()
+    const names = (await Promise.allSettled(all)).map(({ reason }) => reason.name)
+    console.log(names.length, [...new Set(names)].join())
+    await tutor.close()`)
+  assert.equal(stderr, '')
+  assert.equal(stdout, '30 AbortError\n')
+})
+
 test('whoever only watches a turn leaves it alone', async (t) => {
   const { tutor, stream, provider } = await started(t)
   for await (const event of tutor.events(stream.turnId)) if (event.type === 'text.delta') break
@@ -245,13 +266,31 @@ test('reply() puts the rest of a stream together', async (t) => {
   assert.equal((await stream.reply()).text, 'ab')
   assert.deepEqual(await all(stream), [])
   await assert.rejects(stream.reply(), { code: 'invalid_input' })
+  assert.equal(stream.error, undefined)
   assert.equal((await tutor.events(whole.turnId).reply()).text, 'ab')
+})
+
+test('after reply() a stream knows its turn and its conversation', async (t) => {
+  const tutor = await open(t, yields('a'))
+  const stream = tutor.stream('hi')
+  const reply = await stream.reply()
+  assert.deepEqual([stream.turnId, stream.sessionId, stream.error], [reply.turnId, reply.sessionId, undefined])
+  const late = tutor.events(reply.turnId, { after: 2 })
+  assert.equal((await late.next()).value.seq, 3)
+  assert.equal(late.sessionId, reply.sessionId)
 })
 
 test('reply() rejects with what ended the turn, or with an AbortError', async (t) => {
   const boom = new Error('boom')
   const failing = await open(t, { name: 'mine', stream() { throw boom } })
-  await assert.rejects(failing.stream('hi').reply(), { code: 'provider_unavailable', cause: boom })
+  const failed = failing.stream('hi')
+  const error = await failed.reply().catch((error) => error)
+  assert.deepEqual([error.code, error.cause], ['provider_unavailable', boom])
+  assert.equal(failed.error, error)
+  assert.deepEqual([failed.turnId, failed.sessionId], [error.context.turn, error.context.session])
+  const refused = failing.stream('hi', { session: 'none' })
+  await assert.rejects(refused.reply(), { code: 'not_found' })
+  assert.deepEqual([refused.error, refused.turnId, refused.sessionId], [undefined, undefined, undefined])
   const abort = new AbortController()
   const parts = await started(t, endless(), { signal: abort.signal })
   const reply = parts.stream.reply()

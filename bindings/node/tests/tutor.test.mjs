@@ -192,7 +192,8 @@ test('a wrong option is named in the spelling in which it was written', async (t
     const check = (error) => {
       assert.ok(error instanceof TutorError, String(error))
       assert.deepEqual([error.code, error.context.field], ['invalid_input', field])
-      assert.doesNotMatch(error.message, /secret|_/)
+      // Preferences are the caller's to spell: they go to the engine as they are.
+      assert.doesNotMatch(error.message, field === 'preferences' ? /secret/ : /secret|_/)
       return true
     }
     await assert.rejects(tutor.chat('hi', options), check)
@@ -215,6 +216,72 @@ test('a wrong option is named in the spelling in which it was written', async (t
   assert.equal((await tutor.sessions()).items.length, 0)
 })
 
+test('what is said of wrong options names them as they are in this package', async (t) => {
+  const tutor = await open(t, yields('hi'))
+  const said = async (call) => {
+    const { code, message, context } = await call().then(() => assert.fail('taken'), (error) => error)
+    return `${code} ${context.field}: ${message}`
+  }
+  const request = await said(() => tutor.chat('hi', { sesion: 'x' }))
+  assert.match(request, /^invalid_input sesion: .*did you mean session\? known: /)
+  const known = request.split('known: ')[1].split(', ')
+  for (const name of ['tools', 'attachments', 'signal', 'timeoutMs', 'maxTokens']) assert.ok(known.includes(name), name)
+  for (const name of ['clientTools', 'timeout', 'streamed', 'detached', 'message']) {
+    assert.ok(!known.includes(name), name)
+    await assert.rejects(tutor.chat('hi', { [name]: name === 'timeout' ? 1 : [] }), { code: 'invalid_input', context: { field: name } })
+  }
+  assert.match(await said(() => tutor.stream('hi', { detach: true }).next()), /did you mean detached/)
+  const setting = (options) => said(() => Tutor.open('memory:', options))
+  const limits = await setting({ limits: { turnTimeot: 5 } })
+  assert.match(limits, /^config turnTimeot: .*did you mean turnTimeoutMs\? .*known: .*maxLiveTurns,.*turnTimeoutMs,.*leaseMs,.*toolTimeoutMs/)
+  assert.doesNotMatch(limits, /_|\blease\b/)
+  assert.match(await setting({ limits: { maxLiveTurns: 0 } }), /^config maxLiveTurns: the limit maxLiveTurns is not zero/)
+  assert.match(await setting({ limits: { leaseMs: 1e15 } }), /^config leaseMs: the limit leaseMs is more than zero and at most a year/)
+  assert.match(await setting({ providers: [{ kind: 'openai', keyEnv: 'NEURO_TUTOR_NOT_SET' }] }), /^config keyEnv: keyEnv names NEURO_TUTOR_NOT_SET, which/)
+  assert.match(await setting({ providers: [{ kind: 'openai', keyEnv: 'not_set' }] }), /keyEnv names not_set, which/)
+  assert.match(await setting({ providers: [{ kind: 'openai', keyFile: '/no/such_file' }] }), /^config keyFile: a keyFile cannot/)
+  assert.match(await setting({ providers: [{ kind: 'openai', apiKey: 'k', keyEnv: 'X' }] }), /^config key: .* key \(or apiKey\), keyEnv and keyFile$/)
+  assert.match(await setting({ providers: [{ kind: 'openai', idle: 5 }] }), /known: .*apiKey.*idleTimeoutMs.*delayMs/)
+  assert.match(await setting({ sistemPrompt: 'x' }), /^config sistemPrompt: .*did you mean systemPrompt\? known: .*providers/)
+  assert.match(await said(() => tutor.chat('hi', { preferences: { max_tokens: 'x' } })), /max_tokens a whole number/)
+  const named = await open(t, { ...yields('hi'), name: 'my_local', models: ['small_one'] })
+  assert.match(await said(() => named.chat('hi', { provider: 'no_such' })), /known: my_local$/)
+  assert.match(await said(() => named.chat('hi', { model: 'no_such' })), /my_local has no such model; known: small_one$/)
+})
+
+test('options that are none are refused wherever there are any', async (t) => {
+  const tutor = await open(t, yields('hi'))
+  const { sessionId, message, turnId } = await tutor.chat('hi')
+  for (const call of [
+    (nothing) => tutor.chat('hi', nothing),
+    (nothing) => tutor.stream('hi', nothing).next(),
+    (nothing) => tutor.streamUI({ id: 'c', messages: [] }, nothing).next(),
+    async (nothing) => tutor.events(turnId, nothing).next(),
+    (nothing) => tutor.sessions(nothing),
+    (nothing) => tutor.search('hi', nothing),
+    (nothing) => tutor.createSession(nothing),
+    (nothing) => tutor.updateSession(sessionId, nothing),
+    (nothing) => tutor.messages(sessionId, nothing),
+    (nothing) => tutor.deleteMessage(sessionId, message.id, nothing),
+    (nothing) => tutor.context(sessionId, nothing),
+    (nothing) => tutor.rate(sessionId, message.id, 'up', nothing),
+    (nothing) => tutor.usage(nothing),
+    (nothing) => tutor.replaceProviders(['demo'], nothing),
+    (nothing) => tutor.export(nothing).next(),
+    (nothing) => tutor.import([], nothing),
+    (nothing) => tutor.serve({ port: 0, ...nothing }),
+    (nothing) => tutor.files.upload(new Blob(['x']), nothing),
+    (nothing) => tutor.files.list(nothing),
+    (nothing) => tutor.close(nothing),
+  ]) {
+    await assert.rejects(call({ nothing: 1 }), (error) => {
+      assert.deepEqual([error.name, error.context.field], ['TutorError', 'nothing'], `${call}`)
+      return ['invalid_input', 'config'].includes(error.code)
+    })
+  }
+  assert.equal((await tutor.chat('hi', { nothing: undefined })).text, 'hi')
+})
+
 test('a wrong setting is refused before anything is opened', async (t) => {
   const data = join(directory(t), 'data')
   const mine = yields('hi')
@@ -233,6 +300,17 @@ test('a wrong setting is refused before anything is opened', async (t) => {
     [data, { providers: [mine, mine] }],
     [data, { providers: [mine], defaultProvider: 'other' }],
     [data, { limits: { maxEvents: 0 } }],
+    [data, { limits: { turnTimeout: 5 } }],
+    [data, { limits: { turnTimeoutMs: '5' } }],
+    [data, { limits: { maxEvents: NaN } }],
+    [data, { limits: { maxEvents: 5n } }],
+    [data, { providers: [{ kind: 'openai', idleTimeout: 5 }] }],
+    [data, { providers: [{ kind: 'openai', keyFile: '/no/such' }] }],
+    [data, { owner: 'two words' }],
+    [data, { owner: 5 }],
+    [data, { quota: { turnsPerDay: -1 } }],
+    [data, { catalog: { x: { nothing: 1 } } }],
+    [data, { files: 5 }],
     [data, { sistemPrompt: 'x' }],
   ]) {
     await assert.rejects(Tutor.open(location, options), (error) => {

@@ -58,6 +58,26 @@ const eats: StandardSchema<{ eats: string }> = {
   '~standard': { version: 1, vendor: 'mine', validate: (value) => ({ value: value as { eats: string } }), jsonSchema: { input: () => ({ type: 'object' }) } },
 }
 
+/** What is perhaps not there may be said so. */
+export async function perhaps(tutor: Tutor, maybe: string | undefined, many: number | undefined): Promise<void> {
+  await using _ = await Tutor.open('memory:', { owner: maybe, limits: { maxEvents: many }, files: { maxFiles: many }, providers: [{ kind: 'openai', model: maybe, breaker: { failures: many } }] })
+  await tutor.sessions({ limit: many, cursor: maybe })
+  await tutor.search('x', { limit: many })
+  await tutor.messages('x', { before: maybe, limit: many })
+  await tutor.usage({ from: maybe, to: maybe })
+  await tutor.createSession({ id: maybe, title: maybe, metadata: undefined })
+  await tutor.updateSession('x', { title: maybe })
+  await tutor.context('x', { tokens: many })
+  await tutor.import(new Uint8Array(), { onConflict: undefined })
+  await tutor.import(Buffer.from('x'))
+  await tutor.import('x')
+  await tutor.import(tutor.export({ since: maybe }))
+  await tutor.serve({ host: maybe, port: many })
+  await tutor.files.list({ limit: many, cursor: maybe })
+  await tutor.close({ graceMs: many })
+  void tutor.events('x', { after: many, signal: undefined })
+}
+
 export async function typed(): Promise<string> {
   const double = tool({ inputSchema: eats, execute: ({ eats }, { signal }) => (signal.throwIfAborted(), eats.length) })
   await using tutor = await Tutor.open('memory:', { tools: { double }, improveTitles: true, catalog: { x: { contextWindow: 5 } } })

@@ -55,6 +55,7 @@ test('what is thought of a message is kept with it, replaced, taken back, and de
     [[sessionId, 'nothing', 'up'], 'not_found'],
     [['nothing', message.id, 'up'], 'not_found'],
     [[sessionId, message.id, 'good'], 'invalid_input', 'rating'],
+    [[sessionId, message.id], 'invalid_input', 'rating'],
     [[sessionId, message.id, null, { comment: 'x' }], 'invalid_input', 'rating'],
     [[sessionId, message.id, 'up', { comment: ' ' }], 'invalid_input', 'comment'],
     [[sessionId, 5, 'up'], 'invalid_input', 'messageId'],

@@ -1,4 +1,4 @@
-import { TutorError } from './errors.js'
+import { type ErrorCode, Translated, TutorError } from './errors.js'
 import type { CompletionRequest, Delta, Provider } from './provider.js'
 import type { FinishReason, Part, Usage } from './types.js'
 
@@ -43,7 +43,7 @@ interface SdkUsage {
  * `name` is how requests name it: by default what the model says of its provider. Where the model
  * fails, the SDK's own error is the `cause`.
  */
-export function fromAiSdk(model: AiSdkModel, options: { name?: string } = {}): Provider {
+export function fromAiSdk(model: AiSdkModel, options: { name?: string | undefined } = {}): Provider {
   const version = model?.specificationVersion
   if (typeof model?.doStream !== 'function' || !['v2', 'v3', 'v4'].includes(version)) {
     throw new TutorError('config', 'fromAiSdk takes a language model of the AI SDK, of version v2, v3 or v4')
@@ -96,6 +96,8 @@ function prompt(version: string, { role, content }: CompletionRequest['messages'
   const parts: Part[] = typeof content === 'string' ? [{ type: 'text', text: content }] : content
   const messages: { role: string; content: object[] }[] = []
   for (const part of parts) {
+    // It is for another protocol.
+    if (part.type === 'replay') continue
     const speaker = part.type === 'tool_result' ? 'tool' : role
     const last = messages.at(-1)
     if (last?.role === speaker) last.content.push(promptPart(version, part))
@@ -104,7 +106,7 @@ function prompt(version: string, { role, content }: CompletionRequest['messages'
   return messages
 }
 
-function promptPart(version: string, part: Part): object {
+function promptPart(version: string, part: Exclude<Part, { type: 'replay' }>): object {
   switch (part.type) {
     case 'text':
       return part
@@ -203,14 +205,23 @@ function failure(error: unknown): unknown {
   }
   if (typeof status !== 'number') return error
   const seconds = Number(responseHeaders?.['retry-after'])
-  const options = {
+  const requestId = REQUEST_ID.map((name) => responseHeaders?.[name]).find((id) => id !== undefined)
+  const [code, message] = meaning(status)
+  return new Translated(code, message, {
     retryable: isRetryable === true,
     retryAfterMs: isRetryable === true && seconds > 0 ? seconds * 1000 : undefined,
+    context: { status: `${status}`, ...(requestId === undefined ? {} : { requestId }) },
     cause: error,
-  }
-  if (status === 401 || status === 403) return new TutorError('provider_auth', 'the provider refused the key', options)
-  if (status === 402) return new TutorError('provider_quota', "the provider's account has no credit left", options)
-  if (status === 429) return new TutorError('rate_limited', 'the provider asks to slow down', options)
-  if (status < 500) return new TutorError('provider_rejected', 'the provider refused the request', options)
-  return new TutorError('provider_unavailable', 'the provider cannot answer now', options)
+  })
+}
+
+/** Headers in which providers say what they call a request. */
+const REQUEST_ID = ['x-request-id', 'request-id', 'mistral-correlation-id', 'x-generation-id', 'apim-request-id']
+
+function meaning(status: number): [ErrorCode, string] {
+  if (status === 401 || status === 403) return ['provider_auth', 'the provider refused the key']
+  if (status === 402) return ['provider_quota', "the provider's account has no credit left"]
+  if (status === 429) return ['rate_limited', 'the provider asks to slow down']
+  if (status < 500) return ['provider_rejected', 'the provider refused the request']
+  return ['provider_unavailable', 'the provider cannot answer now']
 }

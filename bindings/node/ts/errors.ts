@@ -1,5 +1,5 @@
 import type { NativeError } from './native.js'
-import { camelName } from './spelling.js'
+import { camelName, optionMessage, optionName, snakeName } from './spelling.js'
 
 /**
  * What went wrong, as coarse as a caller can act on it. The same strings in every language and in
@@ -53,7 +53,10 @@ export interface TutorErrorOptions {
   retryable?: boolean | undefined
   /** How long to wait before trying again, in milliseconds. */
   retryAfterMs?: number | undefined
-  /** Short facts: ids, a status, the name of a field. */
+  /**
+   * Short facts: ids, a status, the name of a field. Of those of a provider or a store the engine takes the ones
+   * that it knows: `requestId`, `status`, `field`, `reason`, and what the guides ask for.
+   */
   context?: Readonly<Record<string, string>> | undefined
   /** What caused this. */
   cause?: unknown
@@ -100,26 +103,13 @@ export class TutorError extends Error {
   }
 }
 
-/** What an aborted call rejects with, when its signal has a reason of its own: that is the cause. */
-class AbortError extends Error {
-  override readonly name = 'AbortError'
-  readonly code = 'ABORT_ERR'
-}
-
-/** The error of an aborted signal: its reason if that is an `AbortError`, else one around it. */
-export function abortError({ reason }: AbortSignal): unknown {
-  if ((reason as { name?: unknown } | undefined)?.name === 'AbortError') return reason
-  return new AbortError('The operation was aborted', { cause: reason })
-}
-
-/** Throws if the signal is aborted, or is none. */
-export function checkSignal(signal: AbortSignal | undefined): void {
-  if (signal === undefined || signal === null) return
-  if (typeof signal.addEventListener !== 'function') {
-    throw new TutorError('invalid_input', 'signal is an AbortSignal', { context: { field: 'signal' } })
-  }
-  if (signal.aborted) throw abortError(signal)
-}
+/**
+ * What an exception of another library means: what a provider around it throws in its place. A caller gets
+ * that very exception as the `cause`, not this.
+ *
+ * @internal
+ */
+export class Translated extends TutorError {}
 
 /** Exceptions that are kept at a time. One that no error has brought back by then never will. */
 const MAX_CAUSES = 256
@@ -130,9 +120,9 @@ export class Causes {
   #last = 0
 
   /** Keeps an exception, under a number. */
-  keep(cause: unknown): number {
+  keep(thrown: unknown): number {
     this.#last = (this.#last + 1) >>> 0
-    this.#kept.set(this.#last, cause)
+    this.#kept.set(this.#last, thrown instanceof Translated ? thrown.cause : thrown)
     if (this.#kept.size > MAX_CAUSES) {
       for (const oldest of this.#kept.keys()) {
         this.#kept.delete(oldest)
@@ -157,16 +147,18 @@ interface PlainError {
   context: Record<string, string>
 }
 
+/** Facts that are names of this package's, which the engine spells in its own way. */
+const NAMES: ReadonlySet<string> = new Set(['field', 'method', 'missing'])
+
 /** The error that the engine wrote. */
 export function fromNative(error: NativeError, causes: Causes): TutorError {
   const plain = JSON.parse(error.json) as PlainError
   const context: Record<string, string> = {}
   for (const [name, value] of Object.entries(plain.context)) {
-    context[camelName(name)] = name === 'field' ? camelName(value) : value
+    context[camelName(name)] = NAMES.has(name) ? optionName(value) : value
   }
-  // Where a message is about a caller's options it names them, in the engine's spelling.
-  const message =
-    'field' in context ? plain.message.replace(/\b[a-z]+(?:_[a-z]+)+\b/g, camelName) : plain.message
+  const { field } = plain.context
+  const message = field === undefined ? plain.message : optionMessage(plain.message, field)
   return new TutorError(plain.code, message, {
     retryable: plain.retryable,
     retryAfterMs: plain.retry_after_ms,
@@ -175,15 +167,33 @@ export function fromNative(error: NativeError, causes: Causes): TutorError {
   })
 }
 
-/** What the engine is told of an exception: all of it if it is ours, else nothing. */
+/**
+ * What the engine is told of an exception: all of it if it is ours, else nothing. Never throws, whatever
+ * somebody made of the exception.
+ */
 export function toNative(error: unknown): string | undefined {
-  if (!(error instanceof TutorError)) return undefined
-  const { code, message, retryable, retryAfterMs, context } = error
-  return JSON.stringify({
-    code,
-    message: message.toWellFormed(),
-    retryable,
-    retry_after_ms: retryAfterMs === undefined ? undefined : Math.max(0, Math.ceil(retryAfterMs)),
-    context,
-  })
+  try {
+    if (!(error instanceof TutorError)) return undefined
+    const { code, message, retryable, retryAfterMs, context } = error
+    const wait = typeof retryAfterMs === 'number' ? Math.max(0, Math.ceil(retryAfterMs)) : NaN
+    return JSON.stringify({
+      code,
+      message: String(message).toWellFormed(),
+      retryable: retryable === true,
+      retry_after_ms: Number.isSafeInteger(wait) ? wait : undefined,
+      context: facts(context),
+    })
+  } catch {
+    return undefined
+  }
+}
+
+/** The facts of an exception in the engine's spelling; of two of one name the first one. */
+function facts(context: Readonly<Record<string, unknown>>): Record<string, string | number> {
+  const facts: Record<string, string | number> = {}
+  for (const [name, value] of Object.entries(context ?? {})) {
+    if (typeof value === 'string') facts[snakeName(name).toWellFormed()] ??= value.toWellFormed()
+    else if (typeof value === 'number') facts[snakeName(name).toWellFormed()] ??= value
+  }
+  return facts
 }

@@ -3,6 +3,7 @@ import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 import type { Bytes } from './attachment.js'
+import { checkedOptions, knownOptions } from './checked.js'
 import { type Causes, fromNative, TutorError } from './errors.js'
 import { toJson } from './json.js'
 import type { NativeFiles, Outcome } from './native.js'
@@ -41,8 +42,9 @@ export class Files {
    * into the day's quota; `config` if nobody said where files are kept; and errors of the store.
    */
   async upload(file: Upload, options: { name?: string | undefined } = {}): Promise<UploadedFile> {
+    const { name } = knownOptions('file', options, { name: true })
     const path = file instanceof URL ? local(file) : file
-    const given = options?.name ?? (typeof path === 'string' ? basename(path) : (file as { name?: unknown })?.name)
+    const given = name ?? (typeof path === 'string' ? basename(path) : (file as { name?: unknown })?.name)
     const upload = this.#native.upload(typeof given === 'string' ? given.toWellFormed() : undefined)
     try {
       for await (const piece of pieces(path)) await this.#result(upload.write(toBuffer(piece)))
@@ -57,8 +59,8 @@ export class Files {
   }
 
   /** A page of files, in the order of their uploads. `limit` is 1 to 200, 50 by default. */
-  async list(options: { limit?: number; cursor?: string | null } = {}): Promise<Page<UploadedFile>> {
-    return this.#result(this.#native.list(toJson(options)))
+  async list(options: { limit?: number | undefined; cursor?: string | null | undefined } = {}): Promise<Page<UploadedFile>> {
+    return this.#result(this.#native.list(toJson(checkedOptions(options))))
   }
 
   /** What a file is. Fails with `not_found`. */

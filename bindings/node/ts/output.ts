@@ -12,20 +12,15 @@ const NAME = 'output'
 export type Output<T = unknown> = Schema<T> | { name: string; schema: Schema<T> }
 
 function parts<T>(output: Output<T>): { name: string; schema: Schema<T> } {
-  const named = typeof (output as { name?: unknown }).name === 'string' && 'schema' in output
+  const named = typeof output === 'object' && 'schema' in output && typeof (output as { name?: unknown }).name === 'string'
   return named ? (output as { name: string; schema: Schema<T> }) : { name: NAME, schema: output as Schema<T> }
 }
 
 /** The form as the engine is told of it. */
 export function describeOutput(output: Output | undefined): object | undefined {
   if (output === undefined || output === null) return undefined
-  if (typeof output !== 'object' && typeof output !== 'function') {
-    throw new TutorError('invalid_input', 'output is a JSON Schema, or a schema of zod or the like', {
-      context: { field: 'output' },
-    })
-  }
   const { name, schema } = parts(output)
-  return { name, schema: toJsonSchema(schema, 'output') }
+  return { name, schema: toJsonSchema(schema, 'output', 'invalid_input') }
 }
 
 /** The reply, with its output as the schema gives it. */

@@ -41,6 +41,12 @@ export type Delta =
   /** What was consumed so far. The last one counts; they are not added up. */
   | ({ type: 'usage' } & Usage)
   | ({ type: 'notice' } & Notice)
+  /** The other side's name for the request, by which its support finds it. */
+  | { type: 'accepted'; requestId: string }
+  /** Somebody else than was asked writes what follows. */
+  | { type: 'answered_by'; provider: string; model: string }
+  /** Comes back as a part of the message that has the calls, together with their results. */
+  | { type: 'replay'; protocol: string; data: unknown }
   /** What came before is void: a new attempt begins. */
   | { type: 'attempt.restarted'; reason: string }
   /** A sign of life. */
@@ -69,9 +75,9 @@ export interface Provider {
   /** How requests name it. */
   readonly name: string
   /** The model when a request names none: the first of `models`, or the provider's name, if absent. */
-  readonly model?: string
+  readonly model?: string | undefined
   /** The models that may be asked for; any if absent. */
-  readonly models?: readonly string[]
+  readonly models?: readonly string[] | undefined
   /**
    * Writes one reply. `signal` is aborted when nobody wants it any more: give it to `fetch`. The
    * iteration is then ended too, so that a generator's `finally` runs.
@@ -89,55 +95,55 @@ export type ProviderKind = 'openai' | 'openai-responses' | 'anthropic' | 'gemini
 export interface ProviderOptions {
   kind: ProviderKind
   /** How requests name it; the kind if absent. */
-  name?: string
+  name?: string | undefined
   /** The key, or several, which are used in turn. */
-  apiKey?: string | readonly string[]
+  apiKey?: string | readonly string[] | undefined
   /** The environment variables that have the keys. No other variable is read. */
-  keyEnv?: string | readonly string[]
+  keyEnv?: string | readonly string[] | undefined
   /** The files that have the keys, one a line. */
-  keyFile?: string | readonly string[]
+  keyFile?: string | readonly string[] | undefined
   /** Where its API begins; the maker's own if absent. */
-  baseUrl?: string
+  baseUrl?: string | undefined
   /** How the server speaks Chat Completions, such as `vllm`; what its host tells if absent. */
-  dialect?: string
+  dialect?: string | undefined
   /** True if it writes its reasoning between `<think>` and `</think>`. */
-  thinkTags?: boolean
+  thinkTags?: boolean | undefined
   /** The model when a request names none. */
-  model?: string
+  model?: string | undefined
   /** The only models that may be asked for. */
-  models?: readonly string[]
+  models?: readonly string[] | undefined
   /** Other names of models. */
-  aliases?: Readonly<Record<string, string>>
+  aliases?: Readonly<Record<string, string>> | undefined
   /** A proxy to go through, or `system` for that of the environment. */
-  proxy?: string
+  proxy?: string | undefined
   /** Until a connection is there. */
-  connectTimeoutMs?: number
+  connectTimeoutMs?: number | undefined
   /** Until the first sign of life. */
-  firstTimeoutMs?: number
+  firstTimeoutMs?: number | undefined
   /** Between two signs of life. */
-  idleTimeoutMs?: number
+  idleTimeoutMs?: number | undefined
   /** Between two pieces of the reply. */
-  progressTimeoutMs?: number
+  progressTimeoutMs?: number | undefined
   /** For the whole reply. */
-  totalTimeoutMs?: number
+  totalTimeoutMs?: number | undefined
   /** Retries of a request that nothing came of, at most 10. */
-  maxRetries?: number
+  maxRetries?: number | undefined
   /** Requests at a time; more wait. */
-  maxConcurrent?: number
+  maxConcurrent?: number | undefined
   /** Requests that wait; more are `overloaded`. */
-  maxWaiting?: number
+  maxWaiting?: number | undefined
   /** How long a request waits. */
-  maxWaitMs?: number
+  maxWaitMs?: number | undefined
   /** When to stop asking a provider that keeps failing; false for never. */
-  breaker?: boolean | { failures?: number; window?: number; cooldownMs?: number }
+  breaker?: boolean | { failures?: number | undefined; window?: number | undefined; cooldownMs?: number | undefined } | undefined
   /** Who is asked, in this order, when it cannot answer: `provider` or `provider/model`. */
-  fallback?: readonly string[]
+  fallback?: readonly string[] | undefined
   /** True to fall back also when a part of a reply was delivered. */
-  restart?: boolean
+  restart?: boolean | undefined
   /** A directory: every completion is recorded into a file, the model's words included. */
-  record?: string
+  record?: string | undefined
   /** The demo provider's pause between two words. */
-  delayMs?: number
+  delayMs?: number | undefined
 }
 
 /**

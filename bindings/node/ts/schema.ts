@@ -1,4 +1,5 @@
 import { TutorError } from './errors.js'
+import type { OptionCode } from './json.js'
 
 /** A JSON Schema. */
 export type JsonSchema = { readonly [member: string]: unknown }
@@ -31,9 +32,9 @@ function isStandard<T>(schema: Schema<T>): schema is StandardSchema<T> {
   return '~standard' in schema
 }
 
-/** The schema as models and the engine read it. */
-export function toJsonSchema(schema: unknown, field: string): JsonSchema {
-  const wrong = (message: string) => new TutorError('config', message, { context: { field } })
+/** The schema as models and the engine read it. What is wrong is an error of this code. */
+export function toJsonSchema(schema: unknown, field: string, code: OptionCode): JsonSchema {
+  const wrong = (message: string) => new TutorError(code, message, { context: { field } })
   const isObject = (typeof schema === 'object' || typeof schema === 'function') && schema !== null
   if (!isObject || Array.isArray(schema)) throw wrong(`${field} is a JSON Schema, or a schema of zod or the like`)
   if (!isStandard(schema as Schema)) return schema as JsonSchema

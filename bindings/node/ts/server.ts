@@ -1,3 +1,4 @@
+import type { Names } from './checked.js'
 import type { Causes } from './errors.js'
 import type { NativeServer } from './native.js'
 import { unwrap } from './reply.js'
@@ -8,12 +9,15 @@ const asyncDispose: typeof Symbol.asyncDispose =
 /** How a server listens. */
 export interface ServeOptions {
   /** `127.0.0.1` by default. */
-  host?: string
+  host?: string | undefined
   /** 8000 by default; 0 for any that is free. */
-  port?: number
+  port?: number | undefined
   /** Pages that may call the server from a browser; `http://localhost:5173` and `:5180` by default. */
-  corsOrigins?: readonly string[]
+  corsOrigins?: readonly string[] | undefined
 }
+
+/** The names of all these options. */
+export const SERVING: Names<ServeOptions> = { host: true, port: true, corsOrigins: true }
 
 /** An HTTP server that listens, and keeps the process alive until it is stopped. */
 export class Server {

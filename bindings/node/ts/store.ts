@@ -1,4 +1,5 @@
 import { TutorError } from './errors.js'
+import { snakeName } from './spelling.js'
 import type { Called } from './tool.js'
 
 /** A value that is JSON. Objects that stores are given have the members that the guide lists. */
@@ -15,13 +16,13 @@ type Document = any
  */
 export interface Store {
   /** What it is called, for people. */
-  readonly name?: string
+  readonly name?: string | undefined
   /** Where the data is, without credentials; for people. */
-  readonly location?: string
+  readonly location?: string | undefined
   /** What an acknowledged write survives: the end of the process by default. */
-  readonly durability?: 'none' | 'process' | 'power'
+  readonly durability?: 'none' | 'process' | 'power' | undefined
   /** True if nobody else can use the data meanwhile. */
-  readonly exclusive?: boolean
+  readonly exclusive?: boolean | undefined
   createSession(session: Document): unknown
   session(key: Document): unknown
   sessions(query: Document): unknown
@@ -55,10 +56,8 @@ const METHODS = [
   'wholeSession', 'importSession', 'turns', 'get', 'kinds', 'scan', 'commit', 'check', 'close',
 ] as const
 
-const snakeCase = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
-
 /** The methods by their names in the engine. */
-const BY_NAME = new Map<string, keyof Store>(METHODS.map((name) => [snakeCase(name), name]))
+const BY_NAME = new Map<string, keyof Store>(METHODS.map((name) => [snakeName(name), name]))
 
 /** True for an object that is meant to be a store. */
 export function isStore(value: unknown): value is Store {
@@ -69,7 +68,7 @@ export function isStore(value: unknown): value is Store {
 export function describeStore(store: Store): object {
   const { name, location, durability, exclusive } = store
   const has = METHODS.filter((method) => typeof store[method] === 'function')
-  return { name, location, durability, exclusive, methods: has.map(snakeCase) }
+  return { name, location, durability, exclusive, methods: has.map(snakeName) }
 }
 
 /** The store as the engine calls it. */

@@ -1,7 +1,8 @@
-import { abortError, Causes, checkSignal, fromNative, TutorError } from './errors.js'
+import { Causes, fromNative, TutorError } from './errors.js'
 import { camel } from './json.js'
 import type { Batch, NativeStream } from './native.js'
 import { toReply } from './reply.js'
+import { abortError, checkSignal, onAbort } from './signal.js'
 import type { Reply, TurnEvent, UiMessageChunk } from './types.js'
 
 /** Batches that are taken without waiting before the event loop gets a turn. */
@@ -20,7 +21,7 @@ const asyncDispose: typeof Symbol.asyncDispose =
  * began, and keeps what had arrived; the session is free then. A stream of {@link Tutor.events} only
  * watches: the turn goes on.
  */
-export class TurnStream<T = unknown> implements AsyncIterableIterator<TurnEvent, undefined, undefined> {
+export class TurnStream<T = unknown> implements AsyncIterableIterator<TurnEvent> {
   readonly #open: () => Promise<NativeStream>
   readonly #causes: Causes
   readonly #signal: AbortSignal | undefined
@@ -29,8 +30,7 @@ export class TurnStream<T = unknown> implements AsyncIterableIterator<TurnEvent,
   #begun: NativeStream | undefined
   readonly #finish: ((reply: Reply) => Promise<Reply<T>>) | undefined
   #over = false
-  #turnId: string | undefined
-  #sessionId: string | undefined
+  readonly #turnId: string | undefined
   #error: TutorError | undefined
 
   /** @internal */
@@ -42,14 +42,14 @@ export class TurnStream<T = unknown> implements AsyncIterableIterator<TurnEvent,
     this.#finish = finish
   }
 
-  /** The turn; undefined until the first event has come. */
+  /** The turn; undefined until the first event, or the reply, has come. */
   get turnId(): string | undefined {
-    return this.#turnId
+    return this.#turnId ?? this.#begun?.turnId ?? undefined
   }
 
-  /** The conversation, also if it was just created; undefined until `turn.started` has come. */
+  /** The conversation, also if it was just created; undefined until the first event, or the reply, has come. */
   get sessionId(): string | undefined {
-    return this.#sessionId
+    return this.#begun?.sessionId ?? undefined
   }
 
   /** True if the turn has ended, whether its events were read or not. */
@@ -98,18 +98,23 @@ export class TurnStream<T = unknown> implements AsyncIterableIterator<TurnEvent,
       await native.close()
       throw abortError(signal)
     }
-    const abort = (): void => void native.close()
-    signal?.addEventListener('abort', abort, { once: true })
+    const end = onAbort(signal, () => void native.close())
     try {
       const outcome = await native.reply()
       if (signal?.aborted && outcome.error) {
         await native.close()
         throw abortError(signal)
       }
+      if (outcome.error) {
+        const error = fromNative(outcome.error, this.#causes)
+        // Whoever asks twice, or was not let in, is told what was wrong with that.
+        if (native.turnId !== null && error.context['turn'] === native.turnId) this.#error = error
+        throw error
+      }
       const reply = toReply(outcome, this.#causes)
       return this.#finish === undefined ? (reply as Reply<T>) : await this.#finish(reply)
     } finally {
-      signal?.removeEventListener('abort', abort)
+      end()
       this.#over = true
     }
   }
@@ -171,14 +176,14 @@ export class TurnStream<T = unknown> implements AsyncIterableIterator<TurnEvent,
       const native = await this.#begin()
       native.encodeChunks()
       return native
-    }, this.#seenChunk)
+    }, (chunk) => chunk as UiMessageChunk)
     // Whoever reads on reads nothing.
     this.#events = nothing()
     yield* chunks
   }
 
   #read(): AsyncGenerator<TurnEvent, undefined, undefined> {
-    return (this.#events ??= this.#generate(() => this.#begin(), this.#seen))
+    return (this.#events ??= this.#generate(() => this.#begin(), camel<TurnEvent>))
   }
 
   #begin(): Promise<NativeStream> {
@@ -208,8 +213,7 @@ export class TurnStream<T = unknown> implements AsyncIterableIterator<TurnEvent,
     if (this.#over) return undefined
     checkSignal(signal)
     const native = await begin()
-    const abort = (): void => void native.close()
-    signal?.addEventListener('abort', abort, { once: true })
+    const end = onAbort(signal, () => void native.close())
     try {
       for (let count = 1; ; count++) {
         if (signal?.aborted) throw abortError(signal)
@@ -231,7 +235,7 @@ export class TurnStream<T = unknown> implements AsyncIterableIterator<TurnEvent,
         }
       }
     } finally {
-      signal?.removeEventListener('abort', abort)
+      end()
       if (!this.#over) {
         this.#over = true
         await native.close()
@@ -239,23 +243,6 @@ export class TurnStream<T = unknown> implements AsyncIterableIterator<TurnEvent,
         await native.close()
       }
     }
-  }
-
-  readonly #seen = (plain: { type: string }): TurnEvent => {
-    const event = camel<TurnEvent>(plain)
-    if (event.type === 'turn.started') {
-      this.#turnId = event.turnId
-      this.#sessionId = event.sessionId
-    }
-    return event
-  }
-
-  readonly #seenChunk = (chunk: { type: string; messageMetadata?: { turnId: string; sessionId: string } }): UiMessageChunk => {
-    if (chunk.type === 'start') {
-      this.#turnId = chunk.messageMetadata?.turnId
-      this.#sessionId = chunk.messageMetadata?.sessionId
-    }
-    return chunk as UiMessageChunk
   }
 }
 

@@ -68,7 +68,7 @@ export interface Law {
 /** Makes a fresh one; what was made for a law is given to `done` after it. */
 export interface Making<T> {
   /** Cleans up after a law. */
-  done?: (made: T) => unknown
+  done?: ((made: T) => unknown) | undefined
 }
 
 /**
@@ -99,7 +99,7 @@ export function providerLaws(make: () => Provider | Promise<Provider>, options: 
  */
 export function storeLaws(
   make: () => Store | Promise<Store>,
-  options: Making<Store> & { records?: boolean } = {},
+  options: Making<Store> & { records?: boolean | undefined } = {},
 ): Law[] {
   const of = options.records === false ? ['store'] : ['store', 'records']
   return of.flatMap((of) =>
@@ -123,7 +123,7 @@ export function checkProvider(make: () => Provider | Promise<Provider>, options:
 /** Checks all laws of a store; rejects with those that are broken. */
 export function checkStore(
   make: () => Store | Promise<Store>,
-  options: Making<Store> & { records?: boolean } = {},
+  options: Making<Store> & { records?: boolean | undefined } = {},
 ): Promise<void> {
   return all(storeLaws(make, options))
 }

@@ -29,9 +29,9 @@ export interface ToolContext {
  */
 export interface Tool<Input = any> {
   /** What it does, for the model. */
-  description?: string
+  description?: string | undefined
   /** The form of its arguments, which are an object; none if absent. */
-  inputSchema?: Schema<Input>
+  inputSchema?: Schema<Input> | undefined
   /** Does the work. What it returns is told to the model: a text, or any other JSON. */
   execute?(input: Input, context: ToolContext): unknown
 }
@@ -66,28 +66,31 @@ export interface DescribedTool {
   parameters: unknown
 }
 
-function describeTool(name: string, tool: Tool): DescribedTool {
+function describeTool(name: string, tool: Tool, code: OptionCode): DescribedTool {
   const isTool = typeof tool === 'object' && tool !== null && ['function', 'undefined'].includes(typeof tool.execute)
   if (!isTool) {
-    throw new TutorError('config', 'a tool is an object with description, inputSchema and, unless you run it yourself, a function execute', {
+    throw new TutorError(code, 'a tool is an object with description, inputSchema and, unless you run it yourself, a function execute', {
       context: { tool: name },
     })
   }
   const { description, inputSchema } = tool
-  const parameters = inputSchema === undefined ? undefined : toJsonSchema(inputSchema, 'inputSchema')
+  const parameters = inputSchema === undefined ? undefined : toJsonSchema(inputSchema, 'inputSchema', code)
   return { name, description, parameters }
 }
 
-/** Tools as the engine is told of them: those that it has called here, and those that the caller runs. */
-export function describeTools(tools: Tools): { own: DescribedTool[]; called: Called[]; clients: DescribedTool[] } {
+/**
+ * Tools as the engine is told of them: those that it has called here, and those that the caller runs. What is
+ * wrong is an error of this code.
+ */
+export function describeTools(tools: Tools, code: OptionCode): { own: DescribedTool[]; called: Called[]; clients: DescribedTool[] } {
   if (typeof tools !== 'object' || tools === null || Array.isArray(tools)) {
-    throw new TutorError('config', 'tools is an object of tools by their names', { context: { field: 'tools' } })
+    throw new TutorError(code, 'tools is an object of tools by their names', { context: { field: 'tools' } })
   }
   const own: DescribedTool[] = []
   const called: Called[] = []
   const clients: DescribedTool[] = []
   for (const [name, tool] of Object.entries(tools)) {
-    const described = describeTool(name, tool)
+    const described = describeTool(name, tool, code)
     if (tool.execute === undefined) {
       clients.push(described)
     } else {

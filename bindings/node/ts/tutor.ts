@@ -1,16 +1,18 @@
 import { fileURLToPath } from 'node:url'
 
 import { asRequest } from './attachment.js'
-import { abortError, Causes, checkSignal, fromNative, TutorError } from './errors.js'
+import { checkedOptions, knownOptions, text } from './checked.js'
+import { Causes, fromNative, TutorError } from './errors.js'
 import { Files } from './files.js'
 import { describeOutput, typed } from './output.js'
 import { Items } from './items.js'
 import { toJson } from './json.js'
 import { native, type NativeTutor, type Outcome } from './native.js'
-import type { ChatOptions, Quota, StreamOptions, TutorOptions, UiOptions } from './options.js'
+import { CHAT, type ChatOptions, OPENING, type Quota, STREAM, type StreamOptions, type TutorOptions, type UiOptions } from './options.js'
 import { describeProviders, type Provider, type ProviderKind, type ProviderOptions, Providers } from './provider.js'
 import { toReply, unwrap } from './reply.js'
-import { Server, type ServeOptions } from './server.js'
+import { Server, SERVING, type ServeOptions } from './server.js'
+import { abortError, checkSignal, onAbort } from './signal.js'
 import { asStore, describeStore, isStore, type Store } from './store.js'
 import { TurnStream } from './stream.js'
 import { type Called, type DescribedTool, describeTools, Functions } from './tool.js'
@@ -93,11 +95,11 @@ export class Tutor {
   }
 
   static async #open(location: string | URL | Store, options: TutorOptions, env?: NodeJS.ProcessEnv): Promise<Tutor> {
-    const { providers = [], tools = {}, ...rest } = checkedOptions(options, 'config')
+    const { providers = [], tools = {}, ...rest } = knownOptions('tutor', options, OPENING, 'config')
     const causes = new Causes()
     const runner = new Providers(causes)
     const store = isStore(location) ? location : undefined
-    const { own, called, clients } = describeTools(tools)
+    const { own, called, clients } = describeTools(tools, 'config')
     const functions = new Functions(store === undefined ? called : [...called, asStore(store)], causes)
     const cancel = (call: number): void => {
       runner.cancel(call)
@@ -105,14 +107,17 @@ export class Tutor {
     }
     const handle = new native.NativeTutor()
     const tutor = new Tutor(handle, { causes, providers: runner, functions, clientTools: clients })
-    const plain = toJson({
-      ...rest,
-      location: isStore(location) ? undefined : place(location),
-      store: store && describeStore(store),
-      tools: own,
-      providers: describeProviders(providers, runner),
-      env,
-    })
+    const plain = toJson(
+      {
+        ...rest,
+        location: isStore(location) ? undefined : place(location),
+        store: store && describeStore(store),
+        tools: own,
+        providers: describeProviders(providers, runner),
+        env,
+      },
+      'config',
+    )
     await tutor.#result(handle.open(plain, runner.start, functions.ask, cancel, functions.forget))
     return tutor
   }
@@ -136,21 +141,20 @@ export class Tutor {
    * An aborted signal stops the turn and rejects with an `AbortError`.
    */
   async chat<T = unknown>(message: Content | undefined, options: ChatOptions<T> = {}): Promise<Reply<T>> {
-    const { signal, output, tools, ...rest } = checkedOptions(options)
+    const { signal, output, tools, ...rest } = knownOptions<ChatOptions<T>>('request', options, CHAT)
     checkSignal(signal)
-    const { own, called, clients } = describeTools(tools ?? {})
+    const { own, called, clients } = describeTools(tools ?? {}, 'invalid_input')
     const plain = { ...rest, output: describeOutput(output), clientTools: this.#clientTools(clients) }
     const request = await asRequest(message, plain, this.#native.maxAttachmentBytes)
     checkSignal(signal)
     const call = this.#native.chat(request, this.#tools(own, called))
-    const abort = (): void => call.cancel()
-    signal?.addEventListener('abort', abort, { once: true })
+    const end = onAbort(signal, () => call.cancel())
     try {
       const outcome = await call.run()
       if (signal?.aborted && outcome.error) throw abortError(signal)
       return await typed(output, toReply(outcome, this.#causes))
     } finally {
-      signal?.removeEventListener('abort', abort)
+      end()
     }
   }
 
@@ -181,14 +185,15 @@ export class Tutor {
     for (const name of ['attachments', 'createSession', 'edit', 'messages', 'parent', 'regenerate']) {
       if (name in checkedOptions(options)) throw wrongOption(name)
     }
-    return this.#stream(undefined, { ...options, ui: body ?? null })
+    return this.#stream(undefined, options, { ui: body ?? null })
   }
 
-  #stream<T>(message: Content | undefined, options: StreamOptions<T> & { ui?: unknown }): TurnStream<T> {
+  #stream<T>(message: Content | undefined, options: StreamOptions<T>, more: { ui?: unknown } = {}): TurnStream<T> {
     const { signal, output, tools, ...rest } = options
     const open = async () => {
-      const { own, called, clients } = describeTools(tools ?? {})
-      const plain = { ...rest, output: describeOutput(output), clientTools: this.#clientTools(clients), streamed: true }
+      knownOptions<StreamOptions<T>>('request', options, STREAM)
+      const { own, called, clients } = describeTools(tools ?? {}, 'invalid_input')
+      const plain = { ...rest, ...more, output: describeOutput(output), clientTools: this.#clientTools(clients), streamed: true }
       const request = await asRequest(message, plain, this.#native.maxAttachmentBytes)
       return this.#native.stream(request, this.#tools(own, called))
     }
@@ -201,8 +206,8 @@ export class Tutor {
    *
    * Fails with `not_found`, and errors of the store. An aborted signal ends the stream only.
    */
-  events(turnId: string, options: { after?: number; signal?: AbortSignal } = {}): TurnStream {
-    const { after = 0, signal } = checkedOptions(options)
+  events(turnId: string, options: { after?: number | undefined; signal?: AbortSignal | undefined } = {}): TurnStream {
+    const { after = 0, signal } = knownOptions('stream', options, { after: true, signal: true })
     const open = async () => this.#native.events(text('turnId', turnId), typeof after === 'number' ? after : NaN)
     return new TurnStream(open, this.#causes, signal, turnId)
   }
@@ -231,7 +236,7 @@ export class Tutor {
   }
 
   /** A page of sessions, the latest used first. `limit` is 1 to 200, 50 by default. */
-  async sessions(options: { limit?: number; cursor?: string | null } = {}): Promise<Page<Session>> {
+  async sessions(options: { limit?: number | undefined; cursor?: string | null | undefined } = {}): Promise<Page<Session>> {
     return this.#result(this.#native.sessions(toJson(checkedOptions(options))))
   }
 
@@ -242,7 +247,10 @@ export class Tutor {
    * A page may have fewer sessions than `limit`, even none, and a cursor all the same: then as much was
    * looked into as one call may, and the cursor goes on there.
    */
-  async search(words: string, options: { limit?: number; cursor?: string | null } = {}): Promise<Page<Session>> {
+  async search(
+    words: string,
+    options: { limit?: number | undefined; cursor?: string | null | undefined } = {},
+  ): Promise<Page<Session>> {
     return this.#result(this.#native.search(text('words', words), toJson(checkedOptions(options))))
   }
 
@@ -252,7 +260,9 @@ export class Tutor {
   }
 
   /** Creates an empty session. Fails with `conflict` if the id is taken. */
-  async createSession(options: { id?: string; title?: string; metadata?: Metadata } = {}): Promise<Session> {
+  async createSession(
+    options: { id?: string | undefined; title?: string | undefined; metadata?: Metadata | undefined } = {},
+  ): Promise<Session> {
     return this.#result(this.#native.createSession(toJson(checkedOptions(options))))
   }
 
@@ -262,7 +272,10 @@ export class Tutor {
   }
 
   /** Changes a session; what is absent stays as it is. Fails with `not_found`. */
-  async updateSession(id: string, changes: { title?: string; metadata?: Metadata }): Promise<Session> {
+  async updateSession(
+    id: string,
+    changes: { title?: string | undefined; metadata?: Metadata | undefined },
+  ): Promise<Session> {
     return this.#result(this.#native.updateSession(text('id', id), toJson(checkedOptions(changes))))
   }
 
@@ -279,7 +292,13 @@ export class Tutor {
    */
   async messages(
     sessionId: string,
-    options: { limit?: number; before?: string; after?: string; leaf?: string; all?: boolean } = {},
+    options: {
+      limit?: number | undefined
+      before?: string | null | undefined
+      after?: string | null | undefined
+      leaf?: string | undefined
+      all?: boolean | undefined
+    } = {},
   ): Promise<Page<Message>> {
     return this.#result(this.#native.messages(text('sessionId', sessionId), toJson(checkedOptions(options))))
   }
@@ -318,9 +337,9 @@ export class Tutor {
   async deleteMessage(
     sessionId: string,
     messageId: string,
-    options: { withBranch?: boolean } = {},
+    options: { withBranch?: boolean | undefined } = {},
   ): Promise<number> {
-    const { withBranch = false } = checkedOptions(options)
+    const { withBranch = false } = knownOptions('deletion', options, { withBranch: true })
     const session = text('sessionId', sessionId)
     return this.#result(this.#native.deleteMessage(session, text('messageId', messageId), withBranch === true))
   }
@@ -336,8 +355,8 @@ export class Tutor {
    *
    * Fails with `not_found`.
    */
-  async context(sessionId: string, options: { tokens?: number } = {}): Promise<Context> {
-    const { tokens } = checkedOptions(options)
+  async context(sessionId: string, options: { tokens?: number | undefined } = {}): Promise<Context> {
+    const { tokens } = knownOptions('context', options, { tokens: true })
     if (tokens !== undefined && !(Number.isInteger(tokens) && tokens >= 0 && tokens <= 0xffff_ffff)) {
       throw new TutorError('invalid_input', 'tokens is a whole number from 0', { context: { field: 'tokens' } })
     }
@@ -361,6 +380,9 @@ export class Tutor {
     rating: 'up' | 'down' | null,
     options: { comment?: string | undefined } = {},
   ): Promise<Feedback | null> {
+    if (rating === undefined) {
+      throw new TutorError('invalid_input', 'rating is up, down, or null to take it back', { context: { field: 'rating' } })
+    }
     const opinion = toJson({ ...checkedOptions(options), rating })
     return this.#result(this.#native.rate(text('sessionId', sessionId), text('messageId', messageId), opinion))
   }
@@ -376,12 +398,12 @@ export class Tutor {
    *
    * Fails with `config` for a store of your own that keeps no records.
    */
-  async usage(range: { from?: string; to?: string } = {}): Promise<DayUsage[]> {
+  async usage(range: { from?: string | undefined; to?: string | undefined } = {}): Promise<DayUsage[]> {
     return this.#result(this.#native.usage(toJson(checkedOptions(range))))
   }
 
   /** How much each owner may use in a day; null for any amount. */
-  async quota(): Promise<Required<Quota>> {
+  async quota(): Promise<{ [amount in keyof Quota]-?: number | null }> {
     return this.#result(this.#native.quota())
   }
 
@@ -425,10 +447,10 @@ export class Tutor {
     providers: readonly (Provider | ProviderOptions | ProviderKind)[],
     options: { defaultProvider?: string | undefined } = {},
   ): Promise<void> {
-    const { defaultProvider } = checkedOptions(options)
+    const { defaultProvider } = knownOptions('replacement', options, { defaultProvider: true }, 'config')
     const described = describeProviders(providers, this.#shared.providers)
-    const name = defaultProvider === undefined ? undefined : text('defaultProvider', defaultProvider)
-    await this.#result(this.#native.replaceProviders(toJson(described), name))
+    const name = defaultProvider === undefined ? undefined : text('defaultProvider', defaultProvider, 'config')
+    await this.#result(this.#native.replaceProviders(toJson(described, 'config'), name))
   }
 
   /** The models of one provider. Fails with `not_found`, and with what the provider answers. */
@@ -447,7 +469,11 @@ export class Tutor {
    * ```
    */
   async *export(
-    options: { everyone?: boolean; since?: Date | string; skipDamaged?: boolean } = {},
+    options: {
+      everyone?: boolean | undefined
+      since?: Date | string | undefined
+      skipDamaged?: boolean | undefined
+    } = {},
   ): AsyncGenerator<Uint8Array, undefined> {
     const { since, ...rest } = checkedOptions(options)
     // An invalid date has no JSON; its text is refused by its name.
@@ -470,8 +496,8 @@ export class Tutor {
    * and differs (unless `onConflict` says what to do), and errors of the store.
    */
   async import(
-    source: AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>,
-    options: { everyone?: boolean; onConflict?: 'fail' | 'keep' | 'replace' } = {},
+    source: AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string> | Uint8Array,
+    options: { everyone?: boolean | undefined; onConflict?: 'fail' | 'keep' | 'replace' | undefined } = {},
   ): Promise<Imported> {
     const importer = this.#native.import(toJson(checkedOptions(options)))
     // A string is one piece, not as many as it has characters.
@@ -491,7 +517,7 @@ export class Tutor {
    * Fails with `config` if it cannot listen there.
    */
   async serve(options: ServeOptions = {}): Promise<Server> {
-    const { host = '127.0.0.1', port = 8000, corsOrigins } = checkedOptions(options, 'config')
+    const { host = '127.0.0.1', port = 8000, corsOrigins } = knownOptions('server', options, SERVING, 'config')
     if (!Number.isInteger(port) || port < 0 || port > 65_535) {
       throw new TutorError('config', 'port is a whole number from 0 to 65535', { context: { field: 'port' } })
     }
@@ -499,7 +525,7 @@ export class Tutor {
       throw new TutorError('config', 'corsOrigins is an array of origins, such as http://localhost:5173', { context: { field: 'corsOrigins' } })
     }
     const server = this.#native.server()
-    const listening = server.listen(text('host', host), port, corsOrigins?.join(','))
+    const listening = server.listen(text('host', host, 'config'), port, corsOrigins?.join(','))
     return new Server(server, await this.#result(listening), this.#causes)
   }
 
@@ -507,8 +533,8 @@ export class Tutor {
    * Closes the tutor and all handles of it: takes no new turn, waits a while for those that run, ends
    * the others as interrupted, and closes the store. Idempotent.
    */
-  async close(options: { graceMs?: number } = {}): Promise<void> {
-    const { graceMs } = checkedOptions(options)
+  async close(options: { graceMs?: number | undefined } = {}): Promise<void> {
+    const { graceMs } = knownOptions('closing', options, { graceMs: true })
     // What is no number is none from 0 either.
     const grace = graceMs === undefined || typeof graceMs === 'number' ? graceMs : NaN
     await this.#result(this.#native.close(grace))
@@ -538,21 +564,9 @@ export class Tutor {
   }
 }
 
-/** Refuses what only TypeScript would have refused. */
-function text(field: string, value: string): string {
-  if (typeof value === 'string') return value
-  throw new TutorError('invalid_input', `${field} is a string`, { context: { field } })
-}
-
 function place(location: string | URL): string {
   if (!(location instanceof URL)) return location
   return location.protocol === 'file:' ? fileURLToPath(location) : location.href
-}
-
-/** Options are an object, or absent. */
-function checkedOptions<T extends object>(options: T, code: 'invalid_input' | 'config' = 'invalid_input'): T {
-  if (typeof options === 'object' && options !== null && !Array.isArray(options)) return options
-  throw new TutorError(code, 'options are an object, or absent', { context: { field: 'options' } })
 }
 
 function wrongOption(field: string): TutorError {

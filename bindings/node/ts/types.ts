@@ -18,6 +18,8 @@ export type Part =
   | { type: 'file'; fileId: string; name?: string; mediaType?: string }
   /** A tool that the model asked for. */
   | { type: 'tool_call'; callId: string; name: string; arguments: unknown }
+  /** What a provider wants to be sent again. Of no meaning to anybody else. */
+  | { type: 'replay'; protocol: string; data: unknown }
   /** What a tool answered. */
   | { type: 'tool_result'; callId: string; /** Need not be sent: it is that of the call. */ name?: string; result: unknown; isError?: boolean }
 
