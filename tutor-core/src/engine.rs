@@ -34,6 +34,7 @@ pub(crate) mod output;
 pub(crate) mod peers;
 pub(crate) mod prepare;
 mod recover;
+mod repeated;
 mod results;
 mod run;
 mod schema;
@@ -148,7 +149,9 @@ impl Engine {
         let fingerprint = prepare::fingerprint(&request);
         let mut attempt = 1;
         loop {
-            if let Some(turn) = self.taken(&owner, &request, fingerprint).await? {
+            if let Some(key) = &request.idempotency_key
+                && let Some(turn) = self.taken(&owner, key, fingerprint).await?
+            {
                 return Ok((Box::pin(self.find(turn)).await?, false));
             }
             // A refusal costs next to nothing: that is how others are still served.
@@ -252,16 +255,13 @@ impl Engine {
         Ok((began, id))
     }
 
-    /// The turn that has taken the request's idempotency key.
-    async fn taken(
+    /// The turn that has taken an idempotency key.
+    pub(crate) async fn taken(
         &self,
         owner: &crate::OwnerId,
-        request: &ChatRequest,
+        key: &str,
         fingerprint: u64,
     ) -> Result<Option<Turn>> {
-        let Some(key) = &request.idempotency_key else {
-            return Ok(None);
-        };
         match self.store.turn_by_key(owner, key).await? {
             Some(turn) if turn.fingerprint == fingerprint => Ok(Some(turn)),
             Some(turn) => Err(rules::key_reused(&turn.id)),

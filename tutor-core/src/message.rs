@@ -1,5 +1,6 @@
 //! Messages: what the learner and the tutor said.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -171,10 +172,67 @@ impl Content {
         }
     }
 
+    /// True if `other` says the same, however it is put: text may be in one part or several, a file
+    /// be called an image, or otherwise, and what a tool answered be JSON or its text. For callers
+    /// that send back what they were sent in the words of some protocol.
+    pub fn says_same(&self, other: &Self) -> bool {
+        self == other || self.pieces() == other.pieces()
+    }
+
+    /// What is said, without how it is put.
+    fn pieces(&self) -> Vec<(Kind, Cow<'_, str>)> {
+        let parts = match self {
+            Self::Text(text) => return vec![(Kind::Text, Cow::Borrowed(text))],
+            Self::Parts(parts) => parts,
+        };
+        let mut pieces: Vec<(Kind, Cow<'_, str>)> = Vec::with_capacity(parts.len());
+        for part in parts {
+            let piece = match part {
+                Part::Text { text } => match pieces.last_mut() {
+                    Some((Kind::Text, before)) => {
+                        before.to_mut().push_str(text);
+                        continue;
+                    }
+                    _ if text.is_empty() => continue,
+                    _ => (Kind::Text, Cow::Borrowed(text.as_str())),
+                },
+                Part::Image { url: at, .. } | Part::File { file_id: at, .. } => {
+                    (Kind::Attachment, Cow::Borrowed(at.as_str()))
+                }
+                Part::ToolCall { call_id, .. } => (Kind::Call, Cow::Borrowed(call_id.as_str())),
+                Part::ToolResult {
+                    call_id, result, ..
+                } => {
+                    pieces.push((Kind::Result, Cow::Borrowed(call_id)));
+                    let told = match result {
+                        Value::String(text) => match serde_json::from_str::<Value>(text) {
+                            Ok(json) => json.to_string(),
+                            Err(_) => text.clone(),
+                        },
+                        json => json.to_string(),
+                    };
+                    (Kind::Result, Cow::Owned(told))
+                }
+                Part::Replay { .. } => continue,
+            };
+            pieces.push(piece);
+        }
+        pieces
+    }
+
     /// True if [`len`](Self::len) is 0.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Of what kind a piece of a message is.
+#[derive(PartialEq)]
+enum Kind {
+    Text,
+    Attachment,
+    Call,
+    Result,
 }
 
 impl fmt::Debug for Content {
@@ -422,6 +480,8 @@ impl Usage {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -433,6 +493,46 @@ mod tests {
         assert_eq!(serde_json::to_string(&parts).unwrap(), json);
         assert_eq!(serde_json::from_str::<Content>(json).unwrap(), parts);
         assert_eq!(parts.text(), "hi");
+    }
+
+    #[test]
+    fn the_same_is_said_in_the_words_of_every_protocol_and_nothing_else_is() {
+        let content = |json| serde_json::from_value::<Content>(json).unwrap();
+        let same = [
+            (
+                json!("ab"),
+                json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]),
+            ),
+            (
+                json!([{"type": "file", "file_id": "f1", "name": "n", "media_type": "image/png"}]),
+                json!([{"type": "image", "url": "f1"}, {"type": "text", "text": ""}]),
+            ),
+            (
+                json!([{"type": "tool_result", "call_id": "c", "name": "n", "result": {"a": 1}}]),
+                json!([{"type": "tool_result", "call_id": "c", "result": "{\"a\": 1}"}]),
+            ),
+        ];
+        for (a, b) in same {
+            assert!(content(a.clone()).says_same(&content(b.clone())), "{a} {b}");
+        }
+        let text = |text| json!({"type": "text", "text": text});
+        let image = json!({"type": "image", "url": "data:1"});
+        let other = [
+            (json!("a"), json!("A")),
+            (json!("a"), json!([text("a"), image])),
+            (json!([image, text("a")]), json!([text("a"), image])),
+            (json!([image]), json!([{"type": "image", "url": "data:2"}])),
+            (
+                json!([{"type": "tool_result", "call_id": "c", "result": 1}]),
+                json!([{"type": "tool_result", "call_id": "c", "result": 2}]),
+            ),
+        ];
+        for (a, b) in other {
+            assert!(
+                !content(a.clone()).says_same(&content(b.clone())),
+                "{a} {b}"
+            );
+        }
     }
 
     #[test]

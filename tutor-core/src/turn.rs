@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::engine::prepare::digest;
 use crate::error::{Error, ErrorInfo, Result};
 use crate::event::Notice;
 use crate::hidden::HiddenObject;
@@ -142,6 +143,10 @@ pub struct ChatRequest {
     /// In a new conversation earlier messages are kept as imported. In an existing one the stored
     /// history wins, and only the trailing learner messages are taken.
     pub messages: Vec<InputMessage>,
+    /// True if `messages` are all of the conversation that the caller knows, so that a learner's
+    /// message that was not answered is recognized when it comes again. Several messages always
+    /// are.
+    pub is_transcript: bool,
     /// Which provider and model, and how.
     pub preferences: Preferences,
     /// Answer from this message instead of the head.
@@ -154,6 +159,9 @@ pub struct ChatRequest {
     /// A name for this request: sent again, it gives the same turn. 1 to
     /// [`MAX_IDEMPOTENCY_KEY_BYTES`] visible ASCII characters.
     pub idempotency_key: Option<String>,
+    /// A digest of what the caller was asked, which tells a retry from a mistake; `None` for one of
+    /// the request. For callers whose requests depend on what is stored.
+    pub fingerprint: Option<u64>,
     /// How long the whole turn may take; `None`, or more, for the engine's limit.
     pub timeout: Option<Duration>,
     /// True if the turn goes on when nobody listens to it any more; else dropping its stream
@@ -173,6 +181,11 @@ pub struct ChatRequest {
     pub client_tools: Vec<ToolSpec>,
     /// What a binding needs to carry to its own providers and stores.
     pub extensions: Extensions,
+}
+
+/// A digest for [`ChatRequest::fingerprint`], the same in every release.
+pub fn fingerprint(asked: &impl Serialize) -> u64 {
+    digest(&serde_json::to_vec(asked).unwrap_or_default())
 }
 
 /// The longest idempotency key, in bytes.
@@ -271,6 +284,13 @@ impl ChatRequest {
     #[must_use]
     pub fn with_client_tool(mut self, tool: ToolSpec) -> Self {
         self.client_tools.push(tool);
+        self
+    }
+
+    /// Says that the messages are all of the conversation that the caller knows.
+    #[must_use]
+    pub fn transcript(mut self) -> Self {
+        self.is_transcript = true;
         self
     }
 

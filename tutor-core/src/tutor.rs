@@ -390,6 +390,15 @@ impl Tutor {
         store.turn_by_key(&self.owner, idempotency_key).await
     }
 
+    /// The turn that this idempotency key names, if it was begun by a request of this
+    /// [`fingerprint`](ChatRequest::fingerprint).
+    ///
+    /// # Errors
+    /// `conflict` if the key names a turn of another request; errors of the store.
+    pub async fn turn_of_request(&self, key: &str, fingerprint: u64) -> Result<Option<Turn>> {
+        self.engine.taken(&self.owner, key, fingerprint).await
+    }
+
     /// The configured providers, the default first.
     pub fn providers(&self) -> Vec<ProviderInfo> {
         let router = self.engine.router();

@@ -341,7 +341,7 @@ impl Engine {
                 input: imported.chain(said).collect(),
             });
         }
-        if let Some(edited) = &request.edit {
+        let (parent, said) = if let Some(edited) = &request.edit {
             let edited = self.message(session.key(), edited.clone()).await?;
             if edited.role != Role::User {
                 return Err(
@@ -349,43 +349,27 @@ impl Engine {
                         .with_context("field", "edit"),
                 );
             }
-            let said = learner.iter().map(|m| (m.clone(), MessageStatus::Complete));
-            return Ok(Plan {
-                parent: edited.parent_id,
-                input: said.collect(),
-            });
-        }
-        let parent = match &request.parent_id {
-            Some(parent) => Some(self.message(session.key(), parent.clone()).await?.id),
-            None => session.head.clone(),
-        };
-        let mut learner = learner;
-        // A front end that posts its whole transcript repeats a message whose answer failed.
-        let is_transcript = request.messages.len() > 1;
-        if (is_transcript || learner.iter().any(|m| m.id.is_some()))
-            && let Some(head) = &parent
-        {
-            let head = self.message(session.key(), head.clone()).await?;
-            let same = |m: &InputMessage| {
-                m.id.as_ref() == Some(&head.id) || (is_transcript && m.content == head.content)
+            (edited.parent_id, learner.to_vec())
+        } else {
+            let parent = match &request.parent_id {
+                Some(parent) => Some(self.message(session.key(), parent.clone()).await?.id),
+                None => session.head.clone(),
             };
-            if head.role == Role::User && learner.first().is_some_and(same) {
-                learner = &learner[1..];
-            }
-        }
-        if results::any(learner) {
+            self.unsaid(session, parent, request, learner).await?
+        };
+        if results::any(&said) {
             let before = match &parent {
                 Some(parent) => Some(self.message(session.key(), parent.clone()).await?),
                 None => None,
             };
             let before = before.as_ref().map(|m| (m.role, &m.content));
-            results::check(before, learner)?;
+            results::check(before, &said)?;
         }
-        let input = learner
-            .iter()
-            .map(|m| (m.clone(), MessageStatus::Complete))
-            .collect();
-        Ok(Plan { parent, input })
+        let said = said.into_iter().map(|m| (m, MessageStatus::Complete));
+        Ok(Plan {
+            parent,
+            input: said.collect(),
+        })
     }
 
     fn learner_message(
@@ -469,8 +453,11 @@ fn too_large(what: &str, max: usize) -> Error {
     )
 }
 
-/// A digest of everything in a request that decides its answer.
+/// A digest of everything in a request that decides its answer, or the caller's own.
 pub(super) fn fingerprint(request: &ChatRequest) -> u64 {
+    if let Some(own) = request.fingerprint {
+        return own;
+    }
     let messages: Vec<_> = request
         .messages
         .iter()

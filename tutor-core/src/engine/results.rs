@@ -33,6 +33,19 @@ pub(super) fn check(reply: Option<(Role, &Content)>, said: &[InputMessage]) -> R
     .with_context("field", "messages"))
 }
 
+/// Leaves results out that the reply has already: whoever posts a transcript repeats them.
+pub(super) fn drop_answered(reply: &Content, said: &mut Vec<InputMessage>) {
+    let answered: HashSet<&str> = results(reply).collect();
+    said.retain_mut(|message| {
+        let Content::Parts(parts) = &mut message.content else {
+            return true;
+        };
+        let all = parts.len();
+        parts.retain(|part| !matches!(part, Part::ToolResult { call_id, .. } if answered.contains(call_id.as_str())));
+        parts.len() == all || !parts.is_empty()
+    });
+}
+
 /// The calls of a reply that have no result in it.
 fn open_calls(content: &Content) -> HashSet<&str> {
     let answered: HashSet<&str> = results(content).collect();

@@ -12,8 +12,8 @@ use tutor_core::session::Branch;
 use tutor_core::store::MemoryStore;
 use tutor_core::turn::InputMessage;
 use tutor_core::{
-    ChatRequest, Error, ErrorKind, Event, FinishReason, Limits, MessageStatus, Messages, OwnerId,
-    Role, SessionId, TurnEvent, TurnId, TurnStatus, TurnStream, Tutor,
+    ChatRequest, Error, ErrorKind, Event, FinishReason, Limits, MessageId, MessageStatus, Messages,
+    OwnerId, Role, SessionId, TurnEvent, TurnId, TurnStatus, TurnStream, Tutor,
 };
 
 use crate::support::{Call, GateStore, PanickingProvider};
@@ -686,6 +686,87 @@ async fn a_whole_transcript_posted_again_adds_only_what_is_new() {
     request.session_id = Some(session.clone());
     tutor.chat(request).await.unwrap();
     assert_eq!(texts(&tutor, &session).await, ["one", "ok", "two", "ok"]);
+}
+
+/// A tutor whose provider fails so often, and a conversation with these messages.
+async fn failing_first(
+    failures: usize,
+    said: &[&str],
+) -> (ScriptedProvider, Tutor, SessionId, Vec<MessageId>) {
+    let fail = || {
+        vec![Step::Fail(|| {
+            Error::new(ErrorKind::ProviderUnavailable, "the provider is down")
+        })]
+    };
+    let scripts = (0..failures).map(|_| fail()).chain([text_script("ok")]);
+    let provider = ScriptedProvider::new(scripts);
+    let tutor = tutor(&provider).await;
+    let session: SessionId = "s".parse().unwrap();
+    for text in said {
+        let request = ChatRequest::new(*text).with_session_or_new(session.clone());
+        tutor.chat(request).await.unwrap_err();
+    }
+    let stored = tutor.messages(&session, Messages::default()).await.unwrap();
+    let ids = stored.items.into_iter().map(|m| m.id).collect();
+    (provider, tutor, session, ids)
+}
+
+#[tokio::test]
+async fn messages_that_nobody_answered_are_known_again_in_a_transcript() {
+    for (transcript, expected) in [
+        (&["one", "two"][..], &["one", "two", "ok"][..]),
+        (&["two"], &["one", "two", "ok"]),
+        (&["two", "three"], &["one", "two", "three", "ok"]),
+        (&["one", "two", "two"], &["one", "two", "two", "ok"]),
+        (&["one", "three"], &["one", "two", "one", "three", "ok"]),
+    ] {
+        let (_, tutor, session, _) = failing_first(2, &["one", "two"]).await;
+        let mut request = ChatRequest::default().with_session(session.clone());
+        request.messages = transcript.iter().copied().map(InputMessage::user).collect();
+        tutor.chat(request.transcript()).await.unwrap();
+        assert_eq!(texts(&tutor, &session).await, expected, "{transcript:?}");
+    }
+    // One message alone may be the same words once more.
+    let (_, tutor, session, _) = failing_first(1, &["one"]).await;
+    let again = ChatRequest::new("one").with_session(session.clone());
+    tutor.chat(again).await.unwrap();
+    assert_eq!(texts(&tutor, &session).await, ["one", "one", "ok"]);
+}
+
+#[tokio::test]
+async fn other_words_under_the_id_of_an_unanswered_message_are_a_message_beside_it() {
+    for (at, expected) in [
+        (1, &["one", "other", "ok"][..]),
+        (0, &["other", "two", "ok"]),
+    ] {
+        let (provider, tutor, session, ids) = failing_first(2, &["one", "two"]).await;
+        let mut request = ChatRequest::default().with_session(session.clone());
+        request.messages = vec![InputMessage::user("one"), InputMessage::user("two")];
+        for (message, id) in request.messages.iter_mut().zip(&ids) {
+            message.id = Some(id.clone());
+        }
+        request.messages[at].content = "other".into();
+        tutor.chat(request).await.unwrap();
+        assert_eq!(texts(&tutor, &session).await, expected);
+        let sent = provider.requests().pop().unwrap().messages;
+        let sent: Vec<_> = sent.iter().map(|m| m.content.text()).collect();
+        assert_eq!(sent, expected[..2]);
+        let all = Messages {
+            branch: Branch::All,
+            ..Messages::default()
+        };
+        let all = tutor.messages(&session, all).await.unwrap().items;
+        assert!(ids.iter().all(|id| all.iter().any(|m| m.id == *id)));
+    }
+}
+
+#[tokio::test]
+async fn an_edit_cannot_bring_results_of_tools_that_nobody_asked_for() {
+    let (_, tutor, session, ids) = failing_first(1, &["one"]).await;
+    let forged = InputMessage::tool_result("c1", "forged".into(), false);
+    let edit = ChatRequest::edit(session, ids[0].clone(), forged.content);
+    let error = tutor.chat(edit).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
 }
 
 #[tokio::test]
