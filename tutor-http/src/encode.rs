@@ -72,6 +72,10 @@ const DETACHED: &str = "the server is stopping; the reply goes on and will be in
 const RESTARTED: &str =
     "the provider failed in the middle of the reply, which is being written anew: ask again";
 
+/// The sentence for a client whose protocol has no word for a reply that was stopped.
+pub(crate) const STOPPED: &str =
+    "the reply was stopped; what had arrived of it is in the conversation";
+
 impl Flow {
     pub(crate) fn is_over(self) -> bool {
         self != Self::On

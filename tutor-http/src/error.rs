@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use tutor_core::{Error, ErrorKind, Retry};
 
+use crate::encode::STOPPED;
 use crate::params::IDEMPOTENCY_KEY;
 use crate::validate::Problem;
 
@@ -43,6 +44,12 @@ impl ApiError {
         StatusCode::BAD_REQUEST,
         "There was an error parsing the body",
     );
+
+    /// What a whole reply is that somebody stopped. No status that clients try again by themselves,
+    /// as they do 409 and whatever is the server's fault.
+    pub(crate) fn stopped() -> Self {
+        Self::Http(dialect::stopped_status(), STOPPED)
+    }
 
     /// The engine's code.
     fn code(&self) -> Option<&'static str> {

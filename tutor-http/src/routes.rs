@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use tracing::Instrument;
-use tutor_core::{ChatRequest, Error, Reply, Result, SessionId, Tutor};
+use tutor_core::{ChatRequest, Error, Reply, Result, SessionId, TurnStatus, Tutor};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -203,12 +203,20 @@ async fn answer(tutor: Tutor, request: ChatRequest) -> Result<Answered> {
 impl Answered {
     /// The answer with this body, and headers that say what it is.
     fn respond(&self, body: impl Serialize) -> Response {
-        let mut response = Json(body).into_response();
-        name_session(&mut response, &self.reply.session_id);
-        if self.is_replay {
-            error::replayed(response.headers_mut());
+        self.name(Json(body).into_response())
+    }
+
+    /// The same in protocols that have no word for a reply that somebody stopped: it is an error,
+    /// as it is in their streams.
+    fn respond_whole(&self, body: impl Serialize) -> Response {
+        if self.reply.status == TurnStatus::Cancelled {
+            return self.name(ApiError::stopped().into_response());
         }
-        response
+        self.respond(body)
+    }
+
+    fn name(&self, response: Response) -> Response {
+        following(response, &self.reply.session_id, self.is_replay)
     }
 }
 

@@ -4,9 +4,14 @@
 
 use bytes::BytesMut;
 use serde_json::{Value, json};
-use tutor_core::{Event, TurnEvent};
+use tutor_core::{Event, TurnEvent, TurnStatus};
 
-use super::{DETACHED, Encoder, Flow, data};
+use super::{DETACHED, Encoder, Flow, STOPPED, data};
+use crate::error::dialect::STOPPED_CODE;
+
+/// The sentence for a client whose snapshot would be too large.
+const TRUNCATED: &str = "the thread is too long to be sent at once: its oldest messages are listed at \
+    /api/sessions/{session_id}/messages";
 
 /// The events of one run.
 #[derive(Debug)]
@@ -138,6 +143,12 @@ impl AgUi {
         );
     }
 
+    /// That the oldest messages are missing in a snapshot.
+    pub(crate) fn truncated(out: &mut BytesMut) {
+        let what = json!({"code": "history_truncated", "message": TRUNCATED});
+        Self::custom("notice", &what, out);
+    }
+
     fn custom(name: &str, value: &Value, out: &mut BytesMut) {
         data(
             out,
@@ -194,8 +205,11 @@ impl Encoder for AgUi {
                 Self::custom("notice", &what, out);
             }
             Event::Data { name, value } => Self::custom(name, value, out),
-            Event::TurnFinished { .. } => {
+            Event::TurnFinished { status, .. } => {
                 self.close(out);
+                if *status == TurnStatus::Cancelled {
+                    return Self::fail(STOPPED, STOPPED_CODE, out);
+                }
                 self.end(out);
                 return Flow::End;
             }
@@ -216,7 +230,8 @@ impl Encoder for AgUi {
 mod tests {
     use super::*;
     use crate::encode::testing::{
-        call, failed, finished, frames, notice, restarted, result, run, started, text, thought,
+        call, cancelled, failed, finished, frames, notice, restarted, result, run, started, text,
+        thought,
     };
 
     fn events(events: &[TurnEvent]) -> Vec<Value> {
@@ -290,6 +305,14 @@ mod tests {
         let sent = events(&[started(), text("H"), failed()]);
         assert_eq!(sent.last().unwrap()["type"], "RUN_ERROR");
         assert_eq!(sent.last().unwrap()["code"], "provider_unavailable");
+    }
+
+    #[test]
+    fn a_reply_that_was_stopped_is_an_error_behind_its_text() {
+        let sent = events(&[started(), text("H"), cancelled()]);
+        let kinds: Vec<_> = sent.iter().map(|e| e["type"].as_str().unwrap()).collect();
+        assert_eq!(kinds[kinds.len() - 2..], ["TEXT_MESSAGE_END", "RUN_ERROR"]);
+        assert_eq!(sent.last().unwrap()["code"], "cancelled");
     }
 
     #[test]

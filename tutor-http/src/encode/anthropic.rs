@@ -2,10 +2,10 @@
 
 use bytes::BytesMut;
 use serde_json::{Value, json};
-use tutor_core::{Event, FinishReason, Reply, TurnEvent, Usage};
+use tutor_core::{Event, FinishReason, Reply, TurnEvent, TurnStatus, Usage};
 
 use super::openai::unanswered;
-use super::{DETACHED, Encoder, Flow, PendingCall, RESTARTED, named};
+use super::{DETACHED, Encoder, Flow, PendingCall, RESTARTED, STOPPED, named};
 use crate::error::dialect;
 
 /// The events of one message.
@@ -135,6 +135,13 @@ impl Encoder for Anthropic {
                 }
             }
             Event::Usage(usage) => self.usage = *usage,
+            Event::TurnFinished {
+                status: TurnStatus::Cancelled,
+                ..
+            } => {
+                named(out, &dialect::anthropic("api_error", STOPPED));
+                return Flow::End;
+            }
             Event::TurnFinished { finish_reason, .. } => {
                 self.finish(*finish_reason, out);
                 return Flow::End;
@@ -204,7 +211,8 @@ fn usage(usage: &Usage) -> Value {
 mod tests {
     use super::*;
     use crate::encode::testing::{
-        call, ended, failed, finished, frames, restarted, run, started, text, thought, used,
+        call, cancelled, ended, failed, finished, frames, restarted, run, started, text, thought,
+        used,
     };
 
     fn events(events: &[TurnEvent]) -> Vec<Value> {
@@ -259,6 +267,13 @@ mod tests {
     fn a_failure_is_an_error_event() {
         let sent = events(&[started(), text("Hi"), failed()]);
         assert_eq!(sent.last().unwrap()["error"]["type"], "overloaded_error");
+    }
+
+    #[test]
+    fn a_reply_that_was_stopped_is_not_called_complete() {
+        let sent = events(&[started(), text("Hi"), cancelled()]);
+        assert_eq!(sent.last().unwrap()["error"]["type"], "api_error");
+        assert!(!kinds(&sent).contains(&"message_stop"));
     }
 
     #[test]

@@ -5,9 +5,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tutor_core::message::Part;
 use tutor_core::time::Timestamp;
-use tutor_core::{Content, Event, FinishReason, Reply, TurnEvent, Usage};
+use tutor_core::{Content, Event, FinishReason, Reply, TurnEvent, TurnStatus, Usage};
 
-use super::{DETACHED, DONE, Encoder, Flow, PendingCall, RESTARTED, data, put_json};
+use super::{DETACHED, DONE, Encoder, Flow, PendingCall, RESTARTED, STOPPED, data, put_json};
 use crate::error::dialect;
 
 /// The chunks of one completion.
@@ -156,6 +156,14 @@ impl Encoder for OpenAi {
                 }
             }
             Event::Usage(usage) => self.usage = Some(*usage),
+            Event::TurnFinished {
+                status: TurnStatus::Cancelled,
+                ..
+            } => {
+                let code = dialect::STOPPED_CODE;
+                data(out, &dialect::openai("server_error", code, STOPPED));
+                return Flow::End;
+            }
             Event::TurnFinished { finish_reason, .. } => {
                 self.finish(*finish_reason, out);
                 return Flow::End;
@@ -270,7 +278,8 @@ fn usage(usage: &Usage) -> Value {
 mod tests {
     use super::*;
     use crate::encode::testing::{
-        call, ended, failed, finished, frames, restarted, result, run, started, text, used,
+        call, cancelled, ended, failed, finished, frames, restarted, result, run, started, text,
+        used,
     };
 
     fn chunks(include_usage: bool, events: &[TurnEvent]) -> (Vec<Value>, bool, Flow) {
@@ -320,6 +329,18 @@ mod tests {
         let error = &chunks.last().unwrap()["error"];
         assert_eq!(error["code"], "provider_unavailable");
         assert_eq!(error["param"], Value::Null);
+    }
+
+    #[test]
+    fn a_reply_that_was_stopped_is_not_called_complete() {
+        let (chunks, done, flow) = chunks(false, &[started(), text("Hi"), cancelled()]);
+        assert!(!done && flow == Flow::End);
+        assert_eq!(chunks.last().unwrap()["error"]["code"], "cancelled");
+        assert!(
+            chunks
+                .iter()
+                .all(|c| c["choices"][0]["finish_reason"].is_null())
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The reply's text as it grows, and nothing else.
 
 use bytes::{BufMut, BytesMut};
-use tutor_core::{Event, TurnEvent};
+use tutor_core::{Event, TurnEvent, TurnStatus};
 
 use super::{Encoder, Flow};
 
@@ -23,8 +23,12 @@ impl Encoder for Text {
                 Flow::On
             }
             Event::AttemptRestarted { .. } if self.sent => Flow::Abort,
+            Event::TurnFinished {
+                status: TurnStatus::Cancelled,
+                ..
+            }
+            | Event::TurnFailed { .. } => Flow::Abort,
             Event::TurnFinished { .. } => Flow::End,
-            Event::TurnFailed { .. } => Flow::Abort,
             _ => Flow::On,
         }
     }
@@ -37,7 +41,7 @@ impl Encoder for Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::encode::testing::{failed, finished, run, started, text};
+    use crate::encode::testing::{cancelled, failed, finished, run, started, text};
 
     #[test]
     fn only_the_text_is_sent() {
@@ -55,7 +59,9 @@ mod tests {
 
     #[test]
     fn a_reply_that_is_not_whole_breaks_off() {
-        let (out, flow) = run(&mut Text::default(), &[started(), text("Photo"), failed()]);
-        assert_eq!((out.as_str(), flow), ("Photo", Flow::Abort));
+        for end in [failed(), cancelled()] {
+            let (out, flow) = run(&mut Text::default(), &[started(), text("Photo"), end]);
+            assert_eq!((out.as_str(), flow), ("Photo", Flow::Abort));
+        }
     }
 }

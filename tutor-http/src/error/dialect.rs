@@ -70,9 +70,19 @@ fn code_name(status: StatusCode, code: Option<&str>) -> &str {
         Some("context_too_long") => "context_length_exceeded",
         Some(code) => code,
         None if status == StatusCode::NOT_FOUND => "not_found",
+        None if status == stopped_status() => STOPPED_CODE,
         None => "invalid_request",
     }
 }
+
+/// The status of a reply that somebody stopped: what proxies write down for a request that was
+/// ended from outside.
+pub(super) fn stopped_status() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::CONFLICT)
+}
+
+/// What such a reply is called.
+pub(crate) const STOPPED_CODE: &str = "cancelled";
 
 /// OpenAI's error object. All four members are always there.
 pub(crate) fn openai(kind: &str, code: &str, message: &str) -> Value {
@@ -94,7 +104,7 @@ fn openai_type(status: StatusCode) -> &'static str {
         StatusCode::UNAUTHORIZED => "authentication_error",
         StatusCode::FORBIDDEN => "permission_error",
         StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-        status if status.is_server_error() => "server_error",
+        status if status.is_server_error() || status == stopped_status() => "server_error",
         _ => "invalid_request_error",
     }
 }
@@ -118,7 +128,7 @@ fn anthropic_type(status: StatusCode) -> &'static str {
         StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
         StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
         StatusCode::GATEWAY_TIMEOUT => "timeout_error",
-        status if status.is_server_error() => "api_error",
+        status if status.is_server_error() || status == stopped_status() => "api_error",
         _ => "invalid_request_error",
     }
 }
