@@ -6,9 +6,9 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Value, json};
-use tutor_core::message::Audience;
+use tutor_core::message::{Audience, Part};
 use tutor_core::session::{Branch, MAX_PAGE, MessageRange};
-use tutor_core::{MessageId, Messages, SessionId};
+use tutor_core::{Content, Message, MessageId, Messages, SessionId};
 
 use super::{App, to_the_end};
 use crate::error::ApiError;
@@ -45,10 +45,15 @@ pub(super) async fn list(
     query: Query,
 ) -> Result<Response, ApiError> {
     let format = Format::of(&query)?;
-    let page = state.tutor.messages(&session, range(&query)?).await?;
+    let range = range(&query)?;
+    let branch = range.branch.clone();
+    let page = state.tutor.messages(&session, range).await?;
     let mut messages = page.items;
     messages.retain(|message| message.visible_to.contains(&Audience::Learner));
     let next_cursor = page.next_cursor.map(|cursor| cursor.as_str().to_owned());
+    if !matches!(format, Format::Tutor) {
+        describe_files(&state, &mut messages).await?;
+    }
     let foreign = match format {
         Format::Tutor => {
             let list = MessageList {
@@ -57,12 +62,70 @@ pub(super) async fn list(
             };
             return Ok(Json(list).into_response());
         }
-        Format::Ui => history::ui(&messages),
+        Format::Ui => {
+            let following = results_behind(&state, &session, &messages, branch).await?;
+            history::ui(&messages, &following)
+        }
         Format::OpenAi => history::openai(&messages),
         Format::Anthropic => history::anthropic(&messages),
         Format::AgUi => history::agui(&messages),
     };
     Ok(Json(json!({"messages": foreign, "next_cursor": next_cursor})).into_response())
+}
+
+/// The message behind these, if it has the results of calls with which they end.
+async fn results_behind(
+    state: &AppState,
+    session: &SessionId,
+    messages: &[Message],
+    branch: Branch,
+) -> Result<Vec<Message>, ApiError> {
+    let Some(last) = messages.last().filter(|last| history::waits(last)) else {
+        return Ok(Vec::new());
+    };
+    let behind = Messages {
+        branch,
+        ..Messages::after(last.id.clone(), 1)
+    };
+    let mut messages = state.tutor.messages(session, behind).await?.items;
+    messages.retain(|message| message.visible_to.contains(&Audience::Learner));
+    Ok(messages)
+}
+
+/// Says of uploads that messages name what they are called and of which type they are, where the
+/// message does not.
+pub(super) async fn describe_files(
+    state: &AppState,
+    messages: &mut [Message],
+) -> Result<(), ApiError> {
+    let Some(files) = &state.files else {
+        return Ok(());
+    };
+    for message in messages {
+        let Content::Parts(parts) = &mut message.content else {
+            continue;
+        };
+        for part in parts {
+            let Part::File {
+                file_id,
+                name,
+                media_type,
+            } = part
+            else {
+                continue;
+            };
+            let is_known = name.is_some() && media_type.is_some();
+            if is_known || file_id.starts_with("data:") {
+                continue;
+            }
+            // One that was deleted since is shown as it is.
+            if let Some(info) = files.info(state.tutor.owner(), file_id).await? {
+                *name = name.take().or(info.name);
+                *media_type = media_type.take().or(Some(info.media_type));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// List the siblings of a message
@@ -91,7 +154,7 @@ pub(super) async fn siblings(
 async fn rated(
     state: &AppState,
     session: &SessionId,
-    messages: Vec<tutor_core::Message>,
+    messages: Vec<Message>,
 ) -> Result<Vec<Rated>, ApiError> {
     let feedback = state.tutor.feedback(session).await?;
     let mut feedback: HashMap<_, _> = feedback
