@@ -69,7 +69,8 @@ pub(super) async fn chat(
             None => Output::Ui(output::sdk(&query, &headers)?),
         };
         // What such a body asks for depends on what is stored, where its own turn is by now.
-        if let Some(turn) = answered_before(&tutor, key.as_deref()).await? {
+        let asked = body.fingerprint();
+        if let Some(turn) = answered_before(&tutor, key.as_deref(), asked).await? {
             let state = state.for_stream()?;
             let events = tutor.events(&turn, 0).await?;
             let session = events.session_id().clone();
@@ -77,6 +78,7 @@ pub(super) async fn chat(
         }
         let mut request = body.request(&tutor).await;
         request.idempotency_key = key;
+        request.fingerprint = Some(asked);
         (request, Some(output))
     } else {
         let Asked {
@@ -98,12 +100,15 @@ pub(super) async fn chat(
 }
 
 /// The turn that an earlier request with this idempotency key began.
+///
+/// # Errors
+/// The documented 422 if that request asked something else.
 pub(super) async fn answered_before(
     tutor: &Tutor,
     key: Option<&str>,
+    asked: u64,
 ) -> Result<Option<TurnId>, ApiError> {
-    match key {
-        Some(key) => Ok(tutor.turn_by_key(key).await?.map(|turn| turn.id)),
-        None => Ok(None),
-    }
+    let Some(key) = key else { return Ok(None) };
+    let turn = tutor.turn_of_request(key, asked).await?;
+    Ok(turn.map(|turn| turn.id))
 }

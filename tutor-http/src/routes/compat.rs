@@ -4,7 +4,7 @@ use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use tutor_core::message::Part;
 use tutor_core::turn::InputMessage;
-use tutor_core::{ChatRequest, Content, Role, SessionId, ToolSpec};
+use tutor_core::{ChatRequest, Content, MessageId, Role, SessionId, ToolSpec};
 use utoipa::ToSchema;
 
 use crate::bounds::Bounds;
@@ -78,6 +78,24 @@ fn chat_request(
     request.create_session = session.is_some();
     request.session_id = session;
     request
+}
+
+/// What decides the answer to these messages.
+pub(super) fn said(messages: &[InputMessage]) -> Vec<(Option<&MessageId>, Role, &Content)> {
+    let said = messages.iter();
+    said.map(|m| (m.id.as_ref(), m.role, &m.content)).collect()
+}
+
+/// Refuses texts at which a reply is to end: none is looked for.
+fn no_stops(checker: &mut Checker, object: &Map<String, Value>, name: &'static str) {
+    checker.optional(object, name, |c, v| {
+        let is_empty = v.as_str() == Some("") || v.as_array().is_some_and(Vec::is_empty);
+        if !is_empty {
+            let why = format!("a reply cannot be made to end at a text here: leave {name} out");
+            c.fail_value(&why, v);
+        }
+        Some(())
+    });
 }
 
 /// The conversation that a request names: by the header, or as `metadata.session_id`.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 import anthropic
 import httpx
 import openai
 import pytest
+from server import serve
 
 QUESTION = [{"role": "user", "content": "What is photosynthesis?"}]
 
@@ -59,3 +63,25 @@ def test_a_conversation_goes_on_from_one_client_to_the_other(
     claude.messages.create(model="claude", max_tokens=100, messages=QUESTION, extra_headers=session)
     messages = httpx.get(f"{server}/api/sessions/both/messages").json()["messages"]
     assert [message["role"] for message in messages] == ["user", "assistant"] * 2
+
+
+def test_a_reply_that_was_stopped_is_an_error_and_not_asked_for_again(tmp_path: Path) -> None:
+    def stop(url: str, session: str) -> None:
+        while not httpx.post(f"{url}/api/chat/{session}/stop").json()["stopped"]:
+            pass
+
+    with serve(tmp_path, DEMO_DELAY_MS="100") as url:
+        gpt = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
+        claude = anthropic.Anthropic(base_url=url, api_key="none")
+        for session, error, create in (
+            ("gpt", openai.APIError, gpt.chat.completions.create),
+            ("claude", anthropic.APIError, claude.messages.create),
+        ):
+            stopping = threading.Thread(target=stop, args=(url, session))
+            stopping.start()
+            with pytest.raises(error, match="was stopped"):
+                named = {"X-Session-Id": session}
+                list(create(model="m", max_tokens=100, messages=QUESTION, stream=True, extra_headers=named))
+            stopping.join()
+            messages = httpx.get(f"{url}/api/sessions/{session}/messages").json()["messages"]
+            assert [message["role"] for message in messages] == ["user", "assistant"]

@@ -53,3 +53,4 @@ mod stream;
 mod talking;
 mod tls;
 mod traces;
+mod transcripts;

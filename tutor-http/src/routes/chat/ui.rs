@@ -3,13 +3,13 @@
 use serde_json::{Map, Value};
 use tutor_core::message::Part;
 use tutor_core::session::{Branch, MessageRange};
-use tutor_core::turn::InputMessage;
+use tutor_core::turn::{InputMessage, fingerprint};
 use tutor_core::{
     ChatRequest, Content, Error, Message, MessageId, Messages, Preferences, Role, SessionId,
     ToolSpec, Tutor,
 };
 
-use super::super::compat::{client_tool, client_tools, list, own_file, simplified};
+use super::super::compat::{client_tool, client_tools, list, own_file, said, simplified};
 use super::request::preferences;
 use crate::bounds::Bounds;
 use crate::error::ApiError;
@@ -90,6 +90,18 @@ impl UiBody {
             })
         });
         checker.finish(read)
+    }
+
+    /// What is asked, whatever is stored.
+    pub(super) fn fingerprint(&self) -> u64 {
+        fingerprint(&(
+            &self.session,
+            said(&self.messages),
+            self.preferences.to_map(),
+            self.regenerates,
+            &self.message_id,
+            &self.tools,
+        ))
     }
 
     /// What the engine is asked for, given what is stored already.
@@ -213,15 +225,25 @@ impl History<'_> {
             && last.role == Role::User
         {
             // The client repeats results of tools that the server ran, or heard of before.
-            let waits = |call: &str| is_open(&head.content, call);
+            let waits = |call: &str| may_answer(&head.content, call);
             parts.retain(
                 |part| !matches!(part, Part::ToolResult { call_id, .. } if !waits(call_id)),
             );
         }
+        // Of the head the engine finds out by itself whether it is edited or only said again.
         if let Some(id) = &last.id
             && *id != head.id
-            && self.message(id).await.is_some()
+            && let Some(stored) = self.message(id).await
         {
+            let is_head = head.role == Role::User
+                && head.parent_id == stored.parent_id
+                && head.content.says_same(&last.content);
+            if is_head {
+                // As it was edited before, without an answer.
+                last.id = Some(head.id);
+                messages.push(last);
+                return (None, None, messages);
+            }
             // The same id with other words: the message is edited, and the new one needs an id.
             let edited = last.id.take();
             return (edited, None, vec![last]);
@@ -243,14 +265,15 @@ impl History<'_> {
     }
 }
 
-/// True if a reply asks for this call and has no result of it.
-fn is_open(content: &Content, call: &str) -> bool {
-    let Content::Parts(parts) = content else {
+/// True if a result of this call can follow the head, or is what nobody answered in it: a reply has
+/// asked for it and has no result, or it is all that was said.
+fn may_answer(head: &Content, call: &str) -> bool {
+    let Content::Parts(parts) = head else {
         return false;
     };
     let asks = |p: &Part| matches!(p, Part::ToolCall { call_id, .. } if call_id == call);
     let answers = |p: &Part| matches!(p, Part::ToolResult { call_id, .. } if call_id == call);
-    parts.iter().any(asks) && !parts.iter().any(answers)
+    parts.iter().any(asks) != parts.iter().any(answers)
 }
 
 /// The transcript with the results of its last reply, if it ends with one, as a message of their

@@ -1,19 +1,17 @@
 //! AG-UI: a run is a turn, a thread a conversation.
 
-use axum::body::Body;
 use axum::response::Response;
-use bytes::BytesMut;
 use http::HeaderMap;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tutor_core::message::Part;
-use tutor_core::turn::InputMessage;
-use tutor_core::{ChatRequest, Content, MessageId, Messages, Role, SessionId, ToolSpec};
+use tutor_core::turn::{InputMessage, fingerprint};
+use tutor_core::{ChatRequest, Content, MessageId, Role, SessionId, ToolSpec};
 
 use super::super::chat::answered_before;
 use super::super::{App, following, to_the_end};
 use super::{
-    RunBody, chat_request, client_tool, client_tools, content, function_call, kind, list,
-    text_part, unknown_part,
+    RunBody, chat_request, client_tool, client_tools, content, function_call, kind, list, own_file,
+    said, text_part, unknown_part,
 };
 use crate::body::JsonBody;
 use crate::bounds::Bounds;
@@ -22,7 +20,10 @@ use crate::error::ApiError;
 use crate::params::idempotency_key;
 use crate::sse;
 use crate::validate::Checker;
-use crate::wire::history;
+
+mod thread;
+
+use thread::Place;
 
 /// Run
 ///
@@ -45,11 +46,12 @@ pub(in crate::routes) async fn run(
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let run = Run::read(&body, &state.bounds)?;
-    let encoder = AgUi::new(run.thread.to_string(), run.id);
+    let mut run = Run::read(&body, &state.bounds)?;
+    let encoder = AgUi::new(run.thread.to_string(), run.id.clone());
     let state = state.for_stream()?;
     let key = idempotency_key(&headers)?;
-    if let Some(turn) = answered_before(&state.tutor, key.as_deref()).await? {
+    let asked = run.fingerprint();
+    if let Some(turn) = answered_before(&state.tutor, key.as_deref(), asked).await? {
         let events = state.tutor.events(&turn, 0).await?;
         let session = events.session_id().clone();
         return Ok(following(
@@ -58,17 +60,30 @@ pub(in crate::routes) async fn run(
             true,
         ));
     }
-    let asks = run.messages.last().is_some_and(|m| m.role == Role::User);
-    let is_said = match run.messages.last().and_then(|m| m.id.as_ref()) {
-        Some(id) if asks => is_answered(&state.tutor, &run.thread, id).await,
-        _ => false,
+    let place = match run.messages.last() {
+        Some(last) if last.role == Role::User => {
+            thread::place(&state.tutor, &run.thread, last).await
+        }
+        _ => Place::Known,
     };
-    if !asks || is_said {
-        return snapshot(&state, &run.thread, &encoder).await;
-    }
+    let edit = match place {
+        Place::Known => return thread::snapshot(&state, &run.thread, &encoder).await,
+        Place::New => None,
+        Place::Unanswered(id) => {
+            run.name_last(Some(id));
+            None
+        }
+        Place::Edited(id) => {
+            run.messages.drain(..run.messages.len().saturating_sub(1));
+            run.name_last(None);
+            Some(id)
+        }
+    };
     let mut request = chat_request(run.messages, None, Some(run.thread));
+    request.edit = edit;
     request.client_tools = run.tools;
     request.idempotency_key = key;
+    request.fingerprint = Some(asked);
     request.streamed = true;
     forget_known_ids(&mut request);
     let tutor = state.tutor.clone();
@@ -78,36 +93,12 @@ pub(in crate::routes) async fn run(
     Ok(following(response, &session, is_replay))
 }
 
-/// True if the message is stored and something follows it.
-async fn is_answered(tutor: &tutor_core::Tutor, thread: &SessionId, id: &MessageId) -> bool {
-    let after = tutor.messages(thread, Messages::after(id.clone(), 1)).await;
-    after.is_ok_and(|page| !page.items.is_empty())
-}
-
 /// Ids of history are not needed: the stored one counts.
 fn forget_known_ids(request: &mut ChatRequest) {
     let last = request.messages.len().saturating_sub(1);
     request.messages[..last]
         .iter_mut()
         .for_each(|m| m.id = None);
-}
-
-/// The thread as it is, without asking anybody.
-async fn snapshot(
-    state: &crate::state::AppState,
-    thread: &SessionId,
-    encoder: &AgUi,
-) -> Result<Response, ApiError> {
-    let messages = match state.tutor.messages(thread, Messages::default()).await {
-        Ok(page) => page.items,
-        Err(error) if error.kind() == tutor_core::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
-    let mut out = BytesMut::new();
-    encoder.begin(&mut out);
-    encoder.snapshot(&history::agui(&messages), &mut out);
-    encoder.end(&mut out);
-    Ok(sse::stream_response::<AgUi>(Body::from(out.freeze())))
 }
 
 struct Run {
@@ -136,6 +127,17 @@ impl Run {
             })
         });
         checker.finish(run)
+    }
+
+    /// What is asked. A run that is tried again may have an id of its own.
+    fn fingerprint(&self) -> u64 {
+        fingerprint(&(&self.thread, said(&self.messages), &self.tools))
+    }
+
+    fn name_last(&mut self, id: Option<MessageId>) {
+        if let Some(last) = self.messages.last_mut() {
+            last.id = id;
+        }
     }
 }
 
@@ -204,22 +206,83 @@ fn part(c: &mut Checker, object: &Map<String, Value>) -> Option<Vec<Part>> {
     let string = |c: &mut Checker, v: &Value| c.string(v).map(str::to_owned);
     match kind(c, object)? {
         "text" => text_part(c, object),
-        "image" => c.required(object, "source", |c, source| {
-            let source = c.dict(source)?;
-            let value = c.required(&source, "value", string)?;
-            let media_type = c.optional(&source, "mimeType", string);
-            let is_data = source.get("type") == Some(&json!("data"));
-            let url = if is_data {
-                let media_type = media_type.as_deref().unwrap_or("image/png");
-                format!("data:{media_type};base64,{value}")
-            } else {
-                value
-            };
-            Some(vec![Part::Image { url, media_type }])
+        "image" => c.required(object, "source", |c, v| {
+            let (url, media_type) = source(c, v)?;
+            Some(vec![match own_file(&url) {
+                Some(file_id) => file(file_id, object, None),
+                None => Part::Image { url, media_type },
+            }])
         }),
+        "document" => c.required(object, "source", |c, v| {
+            let (url, media_type) = source(c, v)?;
+            attached(c, url, object, media_type)
+        }),
+        // What media were before they had a kind each.
+        "binary" => {
+            let media_type = c.required(object, "mimeType", string)?;
+            let data = c.optional(object, "data", string);
+            let url = c.optional(object, "url", string);
+            let url = match (data, url) {
+                (Some(data), _) => format!("data:{media_type};base64,{data}"),
+                (None, Some(url)) => url,
+                (None, None) => {
+                    return Some(vec![file(c.required(object, "id", string)?, object, None)]);
+                }
+            };
+            if media_type.starts_with("image/") && own_file(&url).is_none() {
+                let media_type = Some(media_type);
+                return Some(vec![Part::Image { url, media_type }]);
+            }
+            attached(c, url, object, Some(media_type))
+        }
         _ => {
-            unknown_part(c, object, "text or image");
+            unknown_part(c, object, "text, image or document");
             None
         }
+    }
+}
+
+/// The URL of a medium, and its type.
+fn source(c: &mut Checker, source: &Value) -> Option<(String, Option<String>)> {
+    let string = |c: &mut Checker, v: &Value| c.string(v).map(str::to_owned);
+    let source = c.dict(source)?;
+    let value = c.required(&source, "value", string)?;
+    let media_type = c.optional(&source, "mimeType", string);
+    let url = match source.get("type").and_then(Value::as_str) {
+        Some("data") => {
+            let media_type = media_type.as_deref().unwrap_or("image/png");
+            format!("data:{media_type};base64,{value}")
+        }
+        _ => value,
+    };
+    Some((url, media_type))
+}
+
+/// A file that is sent, or was uploaded.
+fn attached(
+    c: &mut Checker,
+    url: String,
+    object: &Map<String, Value>,
+    media_type: Option<String>,
+) -> Option<Vec<Part>> {
+    match own_file(&url) {
+        Some(id) => Some(vec![file(id, object, None)]),
+        None if url.starts_with("data:") => Some(vec![file(url, object, media_type)]),
+        None => {
+            let why = "only images can be elsewhere: upload the file, or send its data";
+            c.fail_value(why, &Value::from(url));
+            None
+        }
+    }
+}
+
+fn file(file_id: String, object: &Map<String, Value>, media_type: Option<String>) -> Part {
+    let named = object
+        .get("filename")
+        .or_else(|| object.get("metadata")?.get("filename"));
+    Part::File {
+        file_id,
+        name: named.and_then(Value::as_str).map(str::to_owned),
+        media_type,
     }
 }

@@ -11,7 +11,7 @@ use tutor_core::{ChatRequest, Content, Role, ToolSpec};
 use super::super::{App, answer, following, to_the_end};
 use super::{
     CountBody, MessageBody, chat_request, client_tool, client_tools, content, kind, list,
-    named_session, text_part, unknown_part,
+    named_session, no_stops, text_part, unknown_part,
 };
 use crate::body::JsonBody;
 use crate::bounds::Bounds;
@@ -36,6 +36,7 @@ use crate::validate::Checker;
         (Value = "application/json"), (String = "text/event-stream"))),
         (status = 404, description = "There is no such message", body = AnthropicError),
         (status = 409, description = "A reply is being written in this conversation", body = AnthropicError),
+        (status = 499, description = "The reply was stopped; what had arrived is in the conversation", body = AnthropicError),
         (status = 429, description = "The provider asks to wait", body = AnthropicError),
         (status = 502, description = "The provider refused", body = AnthropicError),
         (status = 504, description = "The reply took too long", body = AnthropicError)))]
@@ -55,7 +56,7 @@ pub(in crate::routes) async fn messages(
         return Ok(following(response, &session, is_replay));
     }
     let answered = to_the_end(answer(tutor, request)).await?;
-    Ok(answered.respond(whole(&answered.reply)))
+    Ok(answered.respond_whole(whole(&answered.reply)))
 }
 
 fn read(body: &Value, headers: &HeaderMap, bounds: &Bounds) -> Result<ChatRequest, ApiError> {
@@ -93,6 +94,8 @@ fn request(
     request.preferences.max_tokens = c.required(object, "max_tokens", |c, v| c.integer(v, 1));
     request.preferences.temperature =
         c.optional(object, "temperature", |c, v| c.number(v, 0.0, 1.0));
+    no_stops(c, object, "stop_sequences");
+    request.is_transcript = true;
     request.client_tools = tools(c, object);
     request.idempotency_key = idempotency_key(headers)?;
     request.streamed = c

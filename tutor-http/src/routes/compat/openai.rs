@@ -12,7 +12,7 @@ use super::super::models::listed;
 use super::super::{App, answer, following, to_the_end};
 use super::{
     CompletionBody, OWN_MODEL, chat_request, client_tool, client_tools, content, function_call,
-    kind, list, named_session, text_part, unknown_part,
+    kind, list, named_session, no_stops, text_part, unknown_part,
 };
 use crate::body::JsonBody;
 use crate::bounds::Bounds;
@@ -37,6 +37,7 @@ use crate::validate::Checker;
         (Value = "application/json"), (String = "text/event-stream"))),
         (status = 404, description = "There is no such message", body = OpenAiError),
         (status = 409, description = "A reply is being written in this conversation", body = OpenAiError),
+        (status = 499, description = "The reply was stopped; what had arrived is in the conversation", body = OpenAiError),
         (status = 429, description = "The provider asks to wait", body = OpenAiError),
         (status = 502, description = "The provider refused", body = OpenAiError),
         (status = 504, description = "The reply took too long", body = OpenAiError)))]
@@ -58,7 +59,7 @@ pub(in crate::routes) async fn completions(
         return Ok(following(response, &session, is_replay));
     }
     let answered = to_the_end(answer(tutor, request)).await?;
-    Ok(answered.respond(completion(&answered.reply, created)))
+    Ok(answered.respond_whole(completion(&answered.reply, created)))
 }
 
 /// List models
@@ -138,6 +139,8 @@ impl Asked {
             }
             Some(())
         });
+        no_stops(c, object, "stop");
+        request.is_transcript = true;
         request.client_tools = tools(c, object);
         request.output = c.optional(object, "response_format", output).flatten();
         request.idempotency_key = idempotency_key(headers)?;
