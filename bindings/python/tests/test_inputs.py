@@ -48,6 +48,11 @@ def test_a_request_that_is_wrong_stores_nothing(tutor: Tutor, way: str, name: st
     assert len(tutor.sessions()) == 0 and tutor.status().live_turns == 0
 
 
+class Texts:
+    def read(self, size: int) -> str:
+        return "text"
+
+
 def nested(depth: int) -> Any:
     value: Any = 1
     for _ in range(depth):
@@ -78,6 +83,7 @@ CALLS: dict[str, tuple[Callable[[Tutor, str], object], str]] = {
     "an export to a text": (lambda tutor, _: tutor.export(io.StringIO()), "open binary file"),  # type: ignore[arg-type]
     "an export since a word": (lambda tutor, _: tutor.export(io.BytesIO(), since="now"), "datetime"),  # type: ignore[arg-type]
     "an import of no export": (lambda tutor, _: tutor.import_(io.BytesIO(b"hello\n")), "JSON"),
+    "an import of texts": (lambda tutor, _: tutor.import_(Texts()), "binary mode"),  # type: ignore[arg-type]
     "an import that asks": (lambda tutor, _: tutor.import_(io.BytesIO(), on_conflict="ask"), "keep or replace"),  # type: ignore[arg-type]
 }
 

@@ -399,11 +399,11 @@ class AsyncTutor(AsyncConversations):
             on_conflict: What to do with a session that is there and differs: `fail`, `keep` it, or
                 `replace` it.
         """
-        from ._transfer import CHUNK, Imported, begin_import, opened
+        from ._transfer import CHUNK, Imported, begin_import, opened, read_piece
 
         importing = begin_import(self._client, everyone, on_conflict)
         with opened(file) as source:
-            while chunk := await in_thread(source.read, CHUNK):
+            while chunk := await in_thread(read_piece, source, CHUNK):
                 await complete(importing.write(chunk))
         return read(Imported, await complete(importing.finish()))
 

@@ -11,7 +11,7 @@ from ._checks import base_name, string, string_or_none, whole
 from ._messages import FilePart
 from ._record import Page, Record, read, read_page, read_time, record
 from ._stream import complete, in_thread
-from ._transfer import opened
+from ._transfer import opened, read_piece
 from .errors import InvalidInputError
 
 FileInput = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO]
@@ -77,10 +77,7 @@ class _Pieces:
             piece, self._whole = self._whole[:CHUNK], self._whole[CHUNK:]
             return bytes(piece)
         assert self._source is not None
-        piece = self._source.read(CHUNK)
-        if not isinstance(piece, bytes):
-            raise InvalidInputError("a file must be opened in binary mode: open(path, 'rb')")
-        return piece
+        return read_piece(self._source, CHUNK)
 
 
 class Files:

@@ -83,6 +83,14 @@ def _binary(file: Any, method: str, mode: str) -> Any:
     return file
 
 
+def read_piece(source: Any, size: int) -> bytes:
+    """Some more bytes of a file; none at its end."""
+    piece = source.read(size)
+    if not isinstance(piece, bytes):
+        raise InvalidInputError("a file must be opened in binary mode: open(path, 'rb')")
+    return piece
+
+
 Write = Callable[[bytes], None]
 
 

@@ -472,11 +472,11 @@ class Tutor(Conversations):
             on_conflict: What to do with a session that is there and differs: `fail`, `keep` it, or
                 `replace` it.
         """
-        from ._transfer import CHUNK, Imported, begin_import, opened
+        from ._transfer import CHUNK, Imported, begin_import, opened, read_piece
 
         importing = begin_import(self._client, everyone, on_conflict)
         with opened(file) as source:
-            while chunk := source.read(CHUNK):
+            while chunk := read_piece(source, CHUNK):
                 self._wait(importing.write(chunk))
         return read(Imported, self._wait(importing.finish()))
 
