@@ -42,7 +42,8 @@ pub struct Quota {
     /// Tokens sent and received. A reply may be as long as what is left allows; a provider that
     /// does not heed that is counted in full.
     pub tokens_per_day: Option<u64>,
-    /// US dollars, for models whose price is known.
+    /// US dollars, for models whose price is known. One whose price is not known cannot be chosen
+    /// then by whoever asks; if it is what a provider is set up with, it costs nothing here.
     pub cost_usd_per_day: Option<f64>,
     /// Bytes of uploaded files.
     pub upload_bytes_per_day: Option<u64>,

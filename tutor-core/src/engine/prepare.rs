@@ -229,7 +229,8 @@ impl Engine {
             usage: None,
             trace: Trace::default(),
         };
-        let wish = self.wish(&turn, input_tokens, request.preferences.max_tokens, timeout);
+        let max_tokens = request.preferences.max_tokens;
+        let wish = self.wish(&turn, &route, input_tokens, max_tokens, timeout);
         let new_turn = NewTurn {
             turn,
             expected_head: session.head.clone(),
@@ -253,7 +254,14 @@ impl Engine {
     }
 
     /// What a turn reserves of its owner's quota.
-    fn wish(&self, turn: &Turn, input: usize, max_tokens: Option<u64>, timeout: Duration) -> Wish {
+    fn wish(
+        &self,
+        turn: &Turn,
+        route: &Route,
+        input: usize,
+        max_tokens: Option<u64>,
+        timeout: Duration,
+    ) -> Wish {
         let input_tokens = input as u64;
         let output_tokens = max_tokens.unwrap_or(self.limits.reply_tokens as u64);
         let usage = Usage {
@@ -265,12 +273,14 @@ impl Engine {
         let until = turn
             .started_at
             .saturating_add(timeout + self.limits.lease * 2);
+        let cost_usd = self.catalog.cost(&turn.model, &usage);
         Wish {
             turn: turn.id.clone(),
             owner: turn.owner.clone(),
             input_tokens,
             output_tokens,
-            cost_usd: self.catalog.cost(&turn.model, &usage),
+            cost_usd,
+            is_unpriced_choice: cost_usd.is_none() && route.is_free_choice(),
             until,
         }
     }

@@ -26,6 +26,16 @@ pub(crate) struct Route {
     pub(crate) notices: Vec<Notice>,
 }
 
+impl Route {
+    /// True if the model was chosen by whoever asked, and by nobody who set the provider up.
+    pub(crate) fn is_free_choice(&self) -> bool {
+        let info = self.provider.info();
+        matches!(info.models, ModelChoice::Open)
+            && info.default_model != self.model
+            && !info.aliases.values().any(|model| *model == self.model)
+    }
+}
+
 impl Router {
     /// A router over `providers`, which are not empty. `default` names one; else it is the first.
     pub(crate) fn new(providers: Vec<SharedProvider>, default: Option<&str>) -> Result<Self> {

@@ -55,37 +55,86 @@ pub(super) struct Terms<'a> {
     pub(super) reset: u64,
 }
 
+/// How soon to try again what others may leave room for, who are being answered.
+const RESERVED_RETRY: Duration = Duration::from_secs(5);
+
+/// Why something does not fit.
+#[derive(Clone, Copy, Debug)]
+enum Lack {
+    /// It is more than there is in a whole day.
+    Ever,
+    /// What replies that are being written leave of what they reserved may be enough.
+    Reserved,
+    /// The rest of the day's is not enough.
+    Today,
+}
+
+impl Lack {
+    /// `wanted` of `max`, of which so much was used and so much is reserved.
+    fn of(wanted: u64, max: u64, used: u64) -> Self {
+        if wanted > max {
+            Self::Ever
+        } else if used.saturating_add(wanted) <= max {
+            Self::Reserved
+        } else {
+            Self::Today
+        }
+    }
+}
+
 impl Terms<'_> {
     /// The refusal, in words for a learner.
     fn refusal(
         &self,
+        lack: Lack,
         limit: &str,
         what: &str,
         quota: impl fmt::Display,
         remaining: impl fmt::Display,
     ) -> Error {
-        let (hours, minutes) = (self.reset / 3600, self.reset % 3600 / 60 + 1);
-        let wait = if hours > 0 {
-            format!("{hours} h {minutes} min")
-        } else {
-            format!("{minutes} min")
-        };
         let (limit, whose) = match self.payer {
             None => (limit.to_owned(), String::new()),
             Some(kind) => (format!("{kind}_{limit}"), format!(" for this {kind}")),
         };
-        Error::new(
-            ErrorKind::RateLimited,
-            format!(
-                "what is left of today's allowance of {quota} {what}{whose} is not enough for this: \
-                 it begins anew at midnight UTC, in {wait}"
+        let allowance = format!("allowance of {quota} {what}{whose}");
+        let error = match lack {
+            Lack::Ever => Error::new(
+                ErrorKind::TooLarge,
+                format!("this needs more than the whole {allowance} of a day: ask for less"),
             ),
-        )
-        .retryable(Some(Duration::from_secs(self.reset)))
-        .with_context("limit", limit)
-        .with_context("quota", quota)
-        .with_context("remaining", remaining)
-        .with_context("reset", self.reset)
+            Lack::Reserved => Error::new(
+                ErrorKind::RateLimited,
+                format!(
+                    "the rest of today's {allowance} is reserved by replies that are being \
+                     written: try again when one has ended"
+                ),
+            )
+            .retryable(Some(RESERVED_RETRY)),
+            Lack::Today => Error::new(
+                ErrorKind::RateLimited,
+                format!(
+                    "what is left of today's {allowance} is not enough for this: it begins anew at \
+                     midnight UTC, in {}",
+                    hours_and_minutes(self.reset)
+                ),
+            )
+            .retryable(Some(Duration::from_secs(self.reset))),
+        };
+        error
+            .with_context("limit", limit)
+            .with_context("quota", quota)
+            .with_context("remaining", remaining)
+            .with_context("reset", self.reset)
+    }
+}
+
+/// Such as `3 h 5 min`, rounded up.
+fn hours_and_minutes(seconds: u64) -> String {
+    let minutes = seconds.div_ceil(60);
+    match (minutes / 60, minutes % 60) {
+        (0, minutes) => format!("{minutes} min"),
+        (hours, 0) => format!("{hours} h"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
     }
 }
 
@@ -100,6 +149,8 @@ pub(crate) struct Wish {
     pub(crate) output_tokens: u64,
     /// What that costs in US dollars; `None` if the price is not known.
     pub(crate) cost_usd: Option<f64>,
+    /// True if whoever asks chose a model whose price is not known.
+    pub(crate) is_unpriced_choice: bool,
     /// When the turn has ended in any case.
     pub(crate) until: Timestamp,
 }
@@ -122,25 +173,38 @@ impl Account {
         if let Some(max) = quota.turns_per_day
             && self.turns.saturating_add(running) >= max
         {
-            return Err(terms.refusal("turns_per_day", "replies", max, 0));
+            let lack = Lack::of(1, max, self.turns);
+            return Err(terms.refusal(lack, "turns_per_day", "replies", max, 0));
         }
         let mut output = wish.output_tokens;
         if let Some(max) = quota.tokens_per_day {
             let held: u64 = self.holds.values().map(|hold| hold.tokens).sum();
-            let left = max.saturating_sub(self.input_tokens + self.output_tokens + held);
+            let used = self.input_tokens.saturating_add(self.output_tokens);
+            let left = max.saturating_sub(used.saturating_add(held));
             match left.checked_sub(wish.input_tokens) {
                 Some(room) if room > 0 => output = output.min(room),
                 _ => {
-                    return Err(terms.refusal("tokens_per_day", "tokens", max, left));
+                    let lack = Lack::of(wish.input_tokens.saturating_add(1), max, used);
+                    return Err(terms.refusal(lack, "tokens_per_day", "tokens", max, left));
                 }
             }
         }
         let cost_micros = wish.cost_usd.map_or(0, micros);
         if let Some(max) = quota.cost_usd_per_day {
+            if wish.is_unpriced_choice {
+                // Whoever may spend so much could spend anything.
+                return Err(Error::invalid_input(
+                    "what this model costs is not known, and what may be spent in a day is limited: \
+                     choose another model, or none",
+                )
+                .with_context("field", "preferences.model"));
+            }
             let held: u64 = self.holds.values().map(|hold| hold.cost_micros).sum();
-            let left = micros(max).saturating_sub(self.cost_micros + held);
+            let left = micros(max).saturating_sub(self.cost_micros.saturating_add(held));
             if left < cost_micros || left == 0 {
-                return Err(terms.refusal("cost_usd_per_day", "US dollars", max, dollars(left)));
+                let lack = Lack::of(cost_micros.max(1), micros(max), self.cost_micros);
+                let left = dollars(left);
+                return Err(terms.refusal(lack, "cost_usd_per_day", "US dollars", max, left));
             }
         }
         let hold = Hold {
@@ -196,7 +260,8 @@ impl Account {
         match terms.quota.upload_bytes_per_day {
             Some(max) if self.upload_bytes.saturating_add(bytes) > max => {
                 let left = max.saturating_sub(self.upload_bytes);
-                Err(terms.refusal("upload_bytes_per_day", "bytes of uploads", max, left))
+                let lack = Lack::of(bytes, max, self.upload_bytes);
+                Err(terms.refusal(lack, "upload_bytes_per_day", "bytes of uploads", max, left))
             }
             _ => Ok(()),
         }
@@ -252,6 +317,7 @@ mod tests {
             input_tokens: input,
             output_tokens: output,
             cost_usd: None,
+            is_unpriced_choice: false,
             until: Timestamp::from_micros(0),
         }
     }
@@ -301,13 +367,32 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::RateLimited);
         assert_eq!(error.context_value("limit"), Some("tokens_per_day"));
         assert_eq!(error.context_value("remaining"), Some("0"));
-        assert_eq!(error.retry_after(), Some(Duration::from_secs(7200)));
+        assert_eq!(error.retry_after(), Some(RESERVED_RETRY));
         assert!(account.release(&TurnId::new("a").unwrap()));
         account.settle(&spent(10, 5));
         assert_eq!(
             account.reserve(&wish("c", 1, 99), on(&quota, 1)).unwrap(),
             44
         );
+    }
+
+    #[test]
+    fn a_refusal_says_whether_to_wait_for_a_moment_for_tomorrow_or_in_vain() {
+        let (mut account, quota) = (Account::default(), tokens(100));
+        account.settle(&spent(60, 0));
+        let mut refused = |input| {
+            let reserved = account.reserve(&wish("a", input, 1), on(&quota, 14_395));
+            reserved.unwrap_err()
+        };
+        let never = refused(100);
+        assert_eq!(never.kind(), ErrorKind::TooLarge);
+        assert_eq!(never.retry_after(), None);
+        let tomorrow = refused(40);
+        assert_eq!(tomorrow.kind(), ErrorKind::RateLimited);
+        assert_eq!(tomorrow.retry_after(), Some(Duration::from_secs(14_395)));
+        assert!(tomorrow.message().ends_with("in 4 h"), "{tomorrow}");
+        assert_eq!(hours_and_minutes(1), "1 min");
+        assert_eq!(hours_and_minutes(3_661), "1 h 2 min");
     }
 
     #[test]
@@ -330,6 +415,12 @@ mod tests {
         let error = account.reserve(&again, on(&quota, 1)).unwrap_err();
         assert_eq!(error.context_value("limit"), Some("cost_usd_per_day"));
         assert_eq!(error.context_value("remaining"), Some("0.25"));
+        let chosen = Wish {
+            is_unpriced_choice: true,
+            ..wish("b", 1, 1)
+        };
+        let error = account.reserve(&chosen, on(&quota, 1)).unwrap_err();
+        assert_eq!(error.context_value("field"), Some("preferences.model"));
         account.reserve(&wish("b", 1, 1), on(&quota, 1)).unwrap();
         let error = account
             .reserve(&wish("c", 1, 1), on(&quota, 1))
