@@ -8,8 +8,9 @@ use crate::event::{Event, TurnEvent};
 use crate::message::{FinishReason, Message};
 use crate::turn::{Turn, TurnStatus};
 
-/// The most events that a trace remembers one by one; the rest of the text is told as one delta.
-pub const MAX_TRACE_ITEMS: usize = 8192;
+/// The most events that a trace remembers one by one: as many as a turn has, unless its limits say
+/// more. The rest of the text is told as one delta.
+pub const MAX_TRACE_ITEMS: usize = 200_000;
 
 /// The shape of a turn's events between the first and the terminal one.
 ///

@@ -1,5 +1,7 @@
 //! Finding conversations by what was said in them.
 
+use unicode_normalization::UnicodeNormalization;
+
 use super::{Tutor, check_limit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::SessionId;
@@ -15,9 +17,18 @@ pub const MAX_WORDS: usize = 16;
 /// The messages that one call looks into, as far as it is between two sessions then.
 const MAX_SEARCHED: usize = 20_000;
 
+/// The text as texts are compared: an `é` is one, whether it is one character or two.
+fn folded(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    text.nfkc().collect::<String>().to_lowercase()
+}
+
 impl Tutor {
     /// A page of the sessions in which every word of `text` occurs, in the title or in messages on
-    /// any branch that the learner may see; letters' case is no matter. The latest used first.
+    /// any branch that the learner may see; the case of letters and how they are composed are no
+    /// matter. The latest used first.
     ///
     /// A page may have fewer sessions than `limit`, even none, and a cursor all the same: then as
     /// much was looked into as one call may, and the cursor goes on there.
@@ -41,7 +52,7 @@ impl Tutor {
         let words: Vec<String> = text
             .split_whitespace()
             .take(MAX_WORDS)
-            .map(str::to_lowercase)
+            .map(folded)
             .collect();
         let mut found = Vec::new();
         let (mut searched, mut cursor) = (0, cursor);
@@ -83,7 +94,7 @@ impl Tutor {
     ) -> Result<bool> {
         let mut missing: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut read = |text: &str| {
-            let text = text.to_lowercase();
+            let text = folded(text);
             missing.retain(|word| !text.contains(word));
             missing.is_empty()
         };

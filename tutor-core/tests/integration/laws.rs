@@ -9,7 +9,7 @@ use tutor_core::message::Content;
 use tutor_core::provider::scripted::{Step, text_script};
 use tutor_core::provider::{Delta, ScriptedProvider};
 use tutor_core::session::Branch;
-use tutor_core::store::MemoryStore;
+use tutor_core::store::{MemoryStore, SledStore};
 use tutor_core::turn::InputMessage;
 use tutor_core::{
     ChatRequest, Error, ErrorKind, Event, FinishReason, Limits, MessageId, MessageStatus, Messages,
@@ -214,6 +214,29 @@ async fn law_3_holds_when_only_the_store_remembers() {
             all(second.events(&turn, after).await.unwrap()).await,
             original[from..]
         );
+    }
+}
+
+#[tokio::test]
+async fn law_3_holds_for_a_reply_of_more_events_than_a_row_has_room_for() {
+    const MANY: u64 = 80_000;
+    let directory = tempfile::tempdir().unwrap();
+    let store = SledStore::open(directory.path()).await.unwrap();
+    let script = (0..MANY).map(|_| text("x")).chain([done()]);
+    let first = Tutor::builder()
+        .store(store.clone())
+        .provider(ScriptedProvider::new([script.collect::<Vec<_>>()]))
+        .build()
+        .await
+        .unwrap();
+    let stream = first.stream("hi").await.unwrap();
+    let turn = stream.turn_id().clone();
+    let original = all(stream).await;
+    assert_eq!(original.len() as u64, MANY + 2);
+    let second = Tutor::builder().store(store).build().await.unwrap();
+    for after in [0, 70_000, MANY] {
+        let rest = all(second.events(&turn, after).await.unwrap()).await;
+        assert!(rest == original[after as usize..], "after {after}");
     }
 }
 

@@ -136,6 +136,7 @@ async fn sessions_are_found_by_the_words_in_their_titles_and_messages() {
     for (text, expected) in [
         ("photo", vec!["a"]),
         ("grösse sonne", vec!["b"]),
+        ("gro\u{308}sse", vec!["b"]),
         ("explain POWERHOUSE leer", vec!["c"]),
         ("explain photosynthesis", vec![]),
         ("nothing of it", vec![]),
