@@ -391,7 +391,8 @@ impl TurnEnd {
 ///
 /// # Whose they are
 /// The key of a record that is somebody's is their [`OwnerId`], or begins with it and a slash
-/// (which no owner's id has): so it is exported and erased with them.
+/// (which no owner's id has): so it is exported and erased with them. The key of one that is
+/// nobody's begins with a slash.
 #[async_trait]
 pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
     /// The record, or `None`.

@@ -24,8 +24,9 @@ pub use client::Client;
 pub use server::{Control, listen};
 
 use serde::{Deserialize, Serialize};
-use tutor_core::OwnerId;
 use tutor_core::time::Timestamp;
+
+use crate::people::Who;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +35,7 @@ pub enum Request {
     /// Send an export.
     Export {
         /// Only what is theirs.
-        owner: Option<OwnerId>,
+        owner: Option<Who>,
         /// Only sessions that changed then or later.
         since: Option<Timestamp>,
         /// Leave out what is damaged.
@@ -45,14 +46,14 @@ pub enum Request {
         /// `fail`, `keep` or `replace`.
         on_conflict: String,
         /// Everything becomes theirs.
-        owner: Option<OwnerId>,
+        owner: Option<Who>,
     },
     /// Check everything.
     Verify,
     /// Send what was used.
     Usage {
         /// Only theirs.
-        owner: Option<OwnerId>,
+        owner: Option<Who>,
         /// The first day.
         from: Option<String>,
         /// The last day.
@@ -68,7 +69,7 @@ pub enum Request {
     /// Remove all that is somebody's.
     Erase {
         /// Whose.
-        owner: OwnerId,
+        owner: Who,
     },
 }
 

@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde_json::Value;
-use tutor_core::TurnEvent;
+use tutor_core::{Error, Event, TurnEvent};
 
 pub(crate) mod agui;
 pub(crate) mod anthropic;
@@ -28,6 +28,16 @@ pub(crate) trait Encoder: Send + 'static {
 
     /// Appends what ends the stream of a turn that goes on without it.
     fn detach(&mut self, out: &mut BytesMut) -> Flow;
+
+    /// Appends what ends the stream of somebody who may read no more, for this reason: what a reply
+    /// that failed ends with, since it must not look whole.
+    fn turn_away(&mut self, why: &Error, out: &mut BytesMut) -> Flow {
+        let event = Event::TurnFailed {
+            error: why.info(),
+            partial: None,
+        };
+        self.event(&TurnEvent { seq: 0, event }, out)
+    }
 }
 
 /// What follows an event.

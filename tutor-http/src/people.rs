@@ -27,6 +27,7 @@ mod signature;
 pub(crate) mod throttle;
 pub(crate) mod ticket;
 pub(crate) mod token;
+mod who;
 
 use crate::shared::Shared;
 use crate::shared::buckets::Buckets;
@@ -46,6 +47,8 @@ use token::Claims;
 pub use account::{Account, Role};
 pub use external::IssuerConfig;
 pub use jwks::KeySource;
+pub use who::Who;
+pub(crate) use who::{shut_out, stop_all};
 
 /// How many accounts and addresses are watched for failing sign-ins at the same time.
 const MAX_WATCHED: usize = 100_000;
@@ -207,22 +210,22 @@ impl People {
             .await
             .map_err(|wait| throttled("too many sign-ins were tried from here", wait))?;
         let email = email::normalized(email);
-        inner
-            .failures
-            .backoff(&email)
-            .await
-            .map_err(|wait| throttled("too many sign-ins to this account failed", wait))?;
+        // By account and place: nobody locks somebody else out.
+        let name = format!("{address} {email}");
+        inner.failures.backoff(&name).await.map_err(|wait| {
+            throttled("too many sign-ins to this account failed from here", wait)
+        })?;
         let account = inner.accounts.by_email(&email).await?;
         let hash = account.as_ref().map(|account| account.password_hash());
         let is_right = inner.passwords.verify(password, hash).await?;
         match account {
             Some(account) if is_right && !account.disabled => {
-                inner.failures.forget(&email).await;
+                inner.failures.forget(&name).await;
                 let tokens = self.tokens(&account).await?;
                 Ok((account, tokens))
             }
             _ => {
-                inner.failures.fail(&email).await;
+                inner.failures.fail(&name).await;
                 tracing::info!("a sign-in failed");
                 Err(Error::new(
                     ErrorKind::Unauthorized,
@@ -340,19 +343,13 @@ impl People {
         before: impl Future<Output = Result<()>>,
     ) -> Result<()> {
         let inner = &self.0;
-        let account = match password {
-            _ if principal.issuer().is_some() => self.account(principal.owner().as_str()).await?,
-            password => {
-                self.confirmed(principal, password.unwrap_or_default())
-                    .await?
-            }
-        };
+        if principal.issuer().is_none() {
+            let password = password.unwrap_or_default();
+            self.confirmed(principal, password).await?;
+        }
         // First nobody may come back, then everything goes: a crash in between leaves a disabled
         // account without an address, which the operator can erase.
-        inner.accounts.set_disabled(&account.id, true).await?;
-        inner.accounts.forget_address(&account).await?;
-        inner.sign_ins.end_all(&account.id, None).await?;
-        inner.keys.delete_all(&account.id).await?;
+        shut_out(&inner.store, principal.owner()).await?;
         before.await?;
         erase_owner(&*inner.store, principal.owner(), &mut |_| ()).await?;
         Ok(())
@@ -375,8 +372,7 @@ impl People {
             None if OwnerId::new(email).is_ok() => self.0.accounts.by_id(email).await?,
             None => None,
         };
-        let missing = "no account has this address or id: `neuro-tutor users list` has all of them";
-        account.ok_or_else(|| Error::new(ErrorKind::NotFound, missing))
+        account.ok_or_else(|| Error::new(ErrorKind::NotFound, who::MISSING))
     }
 
     /// Accounts in the order of their ids, after one.

@@ -20,6 +20,7 @@ use crate::allowance::StreamPlace;
 use crate::encode::{Encoder, Flow, heartbeat};
 use crate::error::ApiError;
 use crate::metrics::Held;
+use crate::people::principal::unauthorized;
 use crate::state::{AppState, Caller};
 
 /// Bytes of events that are sent in one piece when more are there already.
@@ -208,7 +209,15 @@ impl<E: Encoder> State<E> {
                     && !caller.is_welcome().await
                 {
                     // Whoever has no right to the rest has none to this part either.
-                    self.next = Next::Nothing;
+                    let mut out = BytesMut::new();
+                    let flow = self.encoder.turn_away(&unauthorized(), &mut out);
+                    self.follow(flow);
+                    if !flow.is_over() {
+                        self.next = Next::Nothing;
+                    }
+                    if !out.is_empty() {
+                        return Some(Ok(out.freeze()));
+                    }
                     continue;
                 }
             }

@@ -12,6 +12,12 @@ use crate::error::{Error, ErrorKind, Result};
 /// How often a change is tried again because somebody else changed the same document.
 const MAX_ATTEMPTS: usize = 8;
 
+/// The key of a document that is nobody's: no owner's id begins with a slash, so that it is neither
+/// exported nor erased with somebody.
+pub fn nobodys(key: &str) -> String {
+    format!("/{key}")
+}
+
 /// The documents of a store. Cheap to clone; clones share the store.
 ///
 /// ```

@@ -63,7 +63,7 @@ pub(super) fn run(args: &Args, vars: &Vars) -> Result<u8, Failure> {
             skip_damaged: args.skip_damaged,
             ..ExportOptions::default()
         };
-        let mut export = Export::begin(data, options).await?;
+        let mut export = Export::begin(data, None, options).await?;
         let unfinished = directory.join("unfinished-backup");
         let mut file = private(&unfinished).map_err(fail)?;
         let progress = Progress::new("backing up");

@@ -9,6 +9,8 @@ use tutor_core::ErrorKind;
 use tutor_core::store::{Location, Store};
 use tutor_core::transfer::{Counts, ExportOptions, Exporter};
 
+use crate::people::Who;
+
 use super::failure::{Failure, WRONG_CONFIGURATION};
 
 /// The data of a command.
@@ -64,19 +66,28 @@ pub(super) enum Export {
 }
 
 impl Export {
-    pub(super) async fn begin(data: Data, options: ExportOptions) -> Result<Self, Failure> {
+    /// Of one owner, or of all.
+    pub(super) async fn begin(
+        data: Data,
+        who: Option<Who>,
+        mut options: ExportOptions,
+    ) -> Result<Self, Failure> {
         match data {
-            Data::Store(store) => Ok(Self::Store(Box::new(Exporter::new(store, options)))),
+            Data::Store(store) => {
+                if let Some(who) = who {
+                    options.owner = Some(who.owner(&store).await?);
+                }
+                Ok(Self::Store(Box::new(Exporter::new(store, options))))
+            }
             Data::Server(mut client) => {
                 let ExportOptions {
-                    owner,
                     since,
                     skip_damaged,
                     ..
                 } = options;
                 client
                     .ask(&Request::Export {
-                        owner,
+                        owner: who,
                         since,
                         skip_damaged,
                     })

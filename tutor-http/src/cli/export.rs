@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::config::{DataArgs, Vars};
-use tutor_core::OwnerId;
+use crate::people::Who;
 use tutor_core::time::Timestamp;
 use tutor_core::transfer::ExportOptions;
 
@@ -26,9 +26,9 @@ running server goes on meanwhile: each session is as it was at one moment.";
 pub(super) struct Args {
     #[command(flatten)]
     data: DataArgs,
-    /// Only what is theirs: sessions, and records that name them
+    /// Only what is theirs: an owner's id, or the address of an account
     #[arg(long)]
-    owner: Option<OwnerId>,
+    owner: Option<Who>,
     /// Only sessions that changed then or later, such as 2026-11-24 or 2026-11-24T09:30:00Z
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<Timestamp>,
@@ -40,13 +40,12 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, vars: &Vars) -> Result<u8, Failure> {
     runtime()?.block_on(async {
         let options = ExportOptions {
-            owner: args.owner,
             since: args.since,
             skip_damaged: args.skip_damaged,
             ..ExportOptions::default()
         };
         let data = Data::find(&args.data, vars).await?;
-        let mut export = Export::begin(data, options).await?;
+        let mut export = Export::begin(data, args.owner, options).await?;
         let progress = Progress::new("exporting");
         let mut out = io::stdout();
         while let Some(lines) = export.next().await? {

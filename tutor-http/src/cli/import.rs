@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{DataArgs, Vars};
 use crate::control::{Client, Request, report};
+use crate::people::Who;
 use serde_json::Value;
-use tutor_core::OwnerId;
 use tutor_core::transfer::{ImportOptions, Importer, OnConflict};
 
 use super::data::{Data, wait};
@@ -37,9 +37,9 @@ pub(super) struct Args {
     /// What to do with sessions and records that are there already and differ
     #[arg(long, value_enum, default_value = "fail")]
     on_conflict: Choice,
-    /// Everything becomes theirs; records are left out
+    /// Everything becomes theirs, an owner's id or the address of an account; records are left out
     #[arg(long)]
-    owner: Option<OwnerId>,
+    owner: Option<Who>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -71,6 +71,10 @@ pub(super) fn run(args: Args, vars: &Vars) -> Result<u8, Failure> {
         let owner = args.owner;
         let done = match data {
             Data::Store(store) => {
+                let owner = match owner {
+                    Some(who) => Some(who.owner(&store).await?),
+                    None => None,
+                };
                 let options = ImportOptions { on_conflict, owner };
                 into_store(Importer::new(store, options), input, &progress).await?
             }

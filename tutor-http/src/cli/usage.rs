@@ -2,8 +2,8 @@
 
 use crate::config::{DataArgs, Vars};
 use crate::control::{Answer, Request};
+use crate::people::Who;
 use crate::usage::{CSV_HEADER, Pages, csv_line};
-use tutor_core::OwnerId;
 use tutor_core::usage::{DayUsage, UsageQuery};
 
 use super::data::Data;
@@ -24,9 +24,9 @@ thumbs and bytes of uploads, by owner and day of UTC. Also while a server has th
 pub(super) struct Args {
     #[command(flatten)]
     data: DataArgs,
-    /// Only theirs
+    /// Only theirs: an owner's id, or the address of an account
     #[arg(long)]
-    owner: Option<OwnerId>,
+    owner: Option<Who>,
     /// The first day, such as 2026-11-26
     #[arg(long, value_name = "DAY")]
     from: Option<String>,
@@ -72,8 +72,12 @@ async fn find(args: &Args, vars: &Vars) -> Result<Vec<DayUsage>, Failure> {
     let mut days = Vec::new();
     match Data::find(&args.data, vars).await? {
         Data::Store(store) => {
+            let owner = match &args.owner {
+                Some(who) => Some(who.owner(&store).await?),
+                None => None,
+            };
             let query = UsageQuery {
-                owner: args.owner.clone(),
+                owner,
                 from: args.from.clone(),
                 to: args.to.clone(),
                 ..UsageQuery::default()

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::config::{DataArgs, Vars};
 use crate::control::Request;
-use tutor_core::LiveBus;
-use tutor_core::OwnerId;
+use crate::people::{Who, shut_out};
 use tutor_core::transfer::erase_owner;
+use tutor_core::{ErrorKind, LiveBus};
 
 use super::data::{Data, wait};
 use super::failure::{DONE, Failure, WRONG_CONFIGURATION};
@@ -49,8 +49,8 @@ enum Command {
 struct Erase {
     #[command(flatten)]
     data: DataArgs,
-    /// Whose data; an embedded tutor's is `local`
-    owner: OwnerId,
+    /// Whose: the address or id of an account, or another owner's id; an embedded tutor's is `local`
+    owner: Who,
     /// Do it: there is no way back but a backup
     #[arg(long)]
     yes: bool,
@@ -78,17 +78,19 @@ fn erase(args: &Erase, vars: &Vars) -> Result<u8, Failure> {
         let progress = Progress::new("erasing");
         let (sessions, records) = match Data::find(&args.data, vars).await? {
             Data::Store(store) => {
+                let owner = args.owner.owner(&store).await?;
+                shut_out(&store, &owner).await?;
                 let mut say = |done: tutor_core::transfer::Erased| {
                     progress.say(format!("{} sessions", done.sessions));
                 };
                 let uploads = match args.data.files(vars, Arc::clone(&store))? {
-                    Some(files) => files.erase(&args.owner).await?,
+                    Some(files) => files.erase(&owner).await?,
                     None => 0,
                 };
-                let erased = erase_owner(&*store, &args.owner, &mut say).await?;
+                let erased = erase_owner(&*store, &owner, &mut say).await?;
                 store.close().await?;
                 if let Some(shared) = args.data.shared(vars)?
-                    && shared.bus().forget(&args.owner, None).await.is_err()
+                    && shared.bus().forget(&owner, None).await.is_err()
                 {
                     note("Redis cannot be reached: what it has of them, it forgets within minutes");
                 }
@@ -103,6 +105,10 @@ fn erase(args: &Erase, vars: &Vars) -> Result<u8, Failure> {
             }
         };
         drop(progress);
+        if sessions + records == 0 {
+            let message = format!("there is nothing of {}, and no account", args.owner);
+            return Err(Failure::of_kind(ErrorKind::NotFound, message));
+        }
         note(&format!(
             "erased {sessions} sessions and {records} records of {}",
             args.owner

@@ -15,13 +15,14 @@ use tutor_core::store::{Documents, Location, RecordStore, Store, verify, verify:
 use tutor_core::time::{Runtime as _, SystemRuntime};
 use tutor_core::transfer::{Counts, ExportOptions, Exporter, ImportOptions, Importer, OnConflict};
 use tutor_core::usage::UsageQuery;
-use tutor_core::{Error, Result, Tutor};
+use tutor_core::{Error, OwnerId, Result, Tutor};
 
+use super::accounts::{self, Accounts, Told};
 use super::frame::{self, Kind};
 use super::report::{imported, verified};
-use super::{Refusal, Request, accounts, path};
+use super::{Refusal, Request, path};
 use crate::config::Opened;
-use crate::people::secret;
+use crate::people::{Who, secret, shut_out, stop_all};
 use crate::usage::Pages;
 
 /// Commands that are done at a time; more wait.
@@ -126,11 +127,22 @@ async fn perform(
         ..
     }: Opened,
 ) -> io::Result<Result<Value>> {
+    let owner = match &request {
+        Request::Export { owner, .. }
+        | Request::Import { owner, .. }
+        | Request::Usage { owner, .. } => named(&store, owner.as_ref()).await,
+        Request::Erase { owner } => named(&store, Some(owner)).await,
+        _ => Ok(None),
+    };
+    let owner = match owner {
+        Ok(owner) => owner,
+        Err(error) => return Ok(Err(error)),
+    };
     match request {
         Request::Export {
-            owner,
             since,
             skip_damaged,
+            ..
         } => {
             let options = ExportOptions {
                 owner,
@@ -140,7 +152,7 @@ async fn perform(
             };
             export(Exporter::new(store, options), stream).await
         }
-        Request::Import { on_conflict, owner } => {
+        Request::Import { on_conflict, .. } => {
             let on_conflict = match on_conflict.as_str() {
                 "keep" => OnConflict::Keep,
                 "replace" => OnConflict::Replace,
@@ -158,7 +170,7 @@ async fn perform(
             });
             Ok(found.await?.map(|found| verified(&found)))
         }
-        Request::Usage { owner, from, to } => {
+        Request::Usage { from, to, .. } => {
             let query = UsageQuery {
                 owner,
                 from,
@@ -168,14 +180,22 @@ async fn perform(
             usage(&store, &tutor, query, stream).await
         }
         Request::Accounts(what) => {
-            let done = accounts::perform(store, what).await;
+            let done = perform_on_accounts(store, &tutor, what).await;
             Ok(done.map(|accounts| json!({ "accounts": accounts })))
         }
         Request::RotateKeys { at_once } => Ok(rotate_keys(store, at_once).await),
-        Request::Erase { owner } => {
-            let theirs = tutor.for_owner(owner);
-            Ok(erase(&store, &files, &theirs).await)
-        }
+        Request::Erase { .. } => match owner {
+            Some(owner) => Ok(erase(&store, &files, &tutor.for_owner(owner)).await),
+            None => Ok(Err(Error::internal("nobody was named"))),
+        },
+    }
+}
+
+/// Whose data is meant, if anybody was named.
+async fn named(store: &Arc<dyn Store>, who: Option<&Who>) -> Result<Option<OwnerId>> {
+    match who {
+        Some(who) => Ok(Some(who.owner(store).await?)),
+        None => Ok(None),
     }
 }
 
@@ -267,6 +287,18 @@ async fn tell<T, W: Future<Output = Result<T>>>(
     }
 }
 
+async fn perform_on_accounts(
+    store: Arc<dyn Store>,
+    tutor: &Tutor,
+    what: Accounts,
+) -> Result<Vec<Told>> {
+    let told = accounts::perform(store, what).await?;
+    for account in told.iter().filter(|account| account.disabled) {
+        stop_all(tutor, &account.id).await?;
+    }
+    Ok(told)
+}
+
 async fn rotate_keys(store: Arc<dyn Store>, at_once: bool) -> Result<Value> {
     let documents = Documents::new(store);
     let keys = secret::rotate(&documents, SystemRuntime.now(), at_once).await?;
@@ -274,6 +306,7 @@ async fn rotate_keys(store: Arc<dyn Store>, at_once: bool) -> Result<Value> {
 }
 
 async fn erase(store: &Arc<dyn Store>, files: &FileStore, theirs: &Tutor) -> Result<Value> {
+    shut_out(store, theirs.owner()).await?;
     let uploads = files.erase(theirs.owner()).await?;
     let erased = theirs.erase(store).await?;
     Ok(json!({"sessions": erased.sessions, "records": erased.records + uploads}))

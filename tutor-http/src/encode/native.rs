@@ -6,9 +6,10 @@
 use std::fmt::Write as _;
 
 use bytes::{BufMut, BytesMut};
-use tutor_core::TurnEvent;
+use serde_json::json;
+use tutor_core::{Error, TurnEvent};
 
-use super::{Encoder, Flow, put_json};
+use super::{Encoder, Flow, named, put_json};
 
 /// The stream ends here, the turn does not: come back in a second with the last id.
 const RESUME: &[u8] = b"retry: 1000\n: the server is stopping; resume with Last-Event-ID\n\n";
@@ -37,6 +38,13 @@ impl Encoder for Native {
 
     fn detach(&mut self, out: &mut BytesMut) -> Flow {
         out.put_slice(RESUME);
+        Flow::End
+    }
+
+    /// An `error` without a number: it is none of the turn's events, and whoever signs in again
+    /// resumes behind the last one.
+    fn turn_away(&mut self, why: &Error, out: &mut BytesMut) -> Flow {
+        named(out, &json!({"type": "error", "error": why.info()}));
         Flow::End
     }
 }

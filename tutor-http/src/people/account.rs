@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use tutor_core::store::document::{Documents, put, remove};
+use tutor_core::store::document::{Documents, nobodys, put, remove};
 use tutor_core::store::{Expect, KeyRange};
 use tutor_core::time::Timestamp;
 use tutor_core::{Error, ErrorKind, Result};
@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::external::Vouched;
 
 const ACCOUNT: &str = "account";
-/// From an address to the id of its account.
+/// From an address to the id of its account. It is nobody's: an address may be an owner's id.
 const EMAIL: &str = "account-email";
 
 /// What a person may do.
@@ -110,7 +110,7 @@ impl Accounts {
     /// `conflict` if its address is taken.
     pub(super) async fn create(&self, account: &Account) -> Result<()> {
         let writes = vec![
-            put(EMAIL, &account.email, &account.id, Expect::Absent)?,
+            put(EMAIL, &nobodys(&account.email), &account.id, Expect::Absent)?,
             put(ACCOUNT, &account.id, account, Expect::Absent)?,
         ];
         let taken = |error: Error| match error.kind() {
@@ -145,7 +145,7 @@ impl Accounts {
         let Ok(email) = super::email::parse(email) else {
             return Ok(None);
         };
-        match self.0.get::<String>(EMAIL, &email).await? {
+        match self.0.get::<String>(EMAIL, &nobodys(&email)).await? {
             Some((id, _)) => self.by_id(&id).await,
             None => Ok(None),
         }
@@ -185,6 +185,7 @@ impl Accounts {
         if account.issuer.is_some() {
             return Ok(());
         }
-        self.0.commit(vec![remove(EMAIL, &account.email)]).await
+        let address = nobodys(&account.email);
+        self.0.commit(vec![remove(EMAIL, &address)]).await
     }
 }

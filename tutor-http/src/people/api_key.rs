@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
-use tutor_core::store::document::{Documents, put, remove};
+use tutor_core::store::document::{Documents, nobodys, put, remove};
 use tutor_core::store::{Expect, KeyRange};
 use tutor_core::time::Timestamp;
 use tutor_core::{Error, Result};
@@ -13,6 +13,7 @@ use tutor_core::{Error, Result};
 use super::principal::{Scope, unauthorized};
 use super::secret::random_text;
 
+/// From its id to a key.
 const KEY: &str = "api-key";
 /// From owner and key to nothing: which keys a person has.
 const OF_OWNER: &str = "api-key-of";
@@ -106,7 +107,7 @@ impl ApiKeys {
             id,
         };
         let writes = vec![
-            put(KEY, &key.id, &key, Expect::Absent)?,
+            put(KEY, &nobodys(&key.id), &key, Expect::Absent)?,
             put(OF_OWNER, &index(owner, &key.id), &(), Expect::Any)?,
         ];
         self.0.commit(writes).await?;
@@ -126,7 +127,7 @@ impl ApiKeys {
         if id.len() > 2 * ID_BYTES {
             return Err(unauthorized());
         }
-        let found = self.0.get::<ApiKey>(KEY, id).await?;
+        let found = self.0.get::<ApiKey>(KEY, &nobodys(id)).await?;
         let (key, _) = found.ok_or_else(unauthorized)?;
         let is_right = constant_time_eq(&digest_of(secret), &key.digest);
         if !is_right || key.expires_at.is_some_and(|end| end <= now) {
@@ -136,7 +137,8 @@ impl ApiKeys {
             .last_used_at
             .is_none_or(|last| now.saturating_since(last) >= USE_RESOLUTION);
         if is_stale {
-            let used = self.0.update::<ApiKey>(KEY, id, |key| {
+            let id = nobodys(id);
+            let used = self.0.update::<ApiKey>(KEY, &id, |key| {
                 key.last_used_at = Some(now);
                 Ok(())
             });
@@ -149,7 +151,7 @@ impl ApiKeys {
 
     /// The key of this id, if it has not expired.
     pub(super) async fn by_id(&self, id: &str, now: Timestamp) -> Result<Option<ApiKey>> {
-        let found = self.0.get::<ApiKey>(KEY, id).await?;
+        let found = self.0.get::<ApiKey>(KEY, &nobodys(id)).await?;
         let key = found.map(|(key, _)| key);
         Ok(key.filter(|key| key.expires_at.is_none_or(|end| now < end)))
     }
@@ -164,7 +166,12 @@ impl ApiKeys {
         let mut keys = Vec::new();
         for (index, ()) in self.0.scan::<()>(OF_OWNER, range, MAX_KEYS).await? {
             let id = index.strip_prefix(&prefix).unwrap_or_default();
-            keys.extend(self.0.get::<ApiKey>(KEY, id).await?.map(|(key, _)| key));
+            keys.extend(
+                self.0
+                    .get::<ApiKey>(KEY, &nobodys(id))
+                    .await?
+                    .map(|(key, _)| key),
+            );
         }
         Ok(keys)
     }
@@ -176,7 +183,7 @@ impl ApiKeys {
             return Ok(false);
         }
         self.0
-            .commit(vec![remove(KEY, id), remove(OF_OWNER, &index)])
+            .commit(vec![remove(KEY, &nobodys(id)), remove(OF_OWNER, &index)])
             .await?;
         Ok(true)
     }

@@ -134,7 +134,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The one answer to everybody who is not known.
-pub(super) fn unauthorized() -> Error {
+pub(crate) fn unauthorized() -> Error {
     Error::new(
         ErrorKind::Unauthorized,
         "sign in: send a valid token as `Authorization: Bearer TOKEN`",

@@ -15,7 +15,8 @@ use tutor_core::{Error, ErrorKind, Result};
 use super::{sign_in, token};
 
 const KIND: &str = "secret";
-const KEY: &str = "signing";
+/// Nobody's: no owner's id begins with a slash.
+const KEY: &str = "/signing";
 
 /// Keys that verify at a time.
 const MAX_KEYS: usize = 16;

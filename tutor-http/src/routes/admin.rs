@@ -18,6 +18,7 @@ use crate::body::JsonBody;
 use crate::error::ApiError;
 use crate::openapi::{ErrorBody, HTTPValidationError};
 use crate::params::{PathText, Query};
+use crate::people::stop_all;
 use crate::usage::{CSV_HEADER, Pages, csv_line};
 use crate::validate::Checker;
 
@@ -79,7 +80,13 @@ pub(super) async fn update(
 ) -> Result<Json<User>, ApiError> {
     person.principal.require_admin()?;
     let disabled = disabled(&body)?;
-    let work = async move { person.people.set_disabled(&id, disabled).await };
+    let work = async move {
+        let account = person.people.set_disabled(&id, disabled).await?;
+        if disabled {
+            stop_all(&person.state.tutor, &account.id).await?;
+        }
+        Ok(account)
+    };
     Ok(Json(to_the_end(work).await?.into()))
 }
 

@@ -323,6 +323,42 @@ async fn an_erased_owner_is_gone_and_after_compaction_from_the_files_too() {
     }
 }
 
+#[tokio::test]
+async fn a_person_is_named_by_address_and_erased_for_good_and_what_is_nobodys_stays() {
+    let (binary, from) = (Binary::new(), Binary::new());
+    let add = ["users", "add", "ada@example.org", "--data", "d"];
+    let password = b"a-long-enough-one-123\n";
+    let id = String::from_utf8(binary.run_with(&add, password).ok()).unwrap();
+    fill(&from.path("d")).await;
+    let lines = from.run(&["export", "--data", "d", "--owner", "ada"]).ok();
+    let import = ["import", "--data", "d", "--owner", "ada@example.org"];
+    binary.run_with(&import, &lines).ok();
+
+    let of = |who: &str| {
+        binary
+            .run(&["export", "--data", "d", "--owner", who])
+            .text()
+    };
+    let theirs = of("Ada@example.org");
+    assert_eq!(theirs, of(id.trim()));
+    assert_eq!(theirs.matches("\"session\":{").count(), 11, "{theirs}");
+    for nobody in ["signing", "bea@example.org"] {
+        assert!(!of(nobody).contains("\"record\":{"), "{nobody}");
+        let erase = ["users", "erase", nobody, "--data", "d", "--yes"];
+        let said = binary.run(&erase).refused(1);
+        assert!(said.contains("nothing of"), "{said}");
+    }
+    binary.run_with(&add, password).refused(5);
+    let erase = ["users", "erase", "ada@example.org", "--data", "d", "--yes"];
+    binary.run(&erase).ok();
+    assert_eq!(binary.run(&["users", "list", "--data", "d"]).text(), "");
+    binary.run(&erase).refused(1);
+    // The address is free, and what tokens are signed with is what it was.
+    binary.run_with(&add, password).ok();
+    let all = binary.run(&["export", "--data", "d"]).text();
+    assert!(!all.contains("words of ada") && all.contains("/signing"));
+}
+
 /// A server has the directory, and turns go on; the commands reach it by themselves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_it_serves_data_is_exported_backed_up_verified_imported_and_erased() {
