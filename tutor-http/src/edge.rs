@@ -27,11 +27,14 @@ use crate::traces;
 
 mod cors;
 mod proxies;
+mod remainder;
 mod request_id;
 mod security;
 
 pub use cors::Origins;
 pub use proxies::TrustedProxies;
+
+use remainder::Remainder;
 
 /// The routes that say how the server is.
 const WATCHED: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -60,9 +63,13 @@ impl Edge {
             None => {
                 let span = tracing::info_span!("request", id, otel.kind = "server");
                 traces::adopt(&span, request.headers());
+                let (request, remainder) = Remainder::watch(request);
                 let routed = self.route(request).instrument(span.clone()).await;
                 describe(&span, &method, &routed);
-                let mut response = error::render(routed, &id, Dialect::of(&path));
+                let mut response = error::render(routed, &id, &method, Dialect::of(&path));
+                if let Some(remainder) = remainder {
+                    remainder.tell(&mut response);
+                }
                 self.state
                     .origins
                     .allow(origin.as_ref(), response.headers_mut());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
 use tutor_core::{Error, ErrorKind, Retry};
 
@@ -204,8 +204,14 @@ impl<'a> Limit<'a> {
             reset_seconds,
         } = self;
         let window = self.window().map_or(String::new(), |w| format!(";w={w}"));
-        let policy = format!("\"{name}\";q={}{window}", quota.floor());
-        let left = format!("\"{name}\";r={};t={reset_seconds}", remaining.floor());
+        // The headers have whole numbers only.
+        let (parts, unit) = match name.ends_with("cost_usd_per_day") {
+            true => (1e6, ";qu=\"micro-usd\""),
+            false => (1.0, ""),
+        };
+        let (quota, remaining) = ((quota * parts).round(), (remaining * parts).round());
+        let policy = format!("\"{name}\";q={quota}{unit}{window}");
+        let left = format!("\"{name}\";r={remaining};t={reset_seconds}");
         for (header, value) in [("ratelimit-policy", policy), ("ratelimit", left)] {
             // Names and numbers are visible ASCII.
             if let Ok(value) = HeaderValue::from_str(&value) {
@@ -236,7 +242,12 @@ impl<'a> ErrorBody<'a> {
 }
 
 /// Writes the body of a response that stands for an error, and logs what the client is not told.
-pub(crate) fn render(response: Response, request_id: &str, dialect: Dialect) -> Response {
+pub(crate) fn render(
+    response: Response,
+    request_id: &str,
+    method: &Method,
+    dialect: Dialect,
+) -> Response {
     let Some(error) = response.extensions().get::<ApiError>().cloned() else {
         return response;
     };
@@ -258,12 +269,6 @@ pub(crate) fn render(response: Response, request_id: &str, dialect: Dialect) -> 
             .headers
             .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    if parts.status == StatusCode::REQUEST_TIMEOUT {
-        // The rest of the body may still come: the connection cannot be used again.
-        parts
-            .headers
-            .insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
     // That of the empty body.
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(
@@ -275,13 +280,13 @@ pub(crate) fn render(response: Response, request_id: &str, dialect: Dialect) -> 
     // Strings and numbers always serialize.
     let body = match dialect.body(parts.status, error.code(), &message, request_id) {
         Some(body) => serde_json::to_vec(&body),
-        None => serde_json::to_vec(&native(&error, request_id)),
+        None => serde_json::to_vec(&native(&error, request_id, method)),
     };
     Response::from_parts(parts, Body::from(body.unwrap_or_default()))
 }
 
 /// The body in the server's own words.
-fn native<'a>(error: &'a ApiError, request_id: &'a str) -> ErrorBody<'a> {
+fn native<'a>(error: &'a ApiError, request_id: &'a str, method: &Method) -> ErrorBody<'a> {
     match error {
         ApiError::Http(_, detail) => ErrorBody::new(Detail::Text(detail)),
         ApiError::Invalid(problems) => {
@@ -289,7 +294,9 @@ fn native<'a>(error: &'a ApiError, request_id: &'a str) -> ErrorBody<'a> {
         }
         ApiError::Engine(error) => {
             let detail = if error.kind() == ErrorKind::InvalidInput {
-                Detail::Problems(Cow::Owned(vec![Problem::of_engine(error)]))
+                // What is only read has no body.
+                let place = if method.is_safe() { "query" } else { "body" };
+                Detail::Problems(Cow::Owned(vec![Problem::of_engine(error, place)]))
             } else {
                 Detail::Text(public_message(error))
             };

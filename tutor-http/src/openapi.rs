@@ -356,15 +356,15 @@ fn refine(parameter: &mut Parameter, operation: &str) {
         ),
         ("cursor", "usage") => pattern(
             schema,
-            "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])[.][A-Za-z0-9_~@:+-][A-Za-z0-9._~@:+-]{0,127}$",
+            &format!("^{DAY}[.][A-Za-z0-9_~@:+-][A-Za-z0-9._~@:+-]{{0,127}}$"),
         ),
-        ("from" | "to", _) => pattern(
-            schema,
-            "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])$",
-        ),
+        ("from" | "to", _) => pattern(schema, &format!("^{DAY}$")),
         _ => {}
     }
 }
+
+/// A day of this century, but for those of leap years.
+const DAY: &str = "20[0-9]{2}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))";
 
 /// The schema of an error.
 fn body_of(dialect: Dialect) -> &'static str {

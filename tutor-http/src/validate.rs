@@ -80,11 +80,11 @@ impl Problem {
             .with_ctx(json!({"error": why}))
     }
 
-    /// What the engine says about a request whose form is right.
-    pub(crate) fn of_engine(error: &Error) -> Self {
+    /// What the engine says about this part of a request, whose form is right.
+    pub(crate) fn of_engine(error: &Error, place: &str) -> Self {
         let field = error.context_value("field").into_iter();
         let names = field.flat_map(|field| field.split('.'));
-        let loc = ["body"].into_iter().chain(names);
+        let loc = [place].into_iter().chain(names);
         Self::value(
             loc.map(|name| name.to_owned().into()).collect(),
             error.message(),

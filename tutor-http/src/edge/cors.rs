@@ -5,13 +5,17 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tutor_core::{Error, ErrorKind, Result};
 
 const METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, QUERY";
+/// What of an answer's head a page of another origin may read, beside what every page may.
+const EXPOSED: &str = "Accept-Ranges, Content-Disposition, Content-Range, ETag, \
+     Idempotency-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After, \
+     WWW-Authenticate, X-Request-Id, X-Session-Id, X-Vercel-AI-UI-Message-Stream";
 const PREFLIGHT_VARY: &str = "Origin, Access-Control-Request-Method, \
      Access-Control-Request-Headers, Access-Control-Request-Private-Network";
 const PRIVATE_NETWORK: HeaderName =
@@ -135,6 +139,8 @@ impl Origins {
         );
         if self.contains(origin) {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            let exposed = HeaderValue::from_static(EXPOSED);
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         }
     }
 }

@@ -47,7 +47,7 @@ pub use ui::UiRequest;
         (status = 200, description = "The reply", content(
             (ChatResponse = "application/json"), (TurnEvent = "text/event-stream")),
             headers(("Idempotency-Replayed" = String, description = "`true` if the request was answered before"))),
-        (status = 404, description = "There is no such conversation or message", body = ErrorBody),
+        (status = 404, description = "There is no such conversation", body = ErrorBody),
         (status = 409, description = "A reply is being written in this conversation (`turn_id` names it), perhaps to an earlier request with the same idempotency key: then come back after `Retry-After` seconds", body = ErrorBody),
         (status = 429, description = "The provider asks to wait", body = ErrorBody,
             headers(("Retry-After" = u64, description = "Seconds"))),

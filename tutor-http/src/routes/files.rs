@@ -282,7 +282,7 @@ pub(super) async fn read(
 
 /// Delete a file
 ///
-/// For good. Messages that name it keep its name.
+/// For good. Messages that name it keep its id, and the name that they gave it.
 #[utoipa::path(delete, path = "/api/files/{file_id}", tag = "files", operation_id = "delete_file",
     params(("file_id" = String, Path)),
     responses((status = 204, description = "Deleted"),

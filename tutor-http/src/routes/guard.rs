@@ -25,15 +25,12 @@ impl FromRequestParts<AppState> for App {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         state.limiter.at_address(name_of(parts)).await?;
         let Some(people) = &state.people else {
+            state.limiter.of_person(state.tutor.owner()).await?;
             return Ok(Self(charged(state.clone(), None, parts)));
         };
         let principal = people.identify(&parts.headers).await?;
         admit(state, &principal).await?;
-        principal.require(if parts.method.is_safe() {
-            Scope::Read
-        } else {
-            Scope::Write
-        })?;
+        principal.require(scope_of(parts))?;
         let key = principal.key().map(str::to_owned);
         let state = state.clone().for_caller(people, principal);
         Ok(Self(charged(state, key.as_deref(), parts)))
@@ -75,9 +72,9 @@ impl FromRequestParts<AppState> for Person {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let Accounts(people) = Accounts::from_request_parts(parts, state).await?;
-        state.limiter.at_address(name_of(parts)).await?;
         let principal = people.identify(&parts.headers).await?;
         admit(state, &principal).await?;
+        principal.require(scope_of(parts))?;
         let mut state = state.clone();
         state.tutor = state.tutor.for_owner(principal.owner().clone());
         Ok(Self {
@@ -102,6 +99,7 @@ impl FromRequestParts<AppState> for Operator {
             return Ok(Self(person.state));
         }
         state.limiter.at_address(name_of(parts)).await?;
+        state.limiter.of_person(state.tutor.owner()).await?;
         Ok(Self(state.clone()))
     }
 }
@@ -113,7 +111,8 @@ pub(super) struct Accounts(pub(super) People);
 impl FromRequestParts<AppState> for Accounts {
     type Rejection = ApiError;
 
-    async fn from_request_parts(_: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        state.limiter.at_address(name_of(parts)).await?;
         match &state.people {
             Some(people) => Ok(Self(people.clone())),
             None => Err(Error::new(
@@ -153,6 +152,14 @@ fn charged(mut state: AppState, key: Option<&str>, parts: &Parts) -> AppState {
         state.tutor = state.tutor.charged_to(payers);
     }
     state
+}
+
+/// What a key must be allowed to.
+fn scope_of(parts: &Parts) -> Scope {
+    match parts.method.is_safe() {
+        true => Scope::Read,
+        false => Scope::Write,
+    }
 }
 
 /// Counts a request of somebody.

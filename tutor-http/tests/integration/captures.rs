@@ -183,7 +183,8 @@ fn bytes(parts: &[Part]) -> Vec<u8> {
 fn normal(response: &Response) -> Answer {
     let kept = |name: &str| {
         matches!(name, "content-type" | "allow" | "location" | "vary")
-            || name.starts_with("access-control")
+            // Which of the headers a page may read the original did not say.
+            || name.starts_with("access-control") && name != "access-control-expose-headers"
     };
     let headers = response.headers.iter().filter(|(name, _)| kept(name));
     let mut headers: BTreeMap<_, _> = headers.cloned().collect();

@@ -10,7 +10,7 @@ use tutor_core::provider::{
 use tutor_core::{Error, ErrorKind};
 use tutor_http::Bounds;
 
-use crate::client::Request;
+use crate::client::{Request, send_raw};
 use crate::server::{Server, builder};
 
 #[tokio::test]
@@ -79,6 +79,26 @@ async fn a_page_of_an_allowed_origin_can_read_errors_too() {
         assert!(response.status >= 400);
         let allowed = response.header("access-control-allow-origin");
         assert_eq!(allowed, Some("http://localhost:5173"));
+        let exposed = response.header("access-control-expose-headers").unwrap();
+        for name in ["X-Request-Id", "X-Session-Id", "Retry-After", "RateLimit"] {
+            assert!(exposed.split(", ").any(|one| one == name), "{exposed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_on_which_a_body_was_left_unread_is_closed_and_its_client_told() {
+    let server = Server::start().await;
+    let body = json!({"messages": [{"role": "user", "content": "Hi"}]}).to_string();
+    for (path, status, told) in [("/api/chat", 200, None), ("/nope", 404, Some("close"))] {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = send_raw(server.address, request.as_bytes()).await.unwrap();
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("connection"), told, "{path}");
     }
 }
 

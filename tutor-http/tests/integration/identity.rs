@@ -219,14 +219,23 @@ async fn whoever_may_no_longer_read_is_cut_off_in_the_middle_of_a_stream() {
         for stream in streams {
             let rest = stream.events().await;
             // Not a word more, and no end that would tell that the reply is whole.
-            assert!(
-                rest.iter().all(|event| event.kind() != "turn.finished"),
-                "{rest:?}"
-            );
+            let last = rest.last().map(|event| event.kind().to_owned());
+            assert_eq!(last.as_deref(), Some("error"), "{rest:?}");
+            let of_turn = |kind: &str| kind.starts_with("turn.");
+            assert!(!rest.iter().any(|event| of_turn(event.kind())), "{rest:?}");
         }
     };
     tokio::time::timeout(PATIENCE, ended).await.unwrap();
     // It was the reader that was sent away, and not the owner of the reply.
     let sessions = elsewhere.get("/api/sessions?limit=200").await.expect(200);
     assert_eq!(sessions["sessions"].as_array().unwrap().len(), CROWD);
+    // Whose account is disabled, to that person nothing is said any more.
+    let root = town.people.add("root@example.org", PASSWORD, Role::Admin);
+    root.await.unwrap();
+    let root = town.sign_in("root@example.org", PASSWORD).await.expect(200);
+    let path = format!("/api/admin/users/{}", ada.id);
+    let disable = Request::new("PATCH", &path).json(&json!({"disabled": true}));
+    assert_eq!(town.server.tutor.live_turns(), CROWD);
+    Visitor::new(&town, &root).send(disable).await.expect(200);
+    assert_eq!(town.server.tutor.live_turns(), 0);
 }

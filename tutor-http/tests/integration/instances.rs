@@ -104,7 +104,8 @@ async fn messages(session: &str, at: SocketAddr) -> Value {
 
 #[tokio::test]
 async fn a_reply_is_followed_on_the_other_server_from_every_place() {
-    let pair = Pair::start(services::redis(), &[], &[("DEMO_DELAY_MS", "40")]);
+    // Long enough for who comes back to find it running, also where little time is left for tests.
+    let pair = Pair::start(services::redis(), &[], &[("DEMO_DELAY_MS", "150")]);
     let [a, b] = pair.both();
     let (mut stream, started) = begin(a).await;
     let mut original = vec![started.clone()];

@@ -304,6 +304,8 @@ async fn an_api_key_may_do_what_its_scopes_say_and_no_more() {
     );
     key.get("/api/keys").await.expect(403);
     key.send(Request::post("/api/keys", &new)).await.expect(403);
+    let ticket = Request::new("POST", "/api/turns/any/ticket");
+    key.send(ticket).await.expect(403);
     let by_other_name = Request::get("/api/sessions").header("x-api-key", &key.token);
     town.send(by_other_name).await.expect(401);
 
@@ -318,6 +320,8 @@ async fn an_api_key_may_do_what_its_scopes_say_and_no_more() {
         .await
         .expect_empty(204);
     key.get("/api/sessions").await.expect(401);
+    let writing = ada.key(&["write"]).await;
+    writing.get("/api/auth/me").await.expect(403);
 }
 
 #[tokio::test]
@@ -411,6 +415,49 @@ async fn after_some_wrong_passwords_an_account_has_to_wait() {
     refused.expect(429);
     town.register("bob@example.org").await;
     town.sign_in("bob@example.org", PASSWORD).await.expect(200);
+}
+
+#[tokio::test]
+async fn whoever_guesses_passwords_locks_nobody_else_out() {
+    let binary = Binary::new();
+    let args = ["--data", "memory:", "--auth", "required"];
+    let server = binary.serve_with(&args, &[("TRUSTED_PROXIES", "127.0.0.0/8")]);
+    let post = async |path: &str, from: &str, password: &str| {
+        let body = json!({"email": "ada@example.org", "password": password});
+        let request = Request::post(path, &body).header("X-Forwarded-For", from);
+        request.send(server.address).await.status
+    };
+    let (eve, ada) = ("203.0.113.7", "203.0.113.8");
+    assert_eq!(post("/api/auth/register", ada, PASSWORD).await, 201);
+    for _ in 0..5 {
+        assert_eq!(post("/api/auth/login", eve, "a wrong password").await, 401);
+    }
+    assert_eq!(post("/api/auth/login", eve, PASSWORD).await, 429);
+    assert_eq!(post("/api/auth/login", ada, PASSWORD).await, 200);
+}
+
+#[tokio::test]
+async fn requests_are_counted_of_those_too_whom_nobody_asks_who_they_are() {
+    let binary = Binary::new();
+    let args = ["--data", "memory:"];
+    let server = binary.serve_with(&args, &[("REQUESTS_PER_MINUTE", "2")]);
+    for path in ["/api/sessions", "/api/admin/usage", "/api/sessions"] {
+        let answer = Request::get(path).send(server.address).await;
+        match path {
+            "/api/admin/usage" => answer.expect(200),
+            _ if answer.status == 200 => continue,
+            _ => answer.expect(429),
+        };
+    }
+    let last = Request::get("/api/sessions").send(server.address).await;
+    assert_eq!(last.expect(429)["limit"]["name"], "requests_per_minute");
+
+    let args = ["--data", "memory:", "--auth", "required"];
+    let server = binary.serve_with(&args, &[("ADDRESS_REQUESTS_PER_MINUTE", "2")]);
+    let refresh = Request::post("/api/auth/refresh", &json!({"refresh_token": "x"}));
+    for status in [401, 401, 429] {
+        refresh.send(server.address).await.expect(status);
+    }
 }
 
 #[tokio::test]
