@@ -133,8 +133,12 @@ def test_what_does_not_fit_into_a_quota_is_refused() -> None:
         with pytest.raises(nt.RateLimitedError) as refused:
             tutor.chat("again")
         assert refused.value.context["quota"] == "1" and refused.value.context["remaining"] == "0"
-        with pytest.raises(nt.RateLimitedError):
+        with pytest.raises(nt.TooLargeError) as never:
             tutor.files.upload(b"12345", "a.txt")
+        assert never.value.context["limit"] == "upload_bytes_per_day"
+        tutor.files.upload(b"123", "a.txt")
+        with pytest.raises(nt.RateLimitedError):
+            tutor.files.upload(b"45", "a.txt")
         tutor.for_owner("bob").chat("hi")
     with pytest.raises(nt.ConfigError, match="turns_per_day"):
         Tutor.open("memory:", quota={"turns": 5})
