@@ -39,6 +39,7 @@ mod body;
 mod params;
 mod syntax;
 mod validate;
+mod watched;
 
 mod encode;
 mod error;

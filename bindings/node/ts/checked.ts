@@ -1,3 +1,4 @@
+// Options that only TypeScript would have refused, refused by name.
 import { Causes, fromNative, TutorError } from './errors.js'
 import { type OptionCode, withoutUnit } from './json.js'
 import { native } from './native.js'

@@ -1,3 +1,4 @@
+// `AbortSignal`s: what they throw, and one listener for all calls that share one.
 import { TutorError } from './errors.js'
 
 /** What an aborted call rejects with, when its signal has a reason of its own: that is the cause. */

@@ -103,7 +103,7 @@ class Slow:
 
         try:
             yield "word"
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         finally:
             self.closed.set()
 

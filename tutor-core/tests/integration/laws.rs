@@ -9,7 +9,7 @@ use tutor_core::message::Content;
 use tutor_core::provider::scripted::{Step, text_script};
 use tutor_core::provider::{Delta, ScriptedProvider};
 use tutor_core::session::Branch;
-use tutor_core::store::{MemoryStore, SledStore};
+use tutor_core::store::{MemoryStore, SessionStore, SledStore};
 use tutor_core::turn::InputMessage;
 use tutor_core::{
     ChatRequest, Error, ErrorKind, Event, FinishReason, Limits, MessageId, MessageStatus, Messages,
@@ -176,6 +176,15 @@ async fn law_3_replay_then_follow_equals_the_original_for_every_cut() {
     }
 }
 
+/// A turn with this script, and its events, which the store has when this tutor is gone.
+async fn told(store: impl SessionStore, script: Vec<Step>) -> (TurnId, Vec<Arc<TurnEvent>>) {
+    let builder = Tutor::builder().store(store);
+    let tutor = builder.provider(ScriptedProvider::new([script])).build();
+    let tutor = tutor.await.unwrap();
+    let stream = tutor.stream("hi").await.unwrap();
+    (stream.turn_id().clone(), all(stream).await)
+}
+
 #[tokio::test]
 async fn law_3_holds_when_only_the_store_remembers() {
     let store = MemoryStore::default();
@@ -198,15 +207,7 @@ async fn law_3_holds_when_only_the_store_remembers() {
         }),
         done(),
     ];
-    let first = Tutor::builder()
-        .store(store.clone())
-        .provider(ScriptedProvider::new([script]))
-        .build()
-        .await
-        .unwrap();
-    let stream = first.stream("hi").await.unwrap();
-    let turn = stream.turn_id().clone();
-    let original = all(stream).await;
+    let (turn, original) = told(store.clone(), script).await;
     let second = Tutor::builder().store(store).build().await.unwrap();
     for after in 0..original.len() as u64 + 2 {
         let from = after.min(original.len() as u64 - 1) as usize;
@@ -222,16 +223,8 @@ async fn law_3_holds_for_a_reply_of_more_events_than_a_row_has_room_for() {
     const MANY: u64 = 80_000;
     let directory = tempfile::tempdir().unwrap();
     let store = SledStore::open(directory.path()).await.unwrap();
-    let script = (0..MANY).map(|_| text("x")).chain([done()]);
-    let first = Tutor::builder()
-        .store(store.clone())
-        .provider(ScriptedProvider::new([script.collect::<Vec<_>>()]))
-        .build()
-        .await
-        .unwrap();
-    let stream = first.stream("hi").await.unwrap();
-    let turn = stream.turn_id().clone();
-    let original = all(stream).await;
+    let script = (0..MANY).map(|_| text("x")).chain([done()]).collect();
+    let (turn, original) = told(store.clone(), script).await;
     assert_eq!(original.len() as u64, MANY + 2);
     let second = Tutor::builder().store(store).build().await.unwrap();
     for after in [0, 70_000, MANY] {

@@ -74,9 +74,7 @@ impl Export {
     ) -> Result<Self, Failure> {
         match data {
             Data::Store(store) => {
-                if let Some(who) = who {
-                    options.owner = Some(who.owner(&store).await?);
-                }
+                options.owner = Who::owner_of(who.as_ref(), &store).await?;
                 Ok(Self::Store(Box::new(Exporter::new(store, options))))
             }
             Data::Server(mut client) => {

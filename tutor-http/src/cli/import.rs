@@ -71,10 +71,7 @@ pub(super) fn run(args: Args, vars: &Vars) -> Result<u8, Failure> {
         let owner = args.owner;
         let done = match data {
             Data::Store(store) => {
-                let owner = match owner {
-                    Some(who) => Some(who.owner(&store).await?),
-                    None => None,
-                };
+                let owner = Who::owner_of(owner.as_ref(), &store).await?;
                 let options = ImportOptions { on_conflict, owner };
                 into_store(Importer::new(store, options), input, &progress).await?
             }

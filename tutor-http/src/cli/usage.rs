@@ -72,12 +72,8 @@ async fn find(args: &Args, vars: &Vars) -> Result<Vec<DayUsage>, Failure> {
     let mut days = Vec::new();
     match Data::find(&args.data, vars).await? {
         Data::Store(store) => {
-            let owner = match &args.owner {
-                Some(who) => Some(who.owner(&store).await?),
-                None => None,
-            };
             let query = UsageQuery {
-                owner,
+                owner: Who::owner_of(args.owner.as_ref(), &store).await?,
                 from: args.from.clone(),
                 to: args.to.clone(),
                 ..UsageQuery::default()

@@ -15,7 +15,7 @@ use tutor_core::store::{Documents, Location, RecordStore, Store, verify, verify:
 use tutor_core::time::{Runtime as _, SystemRuntime};
 use tutor_core::transfer::{Counts, ExportOptions, Exporter, ImportOptions, Importer, OnConflict};
 use tutor_core::usage::UsageQuery;
-use tutor_core::{Error, OwnerId, Result, Tutor};
+use tutor_core::{Error, Result, Tutor};
 
 use super::accounts::{self, Accounts, Told};
 use super::frame::{self, Kind};
@@ -127,14 +127,13 @@ async fn perform(
         ..
     }: Opened,
 ) -> io::Result<Result<Value>> {
-    let owner = match &request {
+    let who = match &request {
         Request::Export { owner, .. }
         | Request::Import { owner, .. }
-        | Request::Usage { owner, .. } => named(&store, owner.as_ref()).await,
-        Request::Erase { owner } => named(&store, Some(owner)).await,
-        _ => Ok(None),
+        | Request::Usage { owner, .. } => owner.as_ref(),
+        _ => None,
     };
-    let owner = match owner {
+    let owner = match Who::owner_of(who, &store).await {
         Ok(owner) => owner,
         Err(error) => return Ok(Err(error)),
     };
@@ -184,18 +183,7 @@ async fn perform(
             Ok(done.map(|accounts| json!({ "accounts": accounts })))
         }
         Request::RotateKeys { at_once } => Ok(rotate_keys(store, at_once).await),
-        Request::Erase { .. } => match owner {
-            Some(owner) => Ok(erase(&store, &files, &tutor.for_owner(owner)).await),
-            None => Ok(Err(Error::internal("nobody was named"))),
-        },
-    }
-}
-
-/// Whose data is meant, if anybody was named.
-async fn named(store: &Arc<dyn Store>, who: Option<&Who>) -> Result<Option<OwnerId>> {
-    match who {
-        Some(who) => Ok(Some(who.owner(store).await?)),
-        None => Ok(None),
+        Request::Erase { owner } => Ok(erase(&store, &files, &tutor, &owner).await),
     }
 }
 
@@ -305,7 +293,13 @@ async fn rotate_keys(store: Arc<dyn Store>, at_once: bool) -> Result<Value> {
     Ok(json!({ "keys": keys }))
 }
 
-async fn erase(store: &Arc<dyn Store>, files: &FileStore, theirs: &Tutor) -> Result<Value> {
+async fn erase(
+    store: &Arc<dyn Store>,
+    files: &FileStore,
+    tutor: &Tutor,
+    who: &Who,
+) -> Result<Value> {
+    let theirs = tutor.for_owner(who.owner(store).await?);
     shut_out(store, theirs.owner()).await?;
     let uploads = files.erase(theirs.owner()).await?;
     let erased = theirs.erase(store).await?;

@@ -57,6 +57,17 @@ impl Who {
             false => error,
         })
     }
+
+    /// Whose data it is, if anybody was named.
+    ///
+    /// # Errors
+    /// As of [`owner`](Self::owner).
+    pub async fn owner_of(who: Option<&Self>, store: &Arc<dyn Store>) -> Result<Option<OwnerId>> {
+        match who {
+            Some(who) => who.owner(store).await.map(Some),
+            None => Ok(None),
+        }
+    }
 }
 
 /// What to say of an account that is not there.

@@ -3,15 +3,14 @@
 //! not show there.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Body as _;
 use tokio::time::Instant;
+
+use crate::watched::watched;
 
 /// What goes on on one connection. Clones share it.
 #[derive(Clone, Debug)]
@@ -91,7 +90,11 @@ impl Answer {
         }
         // From now on it is the client's turn.
         self.mark(Some(Instant::now()));
-        Body::new(Watched { body, answer: self })
+        // It is asked for its next piece when there is room for it.
+        watched(body, move |asked, _| {
+            // A piece is the client's to take; none yet is ours to make.
+            self.mark(asked.is_ready().then(Instant::now));
+        })
     }
 
     fn mark(&self, waits_since: Option<Instant>) {
@@ -111,38 +114,9 @@ impl Drop for Answer {
     }
 }
 
-/// A body that is asked for its next piece when there is room for it.
-struct Watched {
-    body: Body,
-    answer: Answer,
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        // A piece is the client's to take; none yet is ours to make.
-        let waits_since = frame.is_ready().then(Instant::now);
-        self.answer.mark(waits_since);
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use http_body_util::BodyExt;
 
     use super::*;
